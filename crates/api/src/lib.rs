@@ -1,0 +1,14 @@
+//! The kinds of the Kubernetes v1.36 API as data and pure functions.
+//!
+//! Floor 0 of the house: no I/O, no clock, no async. Everything that depends on the time of day takes it as an argument.
+//!
+//! * [`kind`]: one descriptor per resource, with the rules that generic code needs.
+//! * [`key`]: where an object lives in the store.
+//! * [`status`]: the errors of the API, as clients see them.
+//! * [`field`]: validation errors with their paths.
+#![forbid(unsafe_code)]
+
+pub mod field;
+pub mod key;
+pub mod kind;
+pub mod status;

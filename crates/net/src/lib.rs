@@ -1,0 +1,7 @@
+//! The network of a node: pod addresses, Services, DNS.
+//!
+//! Floor 1: it knows Linux and the DNS, not the API server. The agent hands it plain values:
+//! [`service::ServiceTable`] for what Services lead where, [`dns::Zone`] for what names mean.
+
+pub mod dns;
+pub mod service;

@@ -1,0 +1,8 @@
+//! Images and containers.
+//!
+//! Floor 1: it knows OCI and Linux, not the API server. The agent says what to run in the words of [`spec`] through the
+//! [`driver::Driver`] trait; a per-pod shim (the same binary, re-executed) owns namespaces, processes, logs and exit codes
+//! and outlives everyone else.
+
+pub mod driver;
+pub mod spec;
