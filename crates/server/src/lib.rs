@@ -1,1 +1,10 @@
-//! mizzen-server.
+//! The API server: request → authenticate → authorize → admit → validate → commit.
+//!
+//! Floor 2. It owns the public API and everything a client can observe of it; it schedules and reconciles nothing.
+//!
+//! * [`auth`]: who is asking ([`auth::Identity`]) and whether they may.
+//! * [`admission`]: what is changed and refused between authorization and validation.
+#![forbid(unsafe_code)]
+
+pub mod admission;
+pub mod auth;
