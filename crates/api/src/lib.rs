@@ -6,9 +6,13 @@
 //! * [`key`]: where an object lives in the store.
 //! * [`status`]: the errors of the API, as clients see them.
 //! * [`field`]: validation errors with their paths.
+//! * [`rules`]: what each kind does differently from the plain case.
+//! * [`duration`]: spans of time as kubectl prints them.
 #![forbid(unsafe_code)]
 
+pub mod duration;
 pub mod field;
 pub mod key;
 pub mod kind;
+pub mod rules;
 pub mod status;
