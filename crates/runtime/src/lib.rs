@@ -5,4 +5,5 @@
 //! and outlives everyone else.
 
 pub mod driver;
+pub mod images;
 pub mod spec;
