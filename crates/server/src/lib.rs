@@ -4,7 +4,10 @@
 //!
 //! * [`auth`]: who is asking ([`auth::Identity`]) and whether they may.
 //! * [`admission`]: what is changed and refused between authorization and validation.
+//! * [`pki`]: the cluster's CA, certificates and token keys; [`bootstrap`]: the objects every cluster starts with.
 #![forbid(unsafe_code)]
 
 pub mod admission;
 pub mod auth;
+pub mod bootstrap;
+pub mod pki;

@@ -1,6 +1,17 @@
 //! Who is asking, and whether they may.
+//!
+//! [`Authenticator`] turns credentials into an [`Identity`], [`Authorizer`] an identity and [`Attributes`] into a
+//! [`Decision`]. Both read a snapshot and are told the time; they keep only caches that can be rebuilt from these.
 
 use std::collections::BTreeMap;
+
+mod authenticator;
+mod authorizer;
+pub mod reviews;
+pub mod tokens;
+
+pub use authenticator::Authenticator;
+pub use authorizer::Authorizer;
 
 /// Who a request comes from, once authenticated (`authentication.k8s.io/v1 UserInfo`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
