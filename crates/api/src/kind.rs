@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use crate::field::FieldError;
+use crate::status::Subject;
 
 /// A served resource in one version.
 #[derive(Debug, Clone)]
@@ -32,10 +33,60 @@ pub struct Kind {
     pub verbs: &'static [&'static str],
     /// Sub-resources, in discovery's order.
     pub subresources: &'static [Subresource],
+    /// The group under which objects are stored; differs from `group` only where two groups serve the same objects (events).
+    pub storage_group: &'static str,
     /// The version whose JSON is stored; equal to `version` for most.
     pub storage_version: &'static str,
     /// How this kind differs from the plain case.
     pub rules: &'static Rules,
+}
+
+impl Kind {
+    /// `apps/v1`, or `v1` for the core group.
+    pub fn api_version(&self) -> String {
+        join(self.group, self.version)
+    }
+
+    /// The `apiVersion` that stored objects carry.
+    pub fn storage_api_version(&self) -> String {
+        join(self.storage_group, self.storage_version)
+    }
+
+    /// Whether objects of the kind are kept at all; reviews, bindings and component statuses are only answered.
+    pub fn is_stored(&self) -> bool {
+        self.allows("watch")
+    }
+
+    /// Whether stored objects have to be converted before they are served in this version.
+    pub fn is_converted(&self) -> bool {
+        (self.group, self.version) != (self.storage_group, self.storage_version)
+    }
+
+    /// Whether discovery lists the verb.
+    pub fn allows(&self, verb: &str) -> bool {
+        self.verbs.contains(&verb)
+    }
+
+    /// The sub-resource of this name.
+    pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+
+    /// The resource as errors name it.
+    pub fn subject(&self) -> Subject<'static> {
+        Subject {
+            group: self.group,
+            resource: self.plural,
+        }
+    }
+}
+
+fn join(group: &str, version: &str) -> String {
+    if group.is_empty() {
+        version.to_string()
+    } else {
+        format!("{group}/{version}")
+    }
 }
 
 /// A sub-resource such as `status` or `scale`.

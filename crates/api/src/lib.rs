@@ -3,6 +3,7 @@
 //! Floor 0 of the house: no I/O, no clock, no async. Everything that depends on the time of day takes it as an argument.
 //!
 //! * [`kind`]: one descriptor per resource, with the rules that generic code needs.
+//! * [`kinds`]: the table of those descriptors, for all built-in resources.
 //! * [`key`]: where an object lives in the store.
 //! * [`status`]: the errors of the API, as clients see them.
 //! * [`field`]: validation errors with their paths.
@@ -14,5 +15,6 @@ pub mod duration;
 pub mod field;
 pub mod key;
 pub mod kind;
+pub mod kinds;
 pub mod rules;
 pub mod status;

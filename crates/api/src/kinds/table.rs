@@ -1,0 +1,105 @@
+//! Reads the table of kinds from its compact form: see the head of `data/kinds.tsv`.
+
+use crate::kind::{Kind, Subresource};
+use crate::rules;
+
+const ALL_VERBS: &[&str] = &[
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
+
+/// Resources stored in another group or version than some of those they are served in: (group, version, plural) and
+/// the group and version of storage.
+const STORED_ELSEWHERE: &[((&str, &str, &str), (&str, &str))] = &[
+    (("autoscaling", "v1", "horizontalpodautoscalers"), ("autoscaling", "v2")),
+    (("events.k8s.io", "v1", "events"), ("", "v1")),
+];
+
+/// The kinds in the order of the file.
+///
+/// # Panics
+/// When the file, which is part of the program, is malformed; a test reads all of it.
+pub(super) fn read(text: &'static str) -> &'static [Kind] {
+    let mut kinds: Vec<Kind> = Vec::new();
+    let mut subresources: Vec<Subresource> = Vec::new();
+    let attach = |kinds: &mut Vec<Kind>, subresources: &mut Vec<Subresource>| {
+        if let Some(last) = kinds.last_mut() {
+            last.subresources = std::mem::take(subresources).leak();
+        }
+    };
+    for line in text.lines().filter(|l| !l.starts_with('#')) {
+        let cells: Vec<&'static str> = line.split('\t').collect();
+        match cells.as_slice() {
+            ["kind", cells @ ..] => {
+                attach(&mut kinds, &mut subresources);
+                kinds.push(kind(cells));
+            }
+            ["sub", name, group, version, kind, verbs] => {
+                let parent = kinds.last().map_or(("", ""), |k| (k.group, k.version));
+                let (group, version) = if *version == "-" { parent } else { (*group, *version) };
+                subresources.push(Subresource {
+                    name,
+                    group,
+                    version,
+                    kind,
+                    verbs: list(verbs),
+                });
+            }
+            _ => panic!("kinds.tsv: bad line {line:?}"),
+        }
+    }
+    attach(&mut kinds, &mut subresources);
+    kinds.leak()
+}
+
+fn kind(cells: &[&'static str]) -> Kind {
+    let [
+        group,
+        version,
+        plural,
+        singular,
+        kind,
+        scope,
+        verbs,
+        short_names,
+        categories,
+    ] = cells
+    else {
+        panic!("kinds.tsv: a kind has nine cells, not {cells:?}");
+    };
+    let group = if *group == "core" { "" } else { *group };
+    let elsewhere = STORED_ELSEWHERE
+        .iter()
+        .find(|(served, _)| *served == (group, *version, *plural));
+    let (storage_group, storage_version) = elsewhere.map_or((group, *version), |(_, stored)| *stored);
+    Kind {
+        group,
+        version,
+        kind,
+        list_kind: format!("{kind}List").leak(),
+        plural,
+        singular,
+        short_names: list(short_names),
+        categories: list(categories),
+        namespaced: *scope == "N",
+        verbs: list(verbs),
+        subresources: &[],
+        storage_group,
+        storage_version,
+        rules: rules::of(group, plural),
+    }
+}
+
+fn list(cell: &'static str) -> &'static [&'static str] {
+    match cell {
+        "-" => &[],
+        "*" => ALL_VERBS,
+        some => some.split(',').collect::<Vec<_>>().leak(),
+    }
+}
