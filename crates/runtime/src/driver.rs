@@ -82,7 +82,11 @@ pub struct ExecSpec {
     pub stdin: bool,
 }
 
-/// The streams of an exec or attach. With a terminal, `terminal` is its master side and the others are `None`.
+/// The streams of an exec or attach.
+///
+/// Exec with a terminal: `terminal` is its master side, for reading, writing and resizing; the others are `None`.
+/// Attach to a container with a terminal: the shim goes on reading the terminal for the log, so read `stdout` and write
+/// `stdin`, and use `terminal` for its window size (`TIOCSWINSZ`) alone. The fds of pipes are non-blocking.
 #[derive(Debug)]
 pub struct Streams {
     /// To the process.
