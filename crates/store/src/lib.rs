@@ -3,20 +3,27 @@
 //! Floor 1: keys and bytes, revisions, snapshots, transactions, watches, compaction. It does not know what a Pod is.
 //!
 //! * [`Store`]: the one interface; every engine passes the same conformance suite.
+//! * [`Memory`]: an engine without a disk, for tests.
 //! * [`Snapshot`]: the state at one revision, for the price of a pointer.
 //! * [`Watch`]: the changes after a revision, in order, without gaps.
 #![forbid(unsafe_code)]
 
 mod entry;
 mod event;
+mod history;
+mod memory;
+mod shared;
 mod snapshot;
+mod state;
 mod store;
 mod txn;
 mod watch;
 
 pub use entry::{Entry, Revision};
 pub use event::{Change, Event, WatchError};
+pub use history::Retention;
+pub use memory::Memory;
 pub use snapshot::Snapshot;
-pub use store::{Compacted, CommitError, Committed, Store};
+pub use store::{CommitError, Committed, Compacted, Store};
 pub use txn::{Expect, Operation, Txn, Value};
 pub use watch::Watch;

@@ -1,0 +1,318 @@
+//! The retained past: the events after a floor, in order, for watchers and for states at past revisions.
+//!
+//! Everything here is guarded by one lock in [`crate::shared::Shared`]; it reads no clock and wakes nobody itself.
+//! Events lie once in `all` and once in the lane of their resource (the key's first two parts), so that a watcher of one
+//! resource looks only at that resource's events. Watchers of one prefix form a group, found from a key by its parts;
+//! only groups that a key belongs to are touched by a write.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::{Change, Compacted, Event, Revision, Snapshot};
+
+/// How much of the past is kept; what is over any of the limits goes, oldest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Events older than this go at the next commit.
+    pub age: Duration,
+    /// At most this many events.
+    pub events: usize,
+    /// At most this many bytes of replaced and deleted values.
+    pub bytes: usize,
+}
+
+impl Default for Retention {
+    /// Five minutes, 100,000 events, 64 MiB.
+    fn default() -> Self {
+        Self { age: Duration::from_secs(300), events: 100_000, bytes: 64 << 20 }
+    }
+}
+
+/// A checkpoint of the state is kept each so many events; a state between two is computed by undoing at most so many.
+/// (A state per revision would cost some 4 KiB of map nodes each.)
+const CHECKPOINT_EVENTS: u64 = 4096;
+
+/// The number of an event; counts up by one an event, over all keys.
+pub(crate) type Sequence = u64;
+
+/// The watchers of one prefix (rounded down to a `/`).
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    /// Wakes all of them.
+    pub(crate) notify: Notify,
+}
+
+#[derive(Debug, Default)]
+struct GroupState {
+    group: Arc<Group>,
+    /// The newest event of this group, and the newest that is no longer held: the number after it, 0 for none.
+    written: Sequence,
+    pruned: Sequence,
+}
+
+#[derive(Debug)]
+struct Recorded {
+    event: Arc<Event>,
+    at: Instant,
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    events: VecDeque<(Sequence, Arc<Event>)>,
+}
+
+/// The retained past.
+#[derive(Debug)]
+pub(crate) struct History {
+    retention: Retention,
+    /// The newest revision whose events are all in here.
+    newest: Revision,
+    /// States before this revision cannot be told, and events up to it are gone.
+    floor: Revision,
+    all: VecDeque<Recorded>,
+    /// The number of the first event in `all`.
+    first: Sequence,
+    bytes: usize,
+    lanes: HashMap<Arc<str>, Lane>,
+    groups: HashMap<Arc<str>, GroupState>,
+    checkpoints: VecDeque<(Sequence, Snapshot)>,
+}
+
+/// What a watcher got from one look.
+#[derive(Debug)]
+pub(crate) struct Look {
+    /// The events under its prefix, at most as many as asked for.
+    pub(crate) events: Vec<Arc<Event>>,
+    /// Where to look next.
+    pub(crate) next: Sequence,
+    /// The revision up to which everything has been handed out.
+    pub(crate) position: Revision,
+}
+
+impl History {
+    /// An empty past that starts at `revision`.
+    pub(crate) fn new(retention: Retention, revision: Revision) -> Self {
+        Self {
+            retention,
+            newest: revision,
+            floor: revision,
+            all: VecDeque::new(),
+            first: 1,
+            bytes: 0,
+            lanes: HashMap::new(),
+            groups: HashMap::new(),
+            checkpoints: VecDeque::new(),
+        }
+    }
+
+    /// Forgets everything: the state was replaced as a whole by one at `revision`.
+    pub(crate) fn reset(&mut self, revision: Revision) -> Vec<Arc<Group>> {
+        let end = self.end();
+        self.all.clear();
+        self.lanes.clear();
+        self.checkpoints.clear();
+        (self.first, self.bytes) = (end + 1, 0);
+        (self.newest, self.floor) = (revision, revision);
+        let gone = |state: &mut GroupState| {
+            (state.written, state.pruned) = (end + 1, end + 1);
+            Arc::clone(&state.group)
+        };
+        self.groups.values_mut().map(gone).collect()
+    }
+
+    /// Adds the events that led to `after`, drops what is over the limits, and tells which groups to wake.
+    pub(crate) fn record(&mut self, events: Vec<Arc<Event>>, after: &Snapshot, now: Instant) -> Vec<Arc<Group>> {
+        let mut woken: Vec<Arc<Group>> = Vec::new();
+        let before = self.end();
+        for event in events {
+            let sequence = self.end();
+            self.each_group(event.key(), |state| {
+                if state.written <= before {
+                    woken.push(Arc::clone(&state.group));
+                }
+                state.written = sequence + 1;
+            });
+            self.push(event, sequence, now);
+        }
+        self.newest = after.revision();
+        if self.end() >= self.checkpoints.back().map_or(self.first, |(sequence, _)| *sequence) + CHECKPOINT_EVENTS {
+            self.checkpoints.push_back((self.end(), after.clone()));
+        }
+        self.prune(now);
+        woken
+    }
+
+    fn push(&mut self, event: Arc<Event>, sequence: Sequence, now: Instant) {
+        let bytes = match &event.change {
+            Change::Put { previous, .. } => previous.as_ref().map_or(0, |previous| previous.value.len()),
+            Change::Delete { previous } => previous.value.len(),
+        };
+        let lane = lane_of(event.key()).unwrap_or(event.key());
+        match self.lanes.get_mut(lane) {
+            Some(lane) => lane.events.push_back((sequence, Arc::clone(&event))),
+            None => {
+                let events = VecDeque::from([(sequence, Arc::clone(&event))]);
+                self.lanes.insert(Arc::from(lane), Lane { events });
+            }
+        }
+        self.bytes += bytes;
+        self.all.push_back(Recorded { event, at: now, bytes });
+    }
+
+    /// One past the number of the newest event.
+    fn end(&self) -> Sequence {
+        self.first + self.all.len() as u64
+    }
+
+    fn prune(&mut self, now: Instant) {
+        while let Some(oldest) = self.all.front() {
+            let over = self.all.len() > self.retention.events
+                || self.bytes > self.retention.bytes
+                || now.saturating_duration_since(oldest.at) > self.retention.age;
+            // All events of a revision go together.
+            if !over && oldest.event.revision > self.floor {
+                break;
+            }
+            self.drop_oldest();
+        }
+        if self.all.capacity() > 1024 && self.all.len() < self.all.capacity() / 4 {
+            self.all.shrink_to(self.all.len() * 2);
+        }
+        while self.checkpoints.front().is_some_and(|(_, snapshot)| snapshot.revision() < self.floor) {
+            self.checkpoints.pop_front();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(oldest) = self.all.pop_front() else { return };
+        let sequence = self.first;
+        self.first += 1;
+        self.bytes -= oldest.bytes;
+        self.floor = oldest.event.revision;
+        let key = oldest.event.key();
+        let lane = lane_of(key).unwrap_or(key);
+        if let Some(events) = self.lanes.get_mut(lane).map(|lane| &mut lane.events) {
+            events.pop_front();
+            if events.is_empty() {
+                self.lanes.remove(lane);
+            }
+        }
+        self.each_group(key, |state| state.pruned = sequence + 1);
+    }
+
+    fn each_group(&mut self, key: &str, mut visit: impl FnMut(&mut GroupState)) {
+        if self.groups.is_empty() {
+            return;
+        }
+        let parts = key.bytes().enumerate().filter(|(_, byte)| *byte == b'/').map(|(at, _)| &key[..=at]);
+        for part in std::iter::once("").chain(parts) {
+            if let Some(state) = self.groups.get_mut(part) {
+                visit(state);
+            }
+        }
+    }
+
+    /// A watcher's start: the events after `after`.
+    pub(crate) fn join(&mut self, prefix: &str, after: Revision) -> Result<(Arc<Group>, Sequence), Compacted> {
+        if after < self.floor {
+            return Err(Compacted { asked: after, oldest: self.floor });
+        }
+        let at = self.all.partition_point(|recorded| recorded.event.revision <= after);
+        let next = self.first + at as u64;
+        let (first, end) = (self.first, self.end());
+        let group = match self.groups.get(prefix_group(prefix)) {
+            Some(state) => Arc::clone(&state.group),
+            None => {
+                // What was written before the group existed is not known: take it that the newest event was ours, and
+                // that all that is gone was too (the floor has been checked above).
+                let state = GroupState { group: Arc::default(), written: end, pruned: first };
+                let group = Arc::clone(&state.group);
+                self.groups.insert(Arc::from(prefix_group(prefix)), state);
+                group
+            }
+        };
+        Ok((group, next))
+    }
+
+    /// A watcher's end.
+    pub(crate) fn leave(&mut self, prefix: &str, group: &Arc<Group>) {
+        // One reference here, one of the leaving watcher.
+        if Arc::strong_count(group) <= 2 {
+            self.groups.remove(prefix_group(prefix));
+        }
+    }
+
+    /// The events under `prefix` from number `next` on, at most `max`.
+    pub(crate) fn look(&self, prefix: &str, next: Sequence, position: Revision, max: usize) -> Result<Look, Compacted> {
+        let end = self.end();
+        let idle = Look { events: Vec::new(), next: end, position: self.newest };
+        let Some(state) = self.groups.get(prefix_group(prefix)) else { return Ok(idle) };
+        if state.written <= next {
+            return Ok(idle);
+        }
+        if next < self.first && state.pruned > next {
+            return Err(Compacted { asked: position, oldest: self.floor });
+        }
+        let mut events: Vec<Arc<Event>> = Vec::new();
+        for (sequence, event) in self.from(prefix, next).filter(|(_, event)| event.key().starts_with(prefix)) {
+            if events.len() < max {
+                events.push(Arc::clone(event));
+                continue;
+            }
+            // What is handed out is complete only up to the revision before the first that was left.
+            return Ok(Look { events, next: sequence, position: Revision(event.revision.0 - 1).max(position) });
+        }
+        Ok(Look { events, next: end, position: self.newest })
+    }
+
+    /// The events from number `next` on that may lie under `prefix`.
+    fn from<'a>(&'a self, prefix: &str, next: Sequence) -> Box<dyn Iterator<Item = (Sequence, &'a Arc<Event>)> + 'a> {
+        match lane_of(prefix) {
+            Some(lane) => match self.lanes.get(lane) {
+                Some(lane) => {
+                    let at = lane.events.partition_point(|(sequence, _)| *sequence < next);
+                    Box::new(lane.events.range(at..).map(|(sequence, event)| (*sequence, event)))
+                }
+                None => Box::new(std::iter::empty()),
+            },
+            None => {
+                let at = next.saturating_sub(self.first) as usize;
+                let events = self.all.range(at.min(self.all.len())..).enumerate();
+                Box::new(events.map(move |(i, recorded)| (self.first + (at + i) as u64, &recorded.event)))
+            }
+        }
+    }
+
+    /// From which state and which events the state at `revision` can be computed; `None` stands for the newest state.
+    pub(crate) fn past(&self, revision: Revision) -> Result<(Option<Snapshot>, Vec<Arc<Event>>), Compacted> {
+        if revision < self.floor {
+            return Err(Compacted { asked: revision, oldest: self.floor });
+        }
+        let later = self.checkpoints.partition_point(|(_, snapshot)| snapshot.revision() < revision);
+        let checkpoint = self.checkpoints.get(later).map(|(_, snapshot)| snapshot.clone());
+        let until = checkpoint.as_ref().map_or(self.newest, Snapshot::revision);
+        let from = self.all.partition_point(|recorded| recorded.event.revision <= revision);
+        let to = self.all.partition_point(|recorded| recorded.event.revision <= until);
+        Ok((checkpoint, self.all.range(from..to).map(|recorded| Arc::clone(&recorded.event)).collect()))
+    }
+
+    /// Every group, to tell them of the end.
+    pub(crate) fn groups(&self) -> Vec<Arc<Group>> {
+        self.groups.values().map(|state| Arc::clone(&state.group)).collect()
+    }
+}
+
+/// The first two parts of a key or prefix with their slashes, if it has them.
+fn lane_of(key: &str) -> Option<&str> {
+    let mut slashes = key.bytes().enumerate().filter(|(_, byte)| *byte == b'/').map(|(at, _)| at);
+    slashes.nth(1).map(|at| &key[..=at])
+}
+
+/// The prefix whose group a watcher of `prefix` joins: cut after the last slash.
+fn prefix_group(prefix: &str) -> &str {
+    prefix.rfind('/').map_or("", |at| &prefix[..=at])
+}
