@@ -111,6 +111,8 @@ pub enum Generation {
     None,
     /// 1 at create, +1 when `spec` changes.
     Spec,
+    /// As [`Generation::Spec`], and also when annotations change (Deployment).
+    SpecAndAnnotations,
     /// 1 at create, +1 when anything outside `metadata` (and `status`, if it is a sub-resource) changes.
     Content,
     /// As [`Generation::Content`], and also when labels change (EndpointSlice).

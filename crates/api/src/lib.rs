@@ -8,6 +8,7 @@
 //! * [`status`]: the errors of the API, as clients see them.
 //! * [`field`]: validation errors with their paths.
 //! * [`rules`]: what each kind does differently from the plain case.
+//! * [`pod`]: facts about pods that all parts must agree on.
 //! * [`duration`]: spans of time as kubectl prints them.
 #![forbid(unsafe_code)]
 
@@ -16,5 +17,6 @@ pub mod field;
 pub mod key;
 pub mod kind;
 pub mod kinds;
+pub mod pod;
 pub mod rules;
 pub mod status;

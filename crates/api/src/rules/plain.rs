@@ -56,6 +56,18 @@ pub fn drop_status(object: &mut Value) {
     }
 }
 
+/// As [`drop_status`] for kinds that show an empty status from the start.
+pub fn empty_status(object: &mut Value) {
+    set_status(object, Value::Object(serde_json::Map::new()));
+}
+
+/// A new object starts with this status.
+pub fn set_status(object: &mut Value, status: Value) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert("status".into(), status);
+    }
+}
+
 /// The main resource does not write status: the stored one stays.
 pub fn keep_status(new: &mut Value, old: &Value) {
     keep_field(new, old, "status");

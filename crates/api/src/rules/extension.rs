@@ -1,0 +1,135 @@
+//! Kinds that extend the API: admission configuration, CustomResourceDefinition, APIService.
+
+use serde_json::{Value, json};
+
+use crate::kind::{Generation, Rules};
+use crate::rules::fill::{self, Fields};
+use crate::rules::plain::{PLAIN, WITH_SPEC_AND_STATUS, WITH_STATUS};
+
+/// Rules of ValidatingWebhookConfigurations.
+pub static VALIDATING_WEBHOOKS: Rules = Rules {
+    default: |object| webhooks(object, |_| {}),
+    generation: Generation::Content,
+    unconditional_update: false,
+    ..PLAIN
+};
+
+/// Rules of MutatingWebhookConfigurations.
+pub static MUTATING_WEBHOOKS: Rules = Rules {
+    default: |object| webhooks(object, |webhook| fill::optional(webhook, "reinvocationPolicy", "Never")),
+    generation: Generation::Content,
+    unconditional_update: false,
+    ..PLAIN
+};
+
+/// Rules of ValidatingAdmissionPolicies.
+pub static VALIDATING_POLICY: Rules =
+    Rules { default: default_policy, unconditional_update: false, ..WITH_SPEC_AND_STATUS };
+
+/// Rules of MutatingAdmissionPolicies.
+pub static MUTATING_POLICY: Rules =
+    Rules { default: default_policy, generation: Generation::Spec, unconditional_update: false, ..PLAIN };
+
+/// Rules of the bindings of admission policies.
+pub static POLICY_BINDING: Rules =
+    Rules { default: default_policy_binding, generation: Generation::Spec, unconditional_update: false, ..PLAIN };
+
+/// Rules of CustomResourceDefinitions.
+pub static DEFINITION: Rules = Rules {
+    default: default_definition,
+    prepare_create: prepare_definition,
+    unconditional_update: false,
+    ..WITH_SPEC_AND_STATUS
+};
+
+/// Rules of APIServices.
+pub static API_SERVICE: Rules = Rules { default: default_api_service, unconditional_update: false, ..WITH_STATUS };
+
+fn webhooks(object: &mut Value, more: fn(&mut Fields)) {
+    let Some(object) = object.as_object_mut() else { return };
+    for webhook in fill::items(object, "webhooks") {
+        if let Some(client) = fill::existing(webhook, "clientConfig") {
+            service_port(client);
+        }
+        fill::items(webhook, "rules").for_each(|rule| fill::optional(rule, "scope", "*"));
+        fill::optional(webhook, "failurePolicy", "Fail");
+        fill::optional(webhook, "matchPolicy", "Equivalent");
+        fill::optional(webhook, "namespaceSelector", json!({}));
+        fill::optional(webhook, "objectSelector", json!({}));
+        fill::optional(webhook, "timeoutSeconds", 10);
+        more(webhook);
+    }
+}
+
+/// The port of `service`, if one is referred to.
+fn service_port(fields: &mut Fields) {
+    if let Some(service) = fill::existing(fields, "service") {
+        fill::optional(service, "port", 443);
+    }
+}
+
+fn default_policy(object: &mut Value) {
+    let Some(spec) = object.as_object_mut().and_then(|o| fill::child(o, "spec")) else { return };
+    fill::optional(spec, "failurePolicy", "Fail");
+    if let Some(constraints) = fill::existing(spec, "matchConstraints") {
+        match_resources(constraints);
+    }
+}
+
+fn default_policy_binding(object: &mut Value) {
+    let spec = object.as_object_mut().and_then(|o| fill::existing(o, "spec"));
+    if let Some(resources) = spec.and_then(|s| fill::existing(s, "matchResources")) {
+        match_resources(resources);
+    }
+}
+
+fn match_resources(resources: &mut Fields) {
+    fill::optional(resources, "matchPolicy", "Equivalent");
+    fill::optional(resources, "namespaceSelector", json!({}));
+    fill::optional(resources, "objectSelector", json!({}));
+    for rules in ["resourceRules", "excludeResourceRules"] {
+        fill::items(resources, rules).for_each(|rule| fill::optional(rule, "scope", "*"));
+    }
+}
+
+fn default_definition(object: &mut Value) {
+    let Some(object) = object.as_object_mut() else { return };
+    let Some(spec) = fill::child(object, "spec") else { return };
+    if let Some(names) = fill::child(spec, "names") {
+        let kind = names.get("kind").and_then(Value::as_str).unwrap_or_default().to_string();
+        if !kind.is_empty() {
+            fill::text(names, "singular", &kind.to_lowercase());
+            fill::text(names, "listKind", &format!("{kind}List"));
+        }
+    }
+    fill::optional(spec, "conversion", json!({"strategy": "None"}));
+    let webhook = fill::existing(spec, "conversion").and_then(|c| fill::existing(c, "webhook"));
+    if let Some(client) = webhook.and_then(|w| fill::existing(w, "clientConfig")) {
+        service_port(client);
+    }
+    stored_versions(object);
+}
+
+/// The first stored version is the one that is stored now.
+fn stored_versions(object: &mut Fields) {
+    let empty = Vec::new();
+    let versions = object.get("spec").and_then(|s| s["versions"].as_array()).unwrap_or(&empty);
+    let Some(stored) = versions.iter().find(|v| v["storage"] == true).map(|v| v["name"].clone()) else { return };
+    let Some(status) = fill::child(object, "status") else { return };
+    if fill::is_empty(status, "storedVersions") {
+        status.insert("storedVersions".into(), json!([stored]));
+    }
+}
+
+fn prepare_definition(object: &mut Value) {
+    (WITH_STATUS.prepare_create)(object);
+    if let Some(object) = object.as_object_mut() {
+        stored_versions(object);
+    }
+}
+
+fn default_api_service(object: &mut Value) {
+    if let Some(spec) = object.as_object_mut().and_then(|o| fill::existing(o, "spec")) {
+        service_port(spec);
+    }
+}
