@@ -33,6 +33,8 @@ pub struct Details {
     pub causes: Vec<Cause>,
     /// Seconds after which the client may try again.
     pub retry_after_seconds: Option<u32>,
+    /// Of an expired list: the token that goes on at the newest state. Stands in the metadata of the `Status`.
+    pub continue_token: Option<String>,
 }
 
 /// `StatusCause`.
@@ -190,6 +192,9 @@ impl ApiError {
         }
         if let Some(details) = &self.details {
             status["details"] = details.to_json();
+            if let Some(token) = &details.continue_token {
+                status["metadata"]["continue"] = token.as_str().into();
+            }
         }
         status["code"] = self.code.into();
         status
