@@ -8,15 +8,22 @@
 //! * [`status`]: the errors of the API, as clients see them.
 //! * [`field`]: validation errors with their paths.
 //! * [`rules`]: what each kind does differently from the plain case.
+//! * [`decode`]: from the bytes of a request to a well-formed object.
+//! * [`schema`]: the types of the kinds: fields, list types, merge keys; checks objects against them.
+//! * [`quantity`], [`time`]: amounts and points in time.
 //! * [`pod`]: facts about pods that all parts must agree on.
 //! * [`duration`]: spans of time as kubectl prints them.
 #![forbid(unsafe_code)]
 
+pub mod decode;
 pub mod duration;
 pub mod field;
 pub mod key;
 pub mod kind;
 pub mod kinds;
 pub mod pod;
+pub mod quantity;
 pub mod rules;
+pub mod schema;
 pub mod status;
+pub mod time;
