@@ -3,5 +3,8 @@
 //! Floor 1: it knows Linux and the DNS, not the API server. The agent hands it plain values:
 //! [`service::ServiceTable`] for what Services lead where, [`dns::Zone`] for what names mean.
 
+pub mod cidr;
 pub mod dns;
+pub mod netlink;
+pub mod pod;
 pub mod service;
