@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements, Taint, Toleration};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::api::resource;
 use serde_json::Value;
 
+use crate::quantity::Quantity;
+
 /// Resources by name, in thousandths of a unit (API defaulting rounds every amount in a pod up to those).
-pub type Amounts = BTreeMap<String, i128>;
+pub type Amounts = BTreeMap<String, i64>;
 
 /// The quality of service a pod gets when a node runs short (core/v1 PodQOSClass).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +38,7 @@ const QOS_RESOURCES: [&str; 2] = ["cpu", "memory"];
 
 /// The QoS class of a pod spec. Requests and limits of the pod as a whole, if given, decide alone.
 pub fn qos_class(spec: &Value) -> QosClass {
-    let (mut requests, mut limits, mut all_limited) = ([0i128; 2], [0i128; 2], true);
+    let (mut requests, mut limits, mut all_limited) = ([0i64; 2], [0i64; 2], true);
     let mut count = |resources: &Value| {
         for (i, name) in QOS_RESOURCES.iter().enumerate() {
             let amount = |list: &str| resources[list][name].as_str().and_then(thousandths).unwrap_or(0).max(0);
@@ -50,7 +52,11 @@ pub fn qos_class(spec: &Value) -> QosClass {
         count(&spec["resources"]);
     } else {
         let lists = [&spec["containers"], &spec["initContainers"]];
-        lists.into_iter().filter_map(Value::as_array).flatten().for_each(|container| count(&container["resources"]));
+        lists
+            .into_iter()
+            .filter_map(Value::as_array)
+            .flatten()
+            .for_each(|container| count(&container["resources"]));
     }
     match () {
         () if requests == [0, 0] && limits == [0, 0] => QosClass::BestEffort,
@@ -60,7 +66,9 @@ pub fn qos_class(spec: &Value) -> QosClass {
 }
 
 fn has_amounts(resources: &Value) -> bool {
-    ["requests", "limits"].iter().any(|list| resources[list].as_object().is_some_and(|amounts| !amounts.is_empty()))
+    ["requests", "limits"]
+        .iter()
+        .any(|list| resources[list].as_object().is_some_and(|amounts| !amounts.is_empty()))
 }
 
 /// What a pod needs of a node: the larger of what its containers need together and what any step of its start needs,
@@ -94,7 +102,10 @@ pub fn limits(spec: &PodSpec) -> Amounts {
     total
 }
 
-fn aggregate(spec: &PodSpec, of: fn(&ResourceRequirements) -> Option<&BTreeMap<String, Quantity>>) -> Amounts {
+fn aggregate(
+    spec: &PodSpec,
+    of: fn(&ResourceRequirements) -> Option<&BTreeMap<String, resource::Quantity>>,
+) -> Amounts {
     let each = |c: &Container| c.resources.as_ref().and_then(of).map(amounts).unwrap_or_default();
     let mut total = Amounts::new();
     for container in &spec.containers {
@@ -117,7 +128,7 @@ fn aggregate(spec: &PodSpec, of: fn(&ResourceRequirements) -> Option<&BTreeMap<S
 }
 
 /// Only cpu, memory and huge pages may be set for the pod as a whole.
-fn replace_supported(total: &mut Amounts, resources: &BTreeMap<String, Quantity>) {
+fn replace_supported(total: &mut Amounts, resources: &BTreeMap<String, resource::Quantity>) {
     for (name, amount) in amounts(resources) {
         if QOS_RESOURCES.contains(&name.as_str()) || name.starts_with("hugepages-") {
             total.insert(name, amount);
@@ -126,8 +137,11 @@ fn replace_supported(total: &mut Amounts, resources: &BTreeMap<String, Quantity>
 }
 
 /// A list of resources in thousandths. Unreadable quantities count as nothing; validation refuses them.
-pub fn amounts(resources: &BTreeMap<String, Quantity>) -> Amounts {
-    resources.iter().map(|(name, q)| (name.clone(), thousandths(&q.0).unwrap_or(0))).collect()
+pub fn amounts(resources: &BTreeMap<String, resource::Quantity>) -> Amounts {
+    resources
+        .iter()
+        .map(|(name, q)| (name.clone(), thousandths(&q.0).unwrap_or(0)))
+        .collect()
 }
 
 fn add(total: &mut Amounts, more: &Amounts) {
@@ -157,7 +171,10 @@ pub fn is_ready(pod: &Pod) -> bool {
 /// Whether a condition of this type is True.
 pub fn has_condition(pod: &Pod, kind: &str) -> bool {
     let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
-    conditions.into_iter().flatten().any(|c| c.type_ == kind && c.status == "True")
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|c| c.type_ == kind && c.status == "True")
 }
 
 /// Whether all containers ended for good: phase Succeeded or Failed.
@@ -202,61 +219,14 @@ pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
 /// The first taint with one of the `effects` that no toleration covers.
 pub fn untolerated<'a>(taints: &'a [Taint], tolerations: &[Toleration], effects: &[&str]) -> Option<&'a Taint> {
     let relevant = taints.iter().filter(|taint| effects.contains(&taint.effect.as_str()));
-    relevant.into_iter().find(|taint| !tolerations.iter().any(|toleration| tolerates(toleration, taint)))
+    relevant
+        .into_iter()
+        .find(|taint| !tolerations.iter().any(|toleration| tolerates(toleration, taint)))
 }
 
 /// A quantity in thousandths of its unit, rounded up; `None` if it is none.
-pub fn thousandths(text: &str) -> Option<i128> {
-    let end = text.find(|c: char| !matches!(c, '0'..='9' | '.' | '+' | '-')).unwrap_or(text.len());
-    let (number, suffix) = text.split_at(end);
-    let (negative, digits) = match number.as_bytes().first()? {
-        b'-' => (true, &number[1..]),
-        b'+' => (false, &number[1..]),
-        _ => (false, number),
-    };
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    if whole.len() + fraction.len() > 30 || whole.is_empty() && fraction.is_empty() {
-        return None;
-    }
-    let mantissa: i128 = format!("0{whole}{fraction}").parse().ok()?;
-    let (factor, mut exponent) = scale(suffix)?;
-    exponent += 3 - i32::try_from(fraction.len()).ok()?;
-    let scaled = mantissa.checked_mul(factor)?;
-    let power = |n: i32| 10i128.checked_pow(n.unsigned_abs());
-    let amount = match exponent {
-        0.. => scaled.checked_mul(power(exponent)?)?,
-        _ => {
-            let divisor = power(exponent)?;
-            scaled / divisor + i128::from(scaled % divisor != 0)
-        }
-    };
-    Some(if negative { -amount } else { amount })
-}
-
-/// Factor and power of ten of a suffix.
-fn scale(suffix: &str) -> Option<(i128, i32)> {
-    Some(match suffix {
-        "" => (1, 0),
-        "n" => (1, -9),
-        "u" => (1, -6),
-        "m" => (1, -3),
-        "k" => (1, 3),
-        "M" => (1, 6),
-        "G" => (1, 9),
-        "T" => (1, 12),
-        "P" => (1, 15),
-        "E" => (1, 18),
-        "Ki" => (1 << 10, 0),
-        "Mi" => (1 << 20, 0),
-        "Gi" => (1 << 30, 0),
-        "Ti" => (1 << 40, 0),
-        "Pi" => (1 << 50, 0),
-        "Ei" => (1 << 60, 0),
-        _ => {
-            let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
-            (1, (-18..=18).contains(&exponent).then_some(exponent)?)
-        }
-    })
+pub fn thousandths(text: &str) -> Option<i64> {
+    text.parse::<Quantity>().ok().map(Quantity::millis)
 }
 
 #[cfg(test)]
@@ -273,7 +243,11 @@ mod tests {
         let both = json!({"cpu": "1", "memory": "1Gi"});
         for (case, spec, class) in [
             ("nothing", json!({"containers": [{}]}), QosClass::BestEffort),
-            ("zero is nothing", json!({"containers": [{"resources": {"requests": {"cpu": "0"}}}]}), QosClass::BestEffort),
+            (
+                "zero is nothing",
+                json!({"containers": [{"resources": {"requests": {"cpu": "0"}}}]}),
+                QosClass::BestEffort,
+            ),
             (
                 "equal",
                 json!({"containers": [{"resources": {"limits": both, "requests": {"cpu": "1000m", "memory": "1024Mi"}}}]}),
@@ -284,7 +258,11 @@ mod tests {
                 json!({"containers": [{"resources": {"limits": both, "requests": both}}, {}]}),
                 QosClass::Burstable,
             ),
-            ("other resources do not count", json!({"containers": [{"resources": {"limits": {"a/b": "1"}}}]}), QosClass::BestEffort),
+            (
+                "other resources do not count",
+                json!({"containers": [{"resources": {"limits": {"a/b": "1"}}}]}),
+                QosClass::BestEffort,
+            ),
             (
                 "the pod as a whole decides",
                 json!({"resources": {"limits": both, "requests": both}, "containers": [{}]}),
@@ -299,7 +277,11 @@ mod tests {
     fn a_pod_needs_the_larger_of_start_and_run() {
         let cpu = |amount: &str| json!({"requests": {"cpu": amount}});
         for (case, value, milli) in [
-            ("sum", json!({"containers": [{"name": "a", "resources": cpu("1")}, {"name": "b", "resources": cpu("500m")}]}), 1500),
+            (
+                "sum",
+                json!({"containers": [{"name": "a", "resources": cpu("1")}, {"name": "b", "resources": cpu("500m")}]}),
+                1500,
+            ),
             (
                 "init is larger",
                 json!({"containers": [{"name": "a", "resources": cpu("1")}], "initContainers": [{"name": "i", "resources": cpu("3")}]}),
@@ -317,8 +299,16 @@ mod tests {
                     {"name": "i", "resources": cpu("1")}, {"name": "s", "restartPolicy": "Always", "resources": cpu("1")}]}),
                 2000,
             ),
-            ("overhead", json!({"containers": [{"name": "a", "resources": cpu("1")}], "overhead": {"cpu": "250m"}}), 1250),
-            ("the pod as a whole", json!({"containers": [{"name": "a", "resources": cpu("1")}], "resources": cpu("4")}), 4000),
+            (
+                "overhead",
+                json!({"containers": [{"name": "a", "resources": cpu("1")}], "overhead": {"cpu": "250m"}}),
+                1250,
+            ),
+            (
+                "the pod as a whole",
+                json!({"containers": [{"name": "a", "resources": cpu("1")}], "resources": cpu("4")}),
+                4000,
+            ),
         ] {
             assert_eq!(requests(&spec(value)).get("cpu"), Some(&milli), "{case}");
         }
@@ -326,13 +316,22 @@ mod tests {
 
     #[test]
     fn tolerations_cover_taints() {
-        let taint = Taint { key: "k".into(), value: Some("v".into()), effect: "NoSchedule".into(), time_added: None };
+        let taint = Taint {
+            key: "k".into(),
+            value: Some("v".into()),
+            effect: "NoSchedule".into(),
+            time_added: None,
+        };
         for (case, toleration, covers) in [
             ("equal", json!({"key": "k", "value": "v", "effect": "NoSchedule"}), true),
             ("other value", json!({"key": "k", "value": "w"}), false),
             ("exists", json!({"key": "k", "operator": "Exists"}), true),
             ("everything", json!({"operator": "Exists"}), true),
-            ("other effect", json!({"operator": "Exists", "effect": "NoExecute"}), false),
+            (
+                "other effect",
+                json!({"operator": "Exists", "effect": "NoExecute"}),
+                false,
+            ),
             ("no key needs Exists", json!({}), false),
         ] {
             let toleration: Toleration = serde_json::from_value(toleration).expect("a toleration");

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::kind::{Generation, Rules};
+use crate::kind::{Column, Generation, Rules};
+use crate::rules::cells::{self, UNSET, list, text, text_or};
 use crate::rules::fill::{self, Fields};
 use crate::rules::plain::{PLAIN, WITH_SPEC_AND_STATUS, WITH_STATUS};
 
@@ -11,6 +12,8 @@ pub static VALIDATING_WEBHOOKS: Rules = Rules {
     default: |object| webhooks(object, |_| {}),
     generation: Generation::Content,
     unconditional_update: false,
+    columns: WEBHOOK_COLUMNS,
+    row: webhook_row,
     ..PLAIN
 };
 
@@ -19,31 +22,58 @@ pub static MUTATING_WEBHOOKS: Rules = Rules {
     default: |object| webhooks(object, |webhook| fill::optional(webhook, "reinvocationPolicy", "Never")),
     generation: Generation::Content,
     unconditional_update: false,
+    columns: WEBHOOK_COLUMNS,
+    row: webhook_row,
     ..PLAIN
 };
 
 /// Rules of ValidatingAdmissionPolicies.
-pub static VALIDATING_POLICY: Rules =
-    Rules { default: default_policy, unconditional_update: false, ..WITH_SPEC_AND_STATUS };
+pub static VALIDATING_POLICY: Rules = Rules {
+    default: default_policy,
+    unconditional_update: false,
+    columns: VALIDATING_COLUMNS,
+    row: |object, now| policy_row(object, "validations", now),
+    ..WITH_SPEC_AND_STATUS
+};
 
 /// Rules of MutatingAdmissionPolicies.
-pub static MUTATING_POLICY: Rules =
-    Rules { default: default_policy, generation: Generation::Spec, unconditional_update: false, ..PLAIN };
+pub static MUTATING_POLICY: Rules = Rules {
+    default: default_policy,
+    generation: Generation::Spec,
+    unconditional_update: false,
+    columns: MUTATING_COLUMNS,
+    row: |object, now| policy_row(object, "mutations", now),
+    ..PLAIN
+};
 
 /// Rules of the bindings of admission policies.
-pub static POLICY_BINDING: Rules =
-    Rules { default: default_policy_binding, generation: Generation::Spec, unconditional_update: false, ..PLAIN };
+pub static POLICY_BINDING: Rules = Rules {
+    default: default_policy_binding,
+    generation: Generation::Spec,
+    unconditional_update: false,
+    columns: BINDING_COLUMNS,
+    row: binding_row,
+    ..PLAIN
+};
 
 /// Rules of CustomResourceDefinitions.
 pub static DEFINITION: Rules = Rules {
     default: default_definition,
     prepare_create: prepare_definition,
     unconditional_update: false,
+    columns: &[Column::NAME, Column::CREATED_AT],
+    row: cells::name_and_created,
     ..WITH_SPEC_AND_STATUS
 };
 
 /// Rules of APIServices.
-pub static API_SERVICE: Rules = Rules { default: default_api_service, unconditional_update: false, ..WITH_STATUS };
+pub static API_SERVICE: Rules = Rules {
+    default: default_api_service,
+    unconditional_update: false,
+    columns: SERVICE_COLUMNS,
+    row: service_row,
+    ..WITH_STATUS
+};
 
 fn webhooks(object: &mut Value, more: fn(&mut Fields)) {
     let Some(object) = object.as_object_mut() else { return };
@@ -69,7 +99,9 @@ fn service_port(fields: &mut Fields) {
 }
 
 fn default_policy(object: &mut Value) {
-    let Some(spec) = object.as_object_mut().and_then(|o| fill::child(o, "spec")) else { return };
+    let Some(spec) = object.as_object_mut().and_then(|o| fill::child(o, "spec")) else {
+        return;
+    };
     fill::optional(spec, "failurePolicy", "Fail");
     if let Some(constraints) = fill::existing(spec, "matchConstraints") {
         match_resources(constraints);
@@ -94,9 +126,15 @@ fn match_resources(resources: &mut Fields) {
 
 fn default_definition(object: &mut Value) {
     let Some(object) = object.as_object_mut() else { return };
-    let Some(spec) = fill::child(object, "spec") else { return };
+    let Some(spec) = fill::child(object, "spec") else {
+        return;
+    };
     if let Some(names) = fill::child(spec, "names") {
-        let kind = names.get("kind").and_then(Value::as_str).unwrap_or_default().to_string();
+        let kind = names
+            .get("kind")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_string();
         if !kind.is_empty() {
             fill::text(names, "singular", &kind.to_lowercase());
             fill::text(names, "listKind", &format!("{kind}List"));
@@ -113,9 +151,20 @@ fn default_definition(object: &mut Value) {
 /// The first stored version is the one that is stored now.
 fn stored_versions(object: &mut Fields) {
     let empty = Vec::new();
-    let versions = object.get("spec").and_then(|s| s["versions"].as_array()).unwrap_or(&empty);
-    let Some(stored) = versions.iter().find(|v| v["storage"] == true).map(|v| v["name"].clone()) else { return };
-    let Some(status) = fill::child(object, "status") else { return };
+    let versions = object
+        .get("spec")
+        .and_then(|s| s["versions"].as_array())
+        .unwrap_or(&empty);
+    let Some(stored) = versions
+        .iter()
+        .find(|v| v["storage"] == true)
+        .map(|v| v["name"].clone())
+    else {
+        return;
+    };
+    let Some(status) = fill::child(object, "status") else {
+        return;
+    };
     if fill::is_empty(status, "storedVersions") {
         status.insert("storedVersions".into(), json!([stored]));
     }
@@ -132,4 +181,93 @@ fn default_api_service(object: &mut Value) {
     if let Some(spec) = object.as_object_mut().and_then(|o| fill::existing(o, "spec")) {
         service_port(spec);
     }
+}
+
+const WEBHOOK_COLUMNS: &[Column] = &[
+    Column::NAME,
+    Column::integer("Webhooks", "Number of webhooks in this configuration."),
+    Column::AGE,
+];
+
+fn webhook_row(object: &Value, now: i64) -> Vec<Value> {
+    vec![
+        cells::name(object),
+        list(&object["webhooks"]).len().into(),
+        cells::age(object, now),
+    ]
+}
+
+const VALIDATING_COLUMNS: &[Column] = &[
+    Column::NAME,
+    Column::integer("Validations", "Number of rules in this policy."),
+    Column::text("ParamKind", "Kind of the objects that set its parameters."),
+    Column::AGE,
+];
+
+const MUTATING_COLUMNS: &[Column] = &[
+    Column::NAME,
+    Column::integer("Mutations", "Number of changes in this policy."),
+    Column::text("ParamKind", "Kind of the objects that set its parameters."),
+    Column::AGE,
+];
+
+fn policy_row(object: &Value, rules: &str, now: i64) -> Vec<Value> {
+    let spec = &object["spec"];
+    let parameters = match &spec["paramKind"] {
+        Value::Null => UNSET.into(),
+        kind => format!("{}/{}", text(&kind["apiVersion"]), text(&kind["kind"])),
+    };
+    vec![
+        cells::name(object),
+        list(&spec[rules]).len().into(),
+        parameters.into(),
+        cells::age(object, now),
+    ]
+}
+
+const BINDING_COLUMNS: &[Column] = &[
+    Column::NAME,
+    Column::text("PolicyName", "The policy that is put in force."),
+    Column::text("ParamRef", "The object that sets its parameters."),
+    Column::AGE,
+];
+
+fn binding_row(object: &Value, now: i64) -> Vec<Value> {
+    let (spec, reference) = (&object["spec"], &object["spec"]["paramRef"]);
+    let parameters = match text(&reference["name"]) {
+        "" if reference["selector"].is_null() => UNSET.into(),
+        "" => cells::selector(&reference["selector"]),
+        name => format!("{}/{name}", text_or(&reference["namespace"], "*")),
+    };
+    vec![
+        cells::name(object),
+        text(&spec["policyName"]).into(),
+        parameters.into(),
+        cells::age(object, now),
+    ]
+}
+
+const SERVICE_COLUMNS: &[Column] = &[
+    Column::NAME,
+    Column::text("Service", "What serves this version of the group."),
+    Column::text("Available", "Whether it can be reached."),
+    Column::AGE,
+];
+
+fn service_row(object: &Value, now: i64) -> Vec<Value> {
+    let service = match &object["spec"]["service"] {
+        Value::Null => "Local".into(),
+        service => format!("{}/{}", text(&service["namespace"]), text(&service["name"])),
+    };
+    let available = match cells::condition(object, "Available") {
+        None => "Unknown".into(),
+        Some(condition) if condition["status"] == "True" => "True".into(),
+        Some(condition) => format!("{} ({})", text(&condition["status"]), text(&condition["reason"])),
+    };
+    vec![
+        cells::name(object),
+        service.into(),
+        available.into(),
+        cells::age(object, now),
+    ]
 }

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::kind::{Rules, SelectableField};
-use crate::rules::cells::text;
+use crate::kind::{Column, Rules, SelectableField};
+use crate::rules::cells::{self, text};
 use crate::rules::fill;
 use crate::rules::plain::{self, WITH_STATUS};
 
@@ -18,14 +18,33 @@ pub static RULES: Rules = Rules {
     prepare_create,
     prepare_update,
     returns_deleted: true,
-    selectable: &[SelectableField { label: "status.phase", value: |ns| text(&ns["status"]["phase"]).into() }],
+    selectable: &[SelectableField {
+        label: "status.phase",
+        value: |ns| text(&ns["status"]["phase"]).into(),
+    }],
+    columns: &[
+        Column::NAME,
+        Column::text("Status", "Whether the namespace is in use or going away."),
+        Column::AGE,
+    ],
+    row: |object, now| {
+        vec![
+            cells::name(object),
+            text(&object["status"]["phase"]).into(),
+            cells::age(object, now),
+        ]
+    },
     ..WITH_STATUS
 };
 
 fn default(object: &mut Value) {
     let Some(object) = object.as_object_mut() else { return };
     if let Some(metadata) = fill::existing(object, "metadata") {
-        let name = metadata.get("name").and_then(Value::as_str).unwrap_or_default().to_string();
+        let name = metadata
+            .get("name")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_string();
         if !name.is_empty() {
             if let Some(labels) = fill::child(metadata, "labels") {
                 labels.insert(NAME_LABEL.into(), name.into());
@@ -41,9 +60,13 @@ fn prepare_create(object: &mut Value) {
     plain::set_status(object, json!({"phase": "Active"}));
     // A generated name is known only now.
     default(object);
-    let Some(spec) = object.as_object_mut().and_then(|o| fill::child(o, "spec")) else { return };
+    let Some(spec) = object.as_object_mut().and_then(|o| fill::child(o, "spec")) else {
+        return;
+    };
     fill::optional(spec, "finalizers", json!([]));
-    let Some(finalizers) = spec.get_mut("finalizers").and_then(Value::as_array_mut) else { return };
+    let Some(finalizers) = spec.get_mut("finalizers").and_then(Value::as_array_mut) else {
+        return;
+    };
     if !finalizers.iter().any(|f| f == FINALIZER) {
         finalizers.push(FINALIZER.into());
     }

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::kind::{Rules, SelectableField};
-use crate::rules::cells::text;
+use crate::kind::{Column, Rules, SelectableField};
+use crate::rules::cells::{self, NONE, list, number, text, text_or};
 use crate::rules::fill::{self, Fields};
 use crate::rules::plain::{self, WITH_STATUS};
 
@@ -18,22 +18,35 @@ pub static RULES: Rules = Rules {
     create_on_update: true,
     returns_deleted: true,
     selectable: &[
-        SelectableField { label: "spec.clusterIP", value: |s| text(&s["spec"]["clusterIP"]).into() },
-        SelectableField { label: "spec.type", value: |s| text(&s["spec"]["type"]).into() },
+        SelectableField {
+            label: "spec.clusterIP",
+            value: |s| text(&s["spec"]["clusterIP"]).into(),
+        },
+        SelectableField {
+            label: "spec.type",
+            value: |s| text(&s["spec"]["type"]).into(),
+        },
     ],
+    columns: COLUMNS,
+    row,
     ..WITH_STATUS
 };
 
 fn default(object: &mut Value) {
     let Some(object) = object.as_object_mut() else { return };
-    let Some(spec) = fill::child(object, "spec") else { return };
+    let Some(spec) = fill::child(object, "spec") else {
+        return;
+    };
     for port in fill::items(spec, "ports") {
         default_port(port);
     }
     affinity(spec);
     fill::text(spec, "type", "ClusterIP");
     let kind = text(&spec["type"]).to_string();
-    let external_ips = spec.get("externalIPs").and_then(Value::as_array).is_some_and(|ips| !ips.is_empty());
+    let external_ips = spec
+        .get("externalIPs")
+        .and_then(Value::as_array)
+        .is_some_and(|ips| !ips.is_empty());
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer") || (kind == "ClusterIP" && external_ips) {
         fill::text(spec, "externalTrafficPolicy", "Cluster");
     }
@@ -65,9 +78,14 @@ fn affinity(spec: &mut Fields) {
     if spec["sessionAffinity"] == "None" {
         fill::remove(spec, "sessionAffinityConfig");
     } else if spec["sessionAffinity"] == "ClientIP" {
-        let timeout = spec.get("sessionAffinityConfig").map(|config| &config["clientIP"]["timeoutSeconds"]);
+        let timeout = spec
+            .get("sessionAffinityConfig")
+            .map(|config| &config["clientIP"]["timeoutSeconds"]);
         if timeout.is_none_or(Value::is_null) {
-            spec.insert("sessionAffinityConfig".into(), json!({"clientIP": {"timeoutSeconds": AFFINITY_SECONDS}}));
+            spec.insert(
+                "sessionAffinityConfig".into(),
+                json!({"clientIP": {"timeoutSeconds": AFFINITY_SECONDS}}),
+            );
         }
     }
 }
@@ -83,7 +101,9 @@ fn prepare_create(object: &mut Value) {
 fn prepare_update(new: &mut Value, old: &Value) {
     plain::keep_status(new, old);
     let old = &old["spec"];
-    let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) else {
+        return;
+    };
     pair_cluster_ips(spec, Some(old));
     let (to, from) = (text(&spec["type"]).to_string(), text(&old["type"]));
     keep_allocated(spec, old, &to, from);
@@ -92,10 +112,16 @@ fn prepare_update(new: &mut Value, old: &Value) {
 
 /// `clusterIP` is the first of `clusterIPs`; a client may write only one of the two.
 fn pair_cluster_ips(spec: &mut Fields, old: Option<&Value>) {
-    let ip = spec.get("clusterIP").and_then(Value::as_str).filter(|ip| !ip.is_empty()).map(str::to_string);
+    let ip = spec
+        .get("clusterIP")
+        .and_then(Value::as_str)
+        .filter(|ip| !ip.is_empty())
+        .map(str::to_string);
     let old_ips = old.map(|old| &old["clusterIPs"]);
     let same_ips = spec.get("clusterIPs") == old_ips || fill::is_empty(spec, "clusterIPs");
-    let old_ip = old.and_then(|old| old["clusterIP"].as_str()).filter(|ip| !ip.is_empty());
+    let old_ip = old
+        .and_then(|old| old["clusterIP"].as_str())
+        .filter(|ip| !ip.is_empty());
     match (ip, old_ip) {
         // Only the old field was set, or only it changed: the list follows.
         (Some(ip), None) if fill::is_empty(spec, "clusterIPs") => {
@@ -151,7 +177,13 @@ fn drop_void(spec: &mut Fields, old: &Value, to: &str, from: &str) {
         return;
     }
     if to == "ExternalName" {
-        for name in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
+        for name in [
+            "clusterIP",
+            "clusterIPs",
+            "ipFamilies",
+            "ipFamilyPolicy",
+            "internalTrafficPolicy",
+        ] {
             drop_unchanged(spec, old, name);
         }
     }
@@ -159,17 +191,27 @@ fn drop_void(spec: &mut Fields, old: &Value, to: &str, from: &str) {
         let empty = Vec::new();
         let old_ports = old["ports"].as_array().unwrap_or(&empty);
         for port in fill::items(spec, "ports") {
-            if port.get("nodePort").is_some_and(|n| old_ports.iter().any(|o| &o["nodePort"] == n)) {
+            if port
+                .get("nodePort")
+                .is_some_and(|n| old_ports.iter().any(|o| &o["nodePort"] == n))
+            {
                 fill::remove(port, "nodePort");
             }
         }
-        let external_ips = spec.get("externalIPs").and_then(Value::as_array).is_some_and(|ips| !ips.is_empty());
+        let external_ips = spec
+            .get("externalIPs")
+            .and_then(Value::as_array)
+            .is_some_and(|ips| !ips.is_empty());
         if to == "ExternalName" || !external_ips {
             drop_unchanged(spec, old, "externalTrafficPolicy");
         }
     }
     if to != "LoadBalancer" {
-        for name in ["healthCheckNodePort", "allocateLoadBalancerNodePorts", "loadBalancerClass"] {
+        for name in [
+            "healthCheckNodePort",
+            "allocateLoadBalancerNodePorts",
+            "loadBalancerClass",
+        ] {
             drop_unchanged(spec, old, name);
         }
     }
@@ -178,6 +220,65 @@ fn drop_void(spec: &mut Fields, old: &Value, to: &str, from: &str) {
 fn drop_unchanged(spec: &mut Fields, old: &Value, name: &str) {
     if spec.get(name) == old.get(name) {
         fill::remove(spec, name);
+    }
+}
+
+const COLUMNS: &[Column] = &[
+    Column::NAME,
+    Column::text("Type", "How the service is reached."),
+    Column::text("Cluster-IP", "Its address inside the cluster."),
+    Column::text("External-IP", "Its addresses outside the cluster."),
+    Column::text("Port(s)", "Its ports, with node ports and protocols."),
+    Column::AGE,
+    Column::SELECTOR,
+];
+
+fn row(object: &Value, now: i64) -> Vec<Value> {
+    let spec = &object["spec"];
+    let ports: Vec<String> = list(&spec["ports"]).iter().map(port).collect();
+    vec![
+        cells::name(object),
+        text(&spec["type"]).into(),
+        text_or(&spec["clusterIPs"][0], NONE).into(),
+        external(object).into(),
+        (if ports.is_empty() { NONE.into() } else { ports.join(",") }).into(),
+        cells::age(object, now),
+        cells::labels(&spec["selector"]).into(),
+    ]
+}
+
+fn port(port: &Value) -> String {
+    let (number, node, protocol) = (
+        number(&port["port"]),
+        number(&port["nodePort"]),
+        text(&port["protocol"]),
+    );
+    if node > 0 {
+        format!("{number}:{node}/{protocol}")
+    } else {
+        format!("{number}/{protocol}")
+    }
+}
+
+fn external(object: &Value) -> String {
+    let spec = &object["spec"];
+    let own = list(&spec["externalIPs"]).iter().map(text);
+    let (addresses, empty): (Vec<&str>, &str) = match text(&spec["type"]) {
+        "ClusterIP" | "NodePort" => (own.collect(), NONE),
+        "LoadBalancer" => (
+            cells::balancer_addresses(&object["status"])
+                .into_iter()
+                .chain(own)
+                .collect(),
+            "<pending>",
+        ),
+        "ExternalName" => return text(&spec["externalName"]).into(),
+        _ => return "<unknown>".into(),
+    };
+    if addresses.is_empty() {
+        empty.into()
+    } else {
+        addresses.join(",")
     }
 }
 

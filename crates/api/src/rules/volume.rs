@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::kind::Rules;
-use crate::rules::cells::text;
+use crate::kind::{Column, Rules};
+use crate::rules::cells::{self, NONE, UNSET, flag, list, scalar_or, text, text_or};
 use crate::rules::fill::{self, Fields};
 use crate::rules::plain::{self, PLAIN, WITH_STATUS};
 use crate::rules::pod;
@@ -13,6 +13,8 @@ pub static VOLUME: Rules = Rules {
     default: default_volume,
     prepare_create: |object| plain::set_status(object, json!({"phase": "Pending"})),
     returns_deleted: true,
+    columns: VOLUME_COLUMNS,
+    row: volume_row,
     ..WITH_STATUS
 };
 
@@ -25,32 +27,79 @@ pub static CLAIM: Rules = Rules {
     },
     prepare_create: |object| plain::set_status(object, json!({"phase": "Pending"})),
     returns_deleted: true,
+    columns: CLAIM_COLUMNS,
+    row: claim_row,
     ..WITH_STATUS
 };
 
 /// Rules of StorageClasses.
-pub static STORAGE_CLASS: Rules = Rules { default: default_class, returns_deleted: true, ..PLAIN };
+pub static STORAGE_CLASS: Rules = Rules {
+    default: default_class,
+    returns_deleted: true,
+    columns: CLASS_COLUMNS,
+    row: class_row,
+    ..PLAIN
+};
 
 /// Rules of CSIDrivers.
-pub static CSI_DRIVER: Rules =
-    Rules { default: default_driver, unconditional_update: false, returns_deleted: true, ..PLAIN };
+pub static CSI_DRIVER: Rules = Rules {
+    default: default_driver,
+    unconditional_update: false,
+    returns_deleted: true,
+    columns: DRIVER_COLUMNS,
+    row: driver_row,
+    ..PLAIN
+};
 
-/// Rules of CSINodes and CSIStorageCapacities.
-pub static CSI_NODE: Rules = Rules { unconditional_update: false, returns_deleted: true, ..PLAIN };
+/// Rules of CSINodes.
+pub static CSI_NODE: Rules = Rules {
+    unconditional_update: false,
+    returns_deleted: true,
+    columns: NODE_COLUMNS,
+    row: node_row,
+    ..PLAIN
+};
+
+/// Rules of CSIStorageCapacities.
+pub static CSI_CAPACITY: Rules = Rules {
+    unconditional_update: false,
+    returns_deleted: true,
+    columns: CAPACITY_COLUMNS,
+    row: capacity_row,
+    ..PLAIN
+};
 
 /// Rules of VolumeAttachments. Create keeps no status.
-pub static ATTACHMENT: Rules =
-    Rules { unconditional_update: false, returns_deleted: true, ..WITH_STATUS };
+pub static ATTACHMENT: Rules = Rules {
+    unconditional_update: false,
+    returns_deleted: true,
+    columns: ATTACHMENT_COLUMNS,
+    row: attachment_row,
+    ..WITH_STATUS
+};
 
 /// Rules of VolumeAttributesClasses.
-pub static ATTRIBUTES_CLASS: Rules = Rules { returns_deleted: true, ..PLAIN };
+pub static ATTRIBUTES_CLASS: Rules = Rules {
+    returns_deleted: true,
+    columns: ATTRIBUTES_COLUMNS,
+    row: |object, now| {
+        vec![
+            cells::name(object),
+            text(&object["driverName"]).into(),
+            cells::age(object, now),
+        ]
+    },
+    ..PLAIN
+};
 
 fn default_volume(object: &mut Value) {
     let Some(object) = object.as_object_mut() else { return };
     if let Some(status) = fill::child(object, "status") {
         fill::text(status, "phase", "Pending");
     }
-    let Some(spec) = fill::child(object, "spec") else { return };
+    let Some(spec) = fill::child(object, "spec") else {
+        return;
+    };
     fill::text(spec, "persistentVolumeReclaimPolicy", "Retain");
     fill::optional(spec, "volumeMode", "Filesystem");
     if let Some(host) = fill::existing(spec, "hostPath") {
@@ -71,8 +120,13 @@ pub fn default_claim(claim: &mut Fields) {
 
 /// `dataSource` and `dataSourceRef` say the same, as long as the source lives in the claim's namespace.
 fn data_source(spec: &mut Fields) {
-    let is_local = spec.get("dataSourceRef").is_none_or(|source| text(&source["namespace"]).is_empty());
-    match (fill::is_unset(spec, "dataSource"), fill::is_unset(spec, "dataSourceRef")) {
+    let is_local = spec
+        .get("dataSourceRef")
+        .is_none_or(|source| text(&source["namespace"]).is_empty());
+    match (
+        fill::is_unset(spec, "dataSource"),
+        fill::is_unset(spec, "dataSourceRef"),
+    ) {
         (false, true) => {
             let source = spec["dataSource"].clone();
             spec.insert("dataSourceRef".into(), source);
@@ -98,7 +152,9 @@ fn default_class(object: &mut Value) {
 }
 
 fn default_driver(object: &mut Value) {
-    let Some(spec) = object.as_object_mut().and_then(|o| fill::child(o, "spec")) else { return };
+    let Some(spec) = object.as_object_mut().and_then(|o| fill::child(o, "spec")) else {
+        return;
+    };
     fill::optional(spec, "attachRequired", true);
     fill::optional(spec, "podInfoOnMount", false);
     fill::optional(spec, "storageCapacity", false);
@@ -109,3 +165,219 @@ fn default_driver(object: &mut Value) {
     fill::optional(spec, "requiresRepublish", false);
     fill::optional(spec, "seLinuxMount", false);
 }
+
+const VOLUME_COLUMNS: &[Column] = &[
+    Column::NAME,
+    Column::text("Capacity", "Size of the volume."),
+    Column::text("Access Modes", "How it can be mounted."),
+    Column::text("Reclaim Policy", "What happens to it when its claim is gone."),
+    Column::text("Status", "Whether it is bound."),
+    Column::text("Claim", "The claim it is bound to."),
+    Column::text("StorageClass", "Its storage class."),
+    Column::text("VolumeAttributesClass", "Its volume attributes class."),
+    Column::text("Reason", "Why it is in this status."),
+    Column::AGE,
+    Column::text("VolumeMode", "File system or block device.").wide(),
+];
+
+fn volume_row(object: &Value, now: i64) -> Vec<Value> {
+    let (spec, status) = (&object["spec"], &object["status"]);
+    let claim = match &spec["claimRef"] {
+        Value::Null => String::new(),
+        claim => format!("{}/{}", text(&claim["namespace"]), text(&claim["name"])),
+    };
+    vec![
+        cells::name(object),
+        scalar_or(&spec["capacity"]["storage"], "0").into(),
+        access_modes(&spec["accessModes"]).into(),
+        text(&spec["persistentVolumeReclaimPolicy"]).into(),
+        phase(object).into(),
+        claim.into(),
+        class(object).into(),
+        text_or(&spec["volumeAttributesClassName"], UNSET).into(),
+        text(&status["reason"]).into(),
+        cells::age(object, now),
+        text_or(&spec["volumeMode"], UNSET).into(),
+    ]
+}
+
+const CLAIM_COLUMNS: &[Column] = &[
+    Column::NAME,
+    Column::text("Status", "Whether it is bound."),
+    Column::text("Volume", "The volume it is bound to."),
+    Column::text("Capacity", "Size of the volume."),
+    Column::text("Access Modes", "How the volume can be mounted."),
+    Column::text("StorageClass", "Its storage class."),
+    Column::text("VolumeAttributesClass", "Its volume attributes class."),
+    Column::AGE,
+    Column::text("VolumeMode", "File system or block device.").wide(),
+];
+
+fn claim_row(object: &Value, now: i64) -> Vec<Value> {
+    let (spec, status) = (&object["spec"], &object["status"]);
+    let volume = text(&spec["volumeName"]);
+    let (capacity, modes) = if volume.is_empty() {
+        (String::new(), String::new())
+    } else {
+        (
+            scalar_or(&status["capacity"]["storage"], "0"),
+            access_modes(&status["accessModes"]),
+        )
+    };
+    vec![
+        cells::name(object),
+        phase(object).into(),
+        volume.into(),
+        capacity.into(),
+        modes.into(),
+        class(object).into(),
+        text_or(&spec["volumeAttributesClassName"], UNSET).into(),
+        cells::age(object, now),
+        text_or(&spec["volumeMode"], UNSET).into(),
+    ]
+}
+
+fn phase(object: &Value) -> &str {
+    if cells::is_terminating(object) {
+        "Terminating"
+    } else {
+        text(&object["status"]["phase"])
+    }
+}
+
+/// The storage class of a volume or claim; an annotation was its place before the field.
+fn class(object: &Value) -> &str {
+    let annotation = &object["metadata"]["annotations"]["volume.beta.kubernetes.io/storage-class"];
+    annotation.as_str().unwrap_or(text(&object["spec"]["storageClassName"]))
+}
+
+/// Access modes by their initials, in fixed order, each once.
+fn access_modes(modes: &Value) -> String {
+    let initials = [
+        ("ReadWriteOnce", "RWO"),
+        ("ReadOnlyMany", "ROX"),
+        ("ReadWriteMany", "RWX"),
+        ("ReadWriteOncePod", "RWOP"),
+    ];
+    let present = initials
+        .into_iter()
+        .filter(|(mode, _)| list(modes).iter().any(|m| m == mode));
+    present.map(|(_, short)| short).collect::<Vec<_>>().join(",")
+}
+
+const CLASS_COLUMNS: &[Column] = &[
+    Column::NAME,
+    Column::text("Provisioner", "What makes its volumes."),
+    Column::text("ReclaimPolicy", "What happens to volumes when their claims are gone."),
+    Column::text("VolumeBindingMode", "When volumes are made and bound."),
+    Column::text("AllowVolumeExpansion", "Whether volumes can grow."),
+    Column::AGE,
+];
+
+fn class_row(object: &Value, now: i64) -> Vec<Value> {
+    vec![
+        cells::name_or_default(object, "storageclass.kubernetes.io/is-default-class"),
+        text(&object["provisioner"]).into(),
+        text_or(&object["reclaimPolicy"], "Delete").into(),
+        text_or(&object["volumeBindingMode"], "Immediate").into(),
+        flag(&object["allowVolumeExpansion"]).into(),
+        cells::age(object, now),
+    ]
+}
+
+const DRIVER_COLUMNS: &[Column] = &[
+    Column::NAME,
+    Column::boolean(
+        "AttachRequired",
+        "Whether volumes are attached before they are mounted.",
+    ),
+    Column::boolean("PodInfoOnMount", "Whether the driver learns of the pod."),
+    Column::boolean("StorageCapacity", "Whether the driver publishes its capacity."),
+    Column::text("TokenRequests", "Audiences of the tokens the driver gets."),
+    Column::boolean("RequiresRepublish", "Whether volumes are published again and again."),
+    Column::text("Modes", "Kinds of volumes it has."),
+    Column::AGE,
+];
+
+fn driver_row(object: &Value, now: i64) -> Vec<Value> {
+    let spec = &object["spec"];
+    let joined = |values: &Value, field: Option<&str>| {
+        let each = |value: &Value| text(field.map_or(value, |field| &value[field])).to_string();
+        list(values).iter().map(each).collect::<Vec<_>>().join(",")
+    };
+    let modes = joined(&spec["volumeLifecycleModes"], None);
+    let tokens = if spec["tokenRequests"].is_null() {
+        UNSET.into()
+    } else {
+        joined(&spec["tokenRequests"], Some("audience"))
+    };
+    vec![
+        cells::name(object),
+        spec["attachRequired"].as_bool().unwrap_or(true).into(),
+        flag(&spec["podInfoOnMount"]).into(),
+        flag(&spec["storageCapacity"]).into(),
+        tokens.into(),
+        flag(&spec["requiresRepublish"]).into(),
+        (if modes.is_empty() { NONE.into() } else { modes }).into(),
+        cells::age(object, now),
+    ]
+}
+
+const NODE_COLUMNS: &[Column] = &[
+    Column::NAME,
+    Column::integer("Drivers", "Number of drivers on the node."),
+    Column::AGE,
+];
+
+fn node_row(object: &Value, now: i64) -> Vec<Value> {
+    vec![
+        cells::name(object),
+        list(&object["spec"]["drivers"]).len().into(),
+        cells::age(object, now),
+    ]
+}
+
+const CAPACITY_COLUMNS: &[Column] = &[
+    Column::NAME,
+    Column::text("StorageClassName", "Storage class the capacity is of."),
+    Column::text("Capacity", "Space for volumes."),
+];
+
+fn capacity_row(object: &Value, _now: i64) -> Vec<Value> {
+    let capacity = scalar_or(&object["capacity"], UNSET);
+    vec![
+        cells::name(object),
+        text(&object["storageClassName"]).into(),
+        capacity.into(),
+    ]
+}
+
+const ATTACHMENT_COLUMNS: &[Column] = &[
+    Column::NAME,
+    Column {
+        format: "name",
+        ..Column::text("Attacher", "The driver that attaches.")
+    },
+    Column::text("PV", "The volume."),
+    Column::text("Node", "The node it is attached to."),
+    Column::boolean("Attached", "Whether it is attached."),
+    Column::AGE,
+];
+
+fn attachment_row(object: &Value, now: i64) -> Vec<Value> {
+    let spec = &object["spec"];
+    vec![
+        cells::name(object),
+        text(&spec["attacher"]).into(),
+        text(&spec["source"]["persistentVolumeName"]).into(),
+        text(&spec["nodeName"]).into(),
+        flag(&object["status"]["attached"]).into(),
+        cells::age(object, now),
+    ]
+}
+
+const ATTRIBUTES_COLUMNS: &[Column] = &[
+    Column::NAME,
+    Column::text("DriverName", "The driver that knows the attributes."),
+    Column::AGE,
+];

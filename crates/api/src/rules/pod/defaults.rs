@@ -67,12 +67,16 @@ fn host_port(port: &mut Fields) {
 
 /// A limit without a request is also the request.
 fn requests_from_limits(resources: &mut Fields) {
-    let Some(Value::Object(limits)) = resources.get("limits") else { return };
+    let Some(Value::Object(limits)) = resources.get("limits") else {
+        return;
+    };
     let limits = limits.clone();
     if limits.is_empty() {
         return;
     }
-    let Some(requests) = fill::child(resources, "requests") else { return };
+    let Some(requests) = fill::child(resources, "requests") else {
+        return;
+    };
     for (name, limit) in limits {
         requests.entry(name).or_insert(limit);
     }
@@ -135,7 +139,9 @@ fn container(container: &mut Fields) {
 
 /// `Always` for the tag `latest`, given or implied; any other tag or a digest stays what it was.
 fn pull_policy(image: &str) -> &'static str {
-    let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
+    let (name, digest) = image
+        .split_once('@')
+        .map_or((image, None), |(name, digest)| (name, Some(digest)));
     let last = name.rsplit('/').next().unwrap_or_default();
     match last.split_once(':') {
         Some((_, "latest")) => "Always",
@@ -244,7 +250,9 @@ pub fn network_volume(volume: &mut Fields) {
 
 /// `podIP` is the first of `podIPs`.
 fn pod_ips(status: &mut Fields) {
-    let Some(ip) = status.get("podIP").and_then(Value::as_str).filter(|ip| !ip.is_empty()) else { return };
+    let Some(ip) = status.get("podIP").and_then(Value::as_str).filter(|ip| !ip.is_empty()) else {
+        return;
+    };
     if status.get("podIPs").is_none_or(|ips| ips[0]["ip"] != ip) {
         let ips = json!([{"ip": ip}]);
         status.insert("podIPs".into(), ips);
@@ -283,7 +291,10 @@ mod tests {
         }});
         super::pod(&mut pod);
         let spec = &pod["spec"];
-        assert_eq!(spec["volumes"], json!([{"name": "tmp", "emptyDir": {}}, {"name": "c", "configMap": {"name": "c", "defaultMode": 420}}]));
+        assert_eq!(
+            spec["volumes"],
+            json!([{"name": "tmp", "emptyDir": {}}, {"name": "c", "configMap": {"name": "c", "defaultMode": 420}}])
+        );
         assert_eq!(
             spec["containers"][0],
             json!({

@@ -1,5 +1,6 @@
 //! core/v1 Pod and PodTemplate, and the pod templates inside workloads.
 
+mod columns;
 pub mod defaults;
 mod strategy;
 
@@ -13,22 +14,57 @@ pub static POD: Rules = Rules {
     prepare_status_update: strategy::prepare_status_update,
     returns_deleted: true,
     selectable: &[
-        SelectableField { label: "spec.nodeName", value: |pod| text(&pod["spec"]["nodeName"]) },
-        SelectableField { label: "spec.restartPolicy", value: |pod| text(&pod["spec"]["restartPolicy"]) },
-        SelectableField { label: "spec.schedulerName", value: |pod| text(&pod["spec"]["schedulerName"]) },
-        SelectableField { label: "spec.serviceAccountName", value: |pod| text(&pod["spec"]["serviceAccountName"]) },
-        SelectableField { label: "spec.hostNetwork", value: |pod| flag(&pod["spec"]["hostNetwork"]) },
-        SelectableField { label: "status.phase", value: |pod| text(&pod["status"]["phase"]) },
-        SelectableField { label: "status.podIP", value: |pod| text(&pod["status"]["podIP"]) },
-        SelectableField { label: "status.podIPs", value: pod_ips },
-        SelectableField { label: "status.nominatedNodeName", value: |pod| text(&pod["status"]["nominatedNodeName"]) },
+        SelectableField {
+            label: "spec.nodeName",
+            value: |pod| text(&pod["spec"]["nodeName"]),
+        },
+        SelectableField {
+            label: "spec.restartPolicy",
+            value: |pod| text(&pod["spec"]["restartPolicy"]),
+        },
+        SelectableField {
+            label: "spec.schedulerName",
+            value: |pod| text(&pod["spec"]["schedulerName"]),
+        },
+        SelectableField {
+            label: "spec.serviceAccountName",
+            value: |pod| text(&pod["spec"]["serviceAccountName"]),
+        },
+        SelectableField {
+            label: "spec.hostNetwork",
+            value: |pod| flag(&pod["spec"]["hostNetwork"]),
+        },
+        SelectableField {
+            label: "status.phase",
+            value: |pod| text(&pod["status"]["phase"]),
+        },
+        SelectableField {
+            label: "status.podIP",
+            value: |pod| text(&pod["status"]["podIP"]),
+        },
+        SelectableField {
+            label: "status.podIPs",
+            value: pod_ips,
+        },
+        SelectableField {
+            label: "status.nominatedNodeName",
+            value: |pod| text(&pod["status"]["nominatedNodeName"]),
+        },
     ],
+    columns: columns::COLUMNS,
+    row: columns::row,
     ..WITH_SPEC_AND_STATUS
 };
 
 /// Rules of PodTemplates.
-pub static POD_TEMPLATE: Rules =
-    Rules { default: defaults::pod_template, generation: Generation::Content, returns_deleted: true, ..PLAIN };
+pub static POD_TEMPLATE: Rules = Rules {
+    default: defaults::pod_template,
+    generation: Generation::Content,
+    returns_deleted: true,
+    columns: columns::TEMPLATE_COLUMNS,
+    row: columns::template_row,
+    ..PLAIN
+};
 
 fn text(value: &serde_json::Value) -> String {
     value.as_str().unwrap_or_default().to_string()
@@ -39,6 +75,12 @@ fn flag(value: &serde_json::Value) -> String {
 }
 
 fn pod_ips(pod: &serde_json::Value) -> String {
-    let ips = pod["status"]["podIPs"].as_array().map(Vec::as_slice).unwrap_or_default();
-    ips.iter().filter_map(|ip| ip["ip"].as_str()).collect::<Vec<_>>().join(",")
+    let ips = pod["status"]["podIPs"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    ips.iter()
+        .filter_map(|ip| ip["ip"].as_str())
+        .collect::<Vec<_>>()
+        .join(",")
 }
