@@ -5,5 +5,6 @@
 //! and outlives everyone else.
 
 pub mod driver;
+pub mod image;
 pub mod images;
 pub mod spec;

@@ -1,0 +1,290 @@
+//! The image store against archives and a real registry (Debian's docker-registry), with broken and hostile content.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use mizzen_runtime::image::digest::Digest;
+use mizzen_runtime::image::{ImageStore, RegistryConfig};
+use mizzen_runtime::images::{Credential, ImageErrorReason, ImageService, PullPolicy};
+use serde_json::{Value, json};
+
+/// A gzip'd layer with one file.
+fn layer(path: &str, content: &str) -> (Vec<u8>, Digest) {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(content.len() as u64);
+    header.set_mode(0o755);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+    header.set_cksum();
+    builder.append(&header, content.as_bytes()).unwrap();
+    let plain = builder.into_inner().unwrap();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&plain).unwrap();
+    (gzip.finish().unwrap(), Digest::of(&plain))
+}
+
+struct Layout {
+    dir: tempfile::TempDir,
+    manifest: Value,
+}
+
+/// An OCI layout of one image named `name` with one layer.
+fn layout(name: &str, path: &str, content: &str) -> Layout {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = dir.path().join("blobs/sha256");
+    std::fs::create_dir_all(&blobs).unwrap();
+    let put = |bytes: &[u8]| {
+        let digest = Digest::of(bytes);
+        std::fs::write(blobs.join(digest.hex()), bytes).unwrap();
+        json!({"digest": digest.to_string(), "size": bytes.len()})
+    };
+    let (blob, diff_id) = layer(path, content);
+    let config = json!({"architecture": "amd64", "os": "linux", "config": {"Cmd": ["/hello"], "Env": ["A=b"]},
+        "rootfs": {"type": "layers", "diff_ids": [diff_id.to_string()]}});
+    let manifest = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": put(config.to_string().as_bytes()), "layers": [put(&blob)]});
+    let mut entry = put(manifest.to_string().as_bytes());
+    entry["mediaType"] = "application/vnd.oci.image.manifest.v1+json".into();
+    entry["annotations"] = json!({"org.opencontainers.image.ref.name": name});
+    std::fs::write(
+        dir.path().join("index.json"),
+        json!({"schemaVersion": 2, "manifests": [entry]}).to_string(),
+    )
+    .unwrap();
+    std::fs::write(dir.path().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    Layout { dir, manifest }
+}
+
+fn store() -> (tempfile::TempDir, ImageStore) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = ImageStore::open(dir.path(), RegistryConfig::default()).unwrap();
+    (dir, store)
+}
+
+#[tokio::test]
+async fn loads_layouts_and_forgets_them() {
+    let (dir, store) = store();
+    let layout = layout("hello:1", "hello", "hi");
+    let loaded = store.load(layout.dir.path()).unwrap();
+    assert_eq!(loaded[0].tags, ["docker.io/library/hello:1"]);
+    // A second store in the same directory (the command line while the server runs) sees it.
+    let second = ImageStore::open(dir.path(), RegistryConfig::default()).unwrap();
+    let image = second.ensure("hello:1", PullPolicy::IfNotPresent, &[]).await.unwrap();
+    assert!(!image.pulled && image.image.config.cmd == ["/hello"]);
+    let lower = store.layers(&image.image.id).unwrap();
+    assert_eq!(std::fs::read_to_string(lower[0].join("hello")).unwrap(), "hi");
+    second.remove(&image.image.id).await.unwrap();
+    assert!(!lower[0].exists());
+    let error = store.ensure("hello:1", PullPolicy::Never, &[]).await.unwrap_err();
+    assert_eq!(error.reason, ImageErrorReason::ErrImageNeverPull);
+}
+
+#[test]
+fn broken_layouts_are_refused_and_leave_nothing() {
+    for (case, spoil) in [
+        (
+            "missing layer",
+            (|l: &Layout| std::fs::remove_file(blob(l, 0)).unwrap()) as fn(&Layout),
+        ),
+        ("wrong digest", |l| {
+            std::fs::write(blob(l, 0), layer("hello", "other").0).unwrap()
+        }),
+        ("no index", |l| {
+            std::fs::remove_file(l.dir.path().join("index.json")).unwrap()
+        }),
+    ] {
+        let (dir, store) = store();
+        let layout = layout("hello:1", "hello", "hi");
+        spoil(&layout);
+        assert!(store.load(layout.dir.path()).is_err(), "{case}");
+        assert_eq!(
+            std::fs::read_dir(dir.path().join("layers")).unwrap().count(),
+            0,
+            "{case}"
+        );
+        assert_eq!(
+            std::fs::read_dir(dir.path().join("scratch")).unwrap().count(),
+            0,
+            "{case}"
+        );
+    }
+    let (_dir, store) = store();
+    let error = store
+        .load(layout("hello:1", "../../evil", "x").dir.path())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("../../evil"), "{error}");
+}
+
+fn blob(layout: &Layout, layer: usize) -> PathBuf {
+    let digest = layout.manifest["layers"][layer]["digest"].as_str().unwrap();
+    layout
+        .dir
+        .path()
+        .join("blobs/sha256")
+        .join(digest.strip_prefix("sha256:").unwrap())
+}
+
+/// A registry process on a free loopback port.
+struct Registry {
+    child: Child,
+    host: String,
+    _dir: tempfile::TempDir,
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        // Ending a process that has ended already is fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn program(name: &str) -> bool {
+    let found = std::env::var("PATH")
+        .unwrap_or_default()
+        .split(':')
+        .any(|d| Path::new(d).join(name).exists());
+    if !found {
+        println!("skipped: {name} is not installed (apt-get install {name})");
+    }
+    found
+}
+
+async fn registry(password: bool) -> Registry {
+    let dir = tempfile::tempdir().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let mut auth = String::new();
+    if password {
+        // bcrypt of "secret", made once with htpasswd -B.
+        let line = "user:$2y$05$ggECH8Bh2AwCzHRWtQ9LzOkl21SW/gKRWG7uMZpkV4xF3ZMHg8h6K\n";
+        std::fs::write(dir.path().join("htpasswd"), line).unwrap();
+        auth = format!(
+            "auth:\n  htpasswd:\n    realm: test\n    path: {}/htpasswd\n",
+            dir.path().display()
+        );
+    }
+    let config = format!(
+        "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{port}\n{auth}",
+        dir.path().display()
+    );
+    std::fs::write(dir.path().join("config.yml"), config).unwrap();
+    let child = Command::new("docker-registry")
+        .args(["serve".as_ref(), dir.path().join("config.yml").as_os_str()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let registry = Registry {
+        child,
+        host: format!("127.0.0.1:{port}"),
+        _dir: dir,
+    };
+    for _ in 0..200 {
+        if tokio::net::TcpStream::connect(&registry.host).await.is_ok() {
+            return registry;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    }
+    panic!("the registry did not start");
+}
+
+fn push(layout: &Path, target: &str, credentials: &[&str]) {
+    let status = Command::new("skopeo")
+        .args(["copy", "--quiet", "--dest-tls-verify=false"])
+        .args(credentials)
+        .arg(format!("oci:{}", layout.display()))
+        .arg(format!("docker://{target}"))
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[tokio::test]
+async fn pulls_from_a_registry() {
+    if !program("docker-registry") || !program("skopeo") {
+        return;
+    }
+    let registry = registry(false).await;
+    let (_dir, store) = store();
+    let layout = layout("x", "hello", "hi");
+    let name = format!("{}/team/hello:v1", registry.host);
+    push(layout.dir.path(), &name, &[]);
+    let pulled = store.ensure(&name, PullPolicy::IfNotPresent, &[]).await.unwrap();
+    assert!(pulled.pulled && pulled.image.digests[0].contains("/team/hello@sha256:"));
+    assert!(!store.ensure(&name, PullPolicy::IfNotPresent, &[]).await.unwrap().pulled);
+    assert!(store.ensure(&name, PullPolicy::Always, &[]).await.unwrap().pulled);
+    let pinned = pulled.image.digests[0].clone();
+    assert!(
+        !store
+            .ensure(&pinned, PullPolicy::IfNotPresent, &[])
+            .await
+            .unwrap()
+            .pulled
+    );
+    let error = store
+        .ensure(&format!("{}/team/none:v1", registry.host), PullPolicy::Always, &[])
+        .await
+        .unwrap_err();
+    assert!(
+        error.reason == ImageErrorReason::ErrImagePull && error.message.contains("404"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn signs_in_with_a_pull_secret() {
+    if !program("docker-registry") || !program("skopeo") || !program("htpasswd") {
+        return;
+    }
+    let registry = registry(true).await;
+    let (_dir, store) = store();
+    let layout = layout("x", "hello", "hi");
+    let name = format!("{}/team/hello:v1", registry.host);
+    push(layout.dir.path(), &name, &["--dest-creds=user:secret"]);
+    let credential = |password: &str| Credential {
+        registry: registry.host.clone(),
+        username: "user".into(),
+        password: password.into(),
+        identity_token: None,
+    };
+    for wrong in [vec![], vec![credential("wrong")]] {
+        let error = store.ensure(&name, PullPolicy::Always, &wrong).await.unwrap_err();
+        assert!(error.message.contains("401"), "{error}");
+    }
+    assert!(
+        store
+            .ensure(&name, PullPolicy::Always, &[credential("secret")])
+            .await
+            .unwrap()
+            .pulled
+    );
+}
+
+#[tokio::test]
+async fn an_unreachable_registry_is_named() {
+    let (_dir, store) = store();
+    let error = store
+        .ensure("127.0.0.1:1/a:b", PullPolicy::Always, &[])
+        .await
+        .unwrap_err();
+    assert!(
+        error.reason == ImageErrorReason::ErrImagePull && error.message.contains("127.0.0.1:1"),
+        "{error}"
+    );
+    assert_eq!(
+        store
+            .ensure("No Name", PullPolicy::Always, &[])
+            .await
+            .unwrap_err()
+            .reason,
+        ImageErrorReason::InvalidImageName
+    );
+}
