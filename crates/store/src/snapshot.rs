@@ -47,6 +47,16 @@ impl Snapshot {
     }
 }
 
+/// A state that was never committed, for tests of those who read snapshots; its revision is the newest of its entries.
+impl FromIterator<Entry> for Snapshot {
+    fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Self {
+        let map: imbl::OrdMap<_, _> =
+            entries.into_iter().map(|entry| (Arc::clone(&entry.key), Arc::new(entry))).collect();
+        let revision = map.values().map(|entry| entry.revision).max().unwrap_or_default();
+        Self { revision, map }
+    }
+}
+
 fn decoded<T: serde::de::DeserializeOwned + Send + Sync + 'static>(entry: &Arc<Entry>) -> Option<Arc<T>> {
     let kept = entry.derived(|entry| serde_json::from_slice::<T>(&entry.value).ok().map(Arc::new));
     (*kept).clone()
