@@ -3,22 +3,30 @@
 //! Floor 1: keys and bytes, revisions, snapshots, transactions, watches, compaction. It does not know what a Pod is.
 //!
 //! * [`Store`]: the one interface; every engine passes the same conformance suite.
+//! * [`Embedded`]: the engine on a local disk.
 //! * [`Memory`]: an engine without a disk, for tests.
 //! * [`Snapshot`]: the state at one revision, for the price of a pointer.
 //! * [`Watch`]: the changes after a revision, in order, without gaps.
 #![forbid(unsafe_code)]
 
+mod codec;
+mod dump;
+mod embedded;
 mod entry;
 mod event;
 mod history;
 mod memory;
+mod raft;
 mod shared;
 mod snapshot;
 mod state;
 mod store;
+pub mod testing;
 mod txn;
+mod wal;
 mod watch;
 
+pub use embedded::{Embedded, OpenError, Options};
 pub use entry::{Entry, Revision};
 pub use event::{Change, Event, WatchError};
 pub use history::Retention;
