@@ -50,9 +50,9 @@ impl Snapshot {
 /// A state that was never committed, for tests of those who read snapshots; its revision is the newest of its entries.
 impl FromIterator<Entry> for Snapshot {
     fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Self {
-        let map: imbl::OrdMap<_, _> =
+        let map: imbl::OrdMap<Arc<str>, Arc<Entry>> =
             entries.into_iter().map(|entry| (Arc::clone(&entry.key), Arc::new(entry))).collect();
-        let revision = map.values().map(|entry| entry.revision).max().unwrap_or_default();
+        let revision = map.values().map(|entry: &Arc<Entry>| entry.revision).max().unwrap_or_default();
         Self { revision, map }
     }
 }
