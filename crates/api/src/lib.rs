@@ -10,6 +10,8 @@
 //! * [`rules`]: what each kind does differently from the plain case.
 //! * [`decode`]: from the bytes of a request to a well-formed object.
 //! * [`schema`]: the types of the kinds: fields, list types, merge keys; checks objects against them.
+//! * [`names`], [`selector`]: forms of names and labels, and how objects are selected by them.
+//! * [`patch`]: JSON patch, merge patch, strategic merge patch.
 //! * [`quantity`], [`time`]: amounts and points in time.
 //! * [`pod`]: facts about pods that all parts must agree on.
 //! * [`duration`]: spans of time as kubectl prints them.
@@ -21,9 +23,12 @@ pub mod field;
 pub mod key;
 pub mod kind;
 pub mod kinds;
+pub mod names;
+pub mod patch;
 pub mod pod;
 pub mod quantity;
 pub mod rules;
 pub mod schema;
+pub mod selector;
 pub mod status;
 pub mod time;
