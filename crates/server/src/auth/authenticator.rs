@@ -1,33 +1,52 @@
 //! Credentials → identity: client certificates, ServiceAccount tokens, anonymous; impersonation.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use mizzen_api::status::ApiError;
 use mizzen_store::Snapshot;
 
-use super::{Authorizer, Identity, tokens::TokenIssuer};
+use super::tokens::{Claims, TokenIssuer};
+use super::{Authorizer, Identity, certificate_identity, impersonation};
+
+/// Tokens whose signature was checked lately; a token is about 1 KB. Whether its ServiceAccount and pod still exist is
+/// asked of the snapshot every time.
+const CACHED_TOKENS: usize = 1024;
+/// A signature does not change, but the memory of tokens that nobody sends any more is given back.
+const CACHED_FOR: SignedDuration = SignedDuration::from_mins(10);
 
 /// Finds out who is asking.
 pub struct Authenticator {
     issuer: Arc<TokenIssuer>,
+    anonymous: Arc<Identity>,
+    verified: Mutex<HashMap<Box<str>, Verified>>,
+}
+
+struct Verified {
+    claims: Arc<Claims>,
+    identity: Arc<Identity>,
+    until: Timestamp,
 }
 
 impl Authenticator {
     /// An authenticator that accepts the tokens of `issuer`.
     pub fn new(issuer: Arc<TokenIssuer>) -> Self {
-        Self { issuer }
+        Self {
+            issuer,
+            anonymous: Arc::new(Identity::anonymous()),
+            verified: Mutex::default(),
+        }
     }
 
     /// The identity in a client certificate that TLS has already verified against the CA; `None` without a common name.
     /// Ask once a connection.
     pub fn certificate(&self, der: &[u8]) -> Option<Arc<Identity>> {
-        let _ = der;
-        None
+        certificate_identity(der).map(Arc::new)
     }
 
     /// Who sends a request: `peer` is the connection's certificate identity, `authorization` the header.
-    /// Wrong credentials are 401 even where anonymous would do.
+    /// A certificate counts before a token. Wrong credentials are 401 even where anonymous would do.
     pub fn authenticate(
         &self,
         snapshot: &Snapshot,
@@ -35,8 +54,55 @@ impl Authenticator {
         peer: Option<&Arc<Identity>>,
         authorization: Option<&str>,
     ) -> Result<Arc<Identity>, ApiError> {
-        let _ = (&self.issuer, snapshot, now, peer, authorization);
-        Err(ApiError::unauthorized())
+        if let Some(peer) = peer {
+            return Ok(Arc::clone(peer));
+        }
+        // As in Kubernetes another scheme (Basic, …) is no credential at all, and neither is an empty token.
+        let bearer = authorization.and_then(|header| header.split_once(' '));
+        let token = bearer
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token.trim());
+        match token.filter(|token| !token.is_empty()) {
+            Some(token) => self.token(snapshot, now, token).ok_or_else(ApiError::unauthorized),
+            None => Ok(Arc::clone(&self.anonymous)),
+        }
+    }
+
+    fn token(&self, snapshot: &Snapshot, now: Timestamp, token: &str) -> Option<Arc<Identity>> {
+        if let Some((claims, identity)) = self.cached(token, now) {
+            let valid = claims.valid_at(now) && claims.bound_objects_exist(snapshot, now);
+            return valid.then_some(identity);
+        }
+        let claims = self.issuer.claims(token, &[], now)?;
+        if !claims.bound_objects_exist(snapshot, now) {
+            return None;
+        }
+        let identity = Arc::new(claims.identity());
+        let verified = Verified {
+            claims: Arc::new(claims),
+            identity: Arc::clone(&identity),
+            until: now + CACHED_FOR,
+        };
+        self.remember(token, verified, now);
+        Some(identity)
+    }
+
+    fn cached(&self, token: &str, now: Timestamp) -> Option<(Arc<Claims>, Arc<Identity>)> {
+        // A panic elsewhere leaves the map whole: each change to it is one insert or retain.
+        let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = verified.get(token).filter(|found| found.until > now)?;
+        Some((Arc::clone(&found.claims), Arc::clone(&found.identity)))
+    }
+
+    fn remember(&self, token: &str, found: Verified, now: Timestamp) {
+        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        if verified.len() >= CACHED_TOKENS {
+            verified.retain(|_, found| found.until > now);
+        }
+        if verified.len() >= CACHED_TOKENS {
+            verified.clear();
+        }
+        verified.insert(token.into(), found);
     }
 
     /// Whom the request acts as: `identity` itself without `Impersonate-*` headers, else the impersonated one if allowed.
@@ -47,7 +113,7 @@ impl Authenticator {
         identity: Arc<Identity>,
         headers: &http::HeaderMap,
     ) -> Result<Arc<Identity>, ApiError> {
-        let _ = (snapshot, authorizer, headers);
-        Ok(identity)
+        let wanted = impersonation::impersonated(snapshot, authorizer, &identity, headers)?;
+        Ok(wanted.map_or(identity, Arc::new))
     }
 }

@@ -5,13 +5,38 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Value, json};
+
 mod authenticator;
 mod authorizer;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod impersonation;
+mod jwt;
+mod node;
+mod rbac;
 pub mod reviews;
+#[cfg(test)]
+mod tests;
 pub mod tokens;
+mod x509;
 
 pub use authenticator::Authenticator;
 pub use authorizer::Authorizer;
+pub use x509::certificate_identity;
+
+/// The group of everyone who is authenticated.
+pub const AUTHENTICATED: &str = "system:authenticated";
+/// The group of those who are not.
+pub const UNAUTHENTICATED: &str = "system:unauthenticated";
+/// The user who is not authenticated.
+pub const ANONYMOUS: &str = "system:anonymous";
+/// The group whose members may do anything, whatever RBAC says.
+pub const MASTERS: &str = "system:masters";
+
+const SERVICE_ACCOUNT_USER: &str = "system:serviceaccount:";
+const NODE_USER: &str = "system:node:";
+const NODES: &str = "system:nodes";
 
 /// Who a request comes from, once authenticated (`authentication.k8s.io/v1 UserInfo`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +49,78 @@ pub struct Identity {
     pub groups: Vec<String>,
     /// Further attributes (`authentication.kubernetes.io/pod-name`, …).
     pub extra: BTreeMap<String, Vec<String>>,
+}
+
+impl Identity {
+    /// The identity of a part that runs in this process: `system:kube-scheduler`, …
+    pub fn part(user: &str) -> Self {
+        Self {
+            user: user.into(),
+            groups: vec![AUTHENTICATED.into()],
+            ..Self::default()
+        }
+    }
+
+    /// Nobody in particular.
+    pub fn anonymous() -> Self {
+        Self {
+            user: ANONYMOUS.into(),
+            groups: vec![UNAUTHENTICATED.into()],
+            ..Self::default()
+        }
+    }
+
+    /// A ServiceAccount, with the groups that come with it.
+    pub fn service_account(namespace: &str, name: &str) -> Self {
+        Self {
+            user: format!("{SERVICE_ACCOUNT_USER}{namespace}:{name}"),
+            groups: service_account_groups(namespace),
+            ..Self::default()
+        }
+    }
+
+    /// It is in this group.
+    pub fn is_in(&self, group: &str) -> bool {
+        self.groups.iter().any(|member| member == group)
+    }
+
+    /// Namespace and name, if the user is a ServiceAccount.
+    pub fn as_service_account(&self) -> Option<(&str, &str)> {
+        self.user
+            .strip_prefix(SERVICE_ACCOUNT_USER)?
+            .split_once(':')
+            .filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty() && !name.contains(':'))
+    }
+
+    /// The node's name, if this is a node: `system:node:<name>` in `system:nodes`.
+    pub fn as_node(&self) -> Option<&str> {
+        self.user
+            .strip_prefix(NODE_USER)
+            .filter(|name| !name.is_empty() && self.is_in(NODES))
+    }
+
+    /// `UserInfo` of authentication.k8s.io.
+    pub fn to_user_info(&self) -> Value {
+        let mut info = json!({"username": self.user});
+        if !self.uid.is_empty() {
+            info["uid"] = self.uid.as_str().into();
+        }
+        if !self.groups.is_empty() {
+            info["groups"] = json!(self.groups);
+        }
+        if !self.extra.is_empty() {
+            info["extra"] = json!(self.extra);
+        }
+        info
+    }
+}
+
+fn service_account_groups(namespace: &str) -> Vec<String> {
+    vec![
+        "system:serviceaccounts".into(),
+        format!("system:serviceaccounts:{namespace}"),
+        AUTHENTICATED.into(),
+    ]
 }
 
 /// What is asked for, as authorizers see it.

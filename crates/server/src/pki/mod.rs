@@ -1,10 +1,31 @@
 //! The cluster's own certificate authority, the certificates it issues, and the keys that sign tokens.
+//!
+//! Everything lives in `<data>/pki`, one file a certificate with its key (`ca.pem`, `api-server.pem`, …, `tokens.pem`),
+//! mode 0600. The CA and the token keys are the cluster's identity: they are made once, and a damaged file stops the
+//! start. All other certificates are re-issued whenever they are due, do not fit, or cannot be read.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+
+mod authority;
+mod certificates;
+mod error;
+mod files;
+mod kubeconfig;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod token_keys;
+
+use authority::Authority;
+use certificates::Certificates;
+pub use certificates::KUBELET_CLIENT;
+pub use error::PkiError;
+use tls::ClientCertificate;
+pub use token_keys::TokenKeys;
 
 /// What the certificates are for.
 #[derive(Debug, Clone)]
@@ -17,24 +38,10 @@ pub struct Options {
     pub service_address: IpAddr,
     /// This machine's addresses, for the serving certificates.
     pub addresses: Vec<IpAddr>,
-    /// Further DNS names for the serving certificate.
+    /// Further names or addresses for the API server's certificate.
     pub names: Vec<String>,
     /// `cluster.local`.
     pub cluster_domain: String,
-}
-
-/// Why keys or certificates cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum PkiError {
-    /// A file cannot be read or written.
-    #[error("{path}: cannot be read or written")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: std::io::Error,
-    },
 }
 
 /// Who a client certificate speaks for.
@@ -44,62 +51,90 @@ pub enum Client {
     Admin,
     /// `system:node:<name>` in `system:nodes`.
     Node,
-    /// The API server towards kubelets.
+    /// The API server towards kubelets: [`KUBELET_CLIENT`] in `system:masters`.
     ApiServerToKubelet,
 }
 
-/// The keys that sign ServiceAccount tokens.
-pub struct TokenKeys {}
-
 /// The CA, its certificates and the token keys, held in memory and in `<data>/pki`.
-pub struct Pki(Never);
-
-enum Never {}
+pub struct Pki {
+    authority: Authority,
+    certificates: Certificates,
+    token_keys: Arc<TokenKeys>,
+    api_server: Arc<rustls::ServerConfig>,
+    kubelet: Arc<rustls::ServerConfig>,
+    /// In the order of [`Client`].
+    clients: [Arc<rustls::ClientConfig>; 3],
+}
 
 impl Pki {
     /// Loads what is in the directory, makes what is missing, and re-issues certificates of which more than two thirds of
-    /// their life are over or whose names no longer fit.
+    /// their life are over or whose names no longer fit. Reads and writes files: about 10 ms the first time.
     pub fn open(options: &Options, now: Timestamp) -> Result<Self, PkiError> {
-        let _ = now;
-        Err(PkiError::File {
-            path: options.dir.clone(),
-            source: std::io::ErrorKind::Unsupported.into(),
+        files::make_dir(&options.dir)?;
+        let authority = Authority::open(&options.dir, now)?;
+        let certificates = Certificates::open(options, &authority, now)?;
+        let token_keys = Arc::new(TokenKeys::open(&options.dir)?);
+        let ca = &authority.der;
+        Ok(Self {
+            api_server: tls::server(ca, &certificates.api_server, ClientCertificate::Optional)?,
+            kubelet: tls::server(ca, &certificates.kubelet, ClientCertificate::Required)?,
+            clients: [
+                tls::client(ca, &certificates.admin)?,
+                tls::client(ca, &certificates.node)?,
+                tls::client(ca, &certificates.to_kubelet)?,
+            ],
+            authority,
+            certificates,
+            token_keys,
         })
     }
 
     /// The CA certificate, PEM.
     pub fn ca_pem(&self) -> &str {
-        match self.0 {}
+        &self.authority.pem
     }
 
     /// An admin kubeconfig for this server address, with certificates embedded (YAML).
-    pub fn admin_kubeconfig(&self, _server: &str) -> String {
-        match self.0 {}
+    pub fn admin_kubeconfig(&self, server: &str) -> String {
+        kubeconfig::render(
+            server,
+            self.ca_pem(),
+            "kubernetes-admin",
+            &self.certificates.admin.current().pem,
+        )
     }
 
     /// TLS of the API server: client certificates optional, verified against the CA; ALPN h2, http/1.1. It serves
     /// renewed certificates without being rebuilt.
     pub fn server_config(&self) -> Arc<rustls::ServerConfig> {
-        match self.0 {}
+        Arc::clone(&self.api_server)
     }
 
-    /// TLS of the kubelet's port: as [`Pki::server_config`], with the kubelet's serving certificate.
+    /// TLS of the kubelet's port: as [`Pki::server_config`], with the kubelet's serving certificate, and a client
+    /// certificate is required. Any certificate of this CA passes: the agent must still ask who it is
+    /// ([`crate::auth::certificate_identity`]) and answer only [`KUBELET_CLIENT`].
     pub fn kubelet_server_config(&self) -> Arc<rustls::ServerConfig> {
-        match self.0 {}
+        Arc::clone(&self.kubelet)
     }
 
     /// TLS of a client that trusts this CA and presents `client`'s certificate, renewed ones without being rebuilt.
-    pub fn client_config(&self, _client: Client) -> Arc<rustls::ClientConfig> {
-        match self.0 {}
+    /// It offers no ALPN: set `alpn_protocols` on a clone.
+    pub fn client_config(&self, client: Client) -> Arc<rustls::ClientConfig> {
+        let [admin, node, to_kubelet] = &self.clients;
+        Arc::clone(match client {
+            Client::Admin => admin,
+            Client::Node => node,
+            Client::ApiServerToKubelet => to_kubelet,
+        })
     }
 
     /// The keys of tokens.
     pub fn token_keys(&self) -> Arc<TokenKeys> {
-        match self.0 {}
+        Arc::clone(&self.token_keys)
     }
 
-    /// Re-issues what is due; to be called now and then (hourly). Answers when to call next.
-    pub fn renew_due(&self, _now: Timestamp) -> Result<Timestamp, PkiError> {
-        match self.0 {}
+    /// Re-issues what is due; to be called now and then (hourly). Answers when the next one will be due.
+    pub fn renew_due(&self, now: Timestamp) -> Result<Timestamp, PkiError> {
+        self.certificates.renew_due(&self.authority, now)
     }
 }

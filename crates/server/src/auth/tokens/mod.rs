@@ -1,13 +1,20 @@
-//! ServiceAccount tokens: signing, verification, the `token` sub-resource.
+//! ServiceAccount tokens: signing, verification, the `token` sub-resource (api-facts §6.2).
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use mizzen_api::status::ApiError;
 use mizzen_store::Snapshot;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::Identity;
+mod claims;
+mod request;
+#[cfg(test)]
+mod tests;
+
+pub use claims::Claims;
+
+use super::{Identity, jwt};
 use crate::pki::TokenKeys;
 
 /// Issues and verifies ServiceAccount tokens.
@@ -18,8 +25,14 @@ pub struct TokenIssuer {
 }
 
 impl TokenIssuer {
-    /// `issuer` is the `iss` claim (`https://kubernetes.default.svc.cluster.local`), `audiences` those of the API server.
+    /// `issuer` is the `iss` claim (`https://kubernetes.default.svc.cluster.local`), `audiences` those of the API server;
+    /// none means the issuer itself.
     pub fn new(keys: Arc<TokenKeys>, issuer: String, audiences: Vec<String>) -> Self {
+        let audiences = if audiences.is_empty() {
+            vec![issuer.clone()]
+        } else {
+            audiences
+        };
         Self {
             keys,
             issuer,
@@ -37,18 +50,10 @@ impl TokenIssuer {
         now: Timestamp,
         jti: &str,
     ) -> Result<Value, ApiError> {
-        let _ = (
-            snapshot,
-            namespace,
-            name,
-            request,
-            now,
-            jti,
-            &self.keys,
-            &self.issuer,
-            &self.audiences,
-        );
-        Err(ApiError::unavailable("tokens"))
+        let draft = request::Draft::new(snapshot, namespace, name, request, &self.audiences)?;
+        let claims = draft.claims(&self.issuer, now, jti);
+        let token = jwt::sign(&self.keys, &claims).ok_or_else(|| ApiError::internal("failed to sign the token"))?;
+        Ok(draft.answer(request, now, token))
     }
 
     /// Who a token speaks for, and for which of the wanted audiences (the API server's own if none are given).
@@ -59,18 +64,50 @@ impl TokenIssuer {
         audiences: &[String],
         now: Timestamp,
     ) -> Option<(Identity, Vec<String>)> {
-        let _ = (snapshot, token, audiences, now);
-        None
+        let claims = self
+            .claims(token, audiences, now)
+            .filter(|claims| claims.bound_objects_exist(snapshot, now))?;
+        let wanted = self.wanted(audiences);
+        let shared = wanted
+            .iter()
+            .filter(|audience| claims.aud.contains(audience))
+            .cloned()
+            .collect();
+        Some((claims.identity(), shared))
     }
 
-    /// `GET /.well-known/openid-configuration`.
+    /// The claims of a token that is signed by us, valid now and meant for one of `audiences` (the API server's own if
+    /// none are given). Whether its ServiceAccount still exists is another question.
+    pub(super) fn claims(&self, token: &str, audiences: &[String], now: Timestamp) -> Option<Claims> {
+        let claims: Claims = jwt::verify(&self.keys, token)?;
+        let for_us = self
+            .wanted(audiences)
+            .iter()
+            .any(|audience| claims.aud.contains(audience));
+        (claims.iss == self.issuer && for_us && claims.is_consistent() && claims.valid_at(now)).then_some(claims)
+    }
+
+    fn wanted<'a>(&'a self, audiences: &'a [String]) -> &'a [String] {
+        if audiences.is_empty() {
+            &self.audiences
+        } else {
+            audiences
+        }
+    }
+
+    /// `GET /.well-known/openid-configuration`. `jwks_uri` is where clients find [`TokenIssuer::jwks`].
     pub fn openid_configuration(&self, jwks_uri: &str) -> Value {
-        let _ = jwks_uri;
-        Value::Null
+        json!({
+            "issuer": self.issuer,
+            "jwks_uri": jwks_uri,
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["ES256"],
+        })
     }
 
     /// `GET /openid/v1/jwks` (`application/jwk-set+json`).
     pub fn jwks(&self) -> Value {
-        Value::Null
+        self.keys.jwks()
     }
 }
