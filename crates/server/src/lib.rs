@@ -5,9 +5,33 @@
 //! * [`auth`]: who is asking ([`auth::Identity`]) and whether they may.
 //! * [`admission`]: what is changed and refused between authorization and validation.
 //! * [`pki`]: the cluster's CA, certificates and token keys; [`bootstrap`]: the objects every cluster starts with.
+//! * [`Server`]: serves over HTTP ([`Server::serve`]) and in process ([`Server::api_as`]).
 #![forbid(unsafe_code)]
 
 pub mod admission;
 pub mod auth;
 pub mod bootstrap;
+pub mod config;
+pub mod health;
+pub mod metrics;
 pub mod pki;
+
+mod answer;
+mod dispatch;
+mod listener;
+mod local;
+mod negotiate;
+mod nonresource;
+mod options;
+mod proxy;
+mod query;
+mod registry;
+mod render;
+mod request;
+mod server;
+mod shapes;
+mod watch;
+mod yaml;
+
+pub use config::{Config, Security};
+pub use server::Server;

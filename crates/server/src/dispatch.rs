@@ -1,0 +1,171 @@
+//! One request from its head to its answer: parse → authorize → find the resource → handler → render.
+//!
+//! The same road for requests over HTTP and from within the process; who is asking was settled before.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use jiff::Timestamp;
+use mizzen_api::kind::{Kind, Subresource};
+use mizzen_api::kinds::kinds;
+use mizzen_api::status::ApiError;
+use mizzen_store::Snapshot;
+
+use crate::answer::Answer;
+use crate::auth::{Attributes, Identity};
+use crate::negotiate::{self, Format, Offer};
+use crate::nonresource;
+use crate::query::Query;
+use crate::registry::{self, Resource};
+use crate::render;
+use crate::request::RequestInfo;
+use crate::server::Core;
+use crate::watch;
+
+/// The head of a request.
+pub(crate) struct Head<'a> {
+    pub method: &'a Method,
+    pub path: &'a str,
+    pub query: &'a Query,
+    pub headers: &'a HeaderMap,
+}
+
+impl Head<'_> {
+    /// A header as text, empty if there is none.
+    pub fn header(&self, name: http::HeaderName) -> &str {
+        self.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
+    }
+}
+
+/// Everything a handler knows of its request.
+pub(crate) struct Ctx<'a> {
+    pub core: &'a Arc<Core>,
+    pub identity: &'a Arc<Identity>,
+    pub head: &'a Head<'a>,
+    pub info: &'a RequestInfo<'a>,
+    pub resource: Resource,
+    pub subresource: Option<&'static Subresource>,
+    pub format: Format,
+    pub now: Timestamp,
+}
+
+impl Ctx<'_> {
+    pub fn kind(&self) -> &'static Kind {
+        self.resource.kind
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        self.core.store.snapshot()
+    }
+}
+
+/// Whether the request is one that is served by taking over its connection, or passed on to a node or service.
+pub(crate) fn is_connect(info: &RequestInfo<'_>) -> bool {
+    info.is_resource && matches!(info.subresource.as_ref(), "exec" | "attach" | "portforward" | "proxy" | "log")
+}
+
+/// 403 unless `identity` may do what the request asks for.
+pub(crate) fn authorize(
+    core: &Core,
+    snapshot: &Snapshot,
+    identity: &Identity,
+    head: &Head<'_>,
+    info: &RequestInfo<'_>,
+    verb: &str,
+) -> Result<(), ApiError> {
+    let attributes = Attributes {
+        verb,
+        resource_request: info.is_resource,
+        group: &info.group,
+        version: &info.version,
+        resource: &info.resource,
+        subresource: &info.subresource,
+        namespace: &info.namespace,
+        name: &info.name,
+        path: head.path,
+        field_selector: head.query.get("fieldSelector").unwrap_or_default(),
+    };
+    core.authorizer.authorize(snapshot, identity, &attributes)
+}
+
+/// Answers an authorized request. `body` is awaited only if a handler wants one.
+pub(crate) async fn answer(
+    core: &Arc<Core>,
+    identity: &Arc<Identity>,
+    head: &Head<'_>,
+    info: &RequestInfo<'_>,
+    body: impl Future<Output = Result<Bytes, ApiError>>,
+) -> Result<Answer, ApiError> {
+    if !info.is_resource {
+        return Ok(nonresource::answer(core, head));
+    }
+    let Some(kind) = kinds().by_resource(&info.group, &info.version, &info.resource) else {
+        return Ok(nonresource::not_found());
+    };
+    let subresource = match info.subresource.as_ref() {
+        "" => None,
+        name => match kind.subresource(name) {
+            Some(found) => Some(found),
+            None => return Ok(nonresource::not_found()),
+        },
+    };
+    check_scope(kind, info)?;
+    let verbs = subresource.map_or(kind.verbs, |s| s.verbs);
+    if !verbs.contains(&info.verb) {
+        return Err(not_supported(info, kind));
+    }
+    let offer = Offer {
+        stream: info.verb == "watch",
+        list: matches!(info.verb, "list" | "watch" | "deletecollection"),
+        shapes: kind.is_stored() && subresource.is_none_or(|s| s.kind == kind.kind),
+    };
+    let mut format = negotiate::accept(Some(head.header(http::header::ACCEPT)), offer)?;
+    let agent = head.header(http::header::USER_AGENT);
+    format.pretty = negotiate::wants_pretty(head.query.get("pretty"), agent, format.pretty);
+    let resource = Resource::new(kind);
+    let ctx = Ctx { core, identity, head, info, resource, subresource, format, now: Timestamp::now() };
+    route(&ctx, body).await
+}
+
+async fn route(ctx: &Ctx<'_>, body: impl Future<Output = Result<Bytes, ApiError>>) -> Result<Answer, ApiError> {
+    let output = match (ctx.info.verb, ctx.subresource) {
+        ("get", None) => registry::read::get(ctx).await?,
+        ("list", _) => registry::read::list(ctx).await?,
+        ("watch", _) => return watch::answer(ctx).await,
+        ("create", None) => registry::create::handle(ctx, &body.await?).await?,
+        ("update", None) => registry::update::handle(ctx, &body.await?).await?,
+        ("patch", None) => registry::patch::handle(ctx, &body.await?).await?,
+        ("delete", _) => registry::delete::handle(ctx, &body.await?).await?,
+        ("deletecollection", _) => registry::delete::collection(ctx, &body.await?).await?,
+        (_, Some(subresource)) => registry::subresource::handle(ctx, subresource, body).await?,
+        _ => return Err(ApiError::method_not_allowed()),
+    };
+    render::answer(ctx, output)
+}
+
+/// 404 for paths that have a namespace where none belongs, or lack one.
+fn check_scope(kind: &Kind, info: &RequestInfo<'_>) -> Result<(), ApiError> {
+    let has_namespace = !info.namespace.is_empty();
+    let named = !info.name.is_empty() && !matches!(info.verb, "list" | "watch" | "deletecollection");
+    if !kind.namespaced && kind.plural != "namespaces" && has_namespace || kind.namespaced && !has_namespace && named {
+        return Err(ApiError::no_resource());
+    }
+    if kind.namespaced && !has_namespace && matches!(info.verb, "create" | "deletecollection") {
+        return Err(ApiError::method_not_allowed());
+    }
+    if matches!(info.verb, "update" | "patch") && info.name.is_empty() {
+        return Err(ApiError::method_not_allowed());
+    }
+    if info.verb == "create" && !info.name.is_empty() && info.subresource.is_empty() {
+        return Err(ApiError::method_not_allowed());
+    }
+    Ok(())
+}
+
+fn not_supported(info: &RequestInfo<'_>, kind: &Kind) -> ApiError {
+    let mut error = ApiError::method_not_allowed();
+    error.message = format!("{} is not supported on resources of kind \"{}\"", info.verb, kind.subject());
+    error
+}

@@ -1,0 +1,113 @@
+//! The listener: connections, TLS, HTTP/1.1 and HTTP/2, limits, an orderly end.
+
+mod gzip;
+mod service;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::server::{Core, Server};
+use service::Connection;
+
+/// Flow control windows of HTTP/2: small ones make clients send many tiny frames, and large bodies slow.
+const STREAM_WINDOW: u32 = 1 << 20;
+/// Shared by the streams of a connection.
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Requests under way on one connection; a client holds a watch for every kind it is interested in.
+const STREAMS: u32 = 10_000;
+/// Pause after a failed accept (out of file descriptors, say), so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+impl Server {
+    /// Serves the API on a listener until `shutdown`, then lets requests under way finish within [`crate::Config::drain`].
+    ///
+    /// Watches end at once, for clients resume them elsewhere.
+    pub async fn serve(&self, listener: TcpListener, tls: Arc<rustls::ServerConfig>, shutdown: CancellationToken) {
+        let acceptor = TlsAcceptor::from(tls);
+        let slots = Arc::new(Semaphore::new(self.core.config.max_connections));
+        let connections = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = accept(&listener, &slots) => accepted,
+            };
+            match accepted {
+                Ok((stream, slot)) => {
+                    let (core, acceptor, shutdown) = (Arc::clone(&self.core), acceptor.clone(), shutdown.clone());
+                    connections.spawn(async move {
+                        if let Err(error) = connection(&core, stream, acceptor, shutdown).await {
+                            tracing::debug!(error = %error, "connection ended");
+                        }
+                        drop(slot);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        self.core.closing.cancel();
+        connections.close();
+        // What is not done by then is dropped with the runtime; clients see a broken connection and try again.
+        if tokio::time::timeout(self.core.config.drain, connections.wait()).await.is_err() {
+            tracing::warn!(left = connections.len(), "connections were still open at the end");
+        }
+    }
+}
+
+async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok((stream, slot))
+}
+
+/// Why a connection ended early.
+type Broken = Box<dyn std::error::Error + Send + Sync>;
+
+async fn connection(
+    core: &Arc<Core>,
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    shutdown: CancellationToken,
+) -> Result<(), Broken> {
+    let limit = core.config.read_timeout;
+    let stream = tokio::time::timeout(limit, acceptor.accept(stream)).await??;
+    let _open = core.metrics.connection();
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let peer = certificate.and_then(|der| core.authenticator.certificate(der));
+    let connection = Arc::new(Connection { core: Arc::clone(core), peer });
+    let service = hyper::service::service_fn(move |request| {
+        let connection = Arc::clone(&connection);
+        async move { Ok::<_, std::convert::Infallible>(connection.respond(request).await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limit);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(STREAMS)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(15));
+    let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    tokio::pin!(served);
+    tokio::select! {
+        done = served.as_mut() => done,
+        () = shutdown.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! One request over HTTP: who asks, whether they may, the body within its limits, the answer with its headers.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use jiff::Timestamp;
+use mizzen_api::status::ApiError;
+
+use super::gzip;
+use crate::answer::{Answer, Payload};
+use crate::auth::Identity;
+use crate::dispatch::{self, Head};
+use crate::query::Query;
+use crate::render::AUDIT_ID;
+use crate::request::RequestInfo;
+use crate::server::Core;
+
+/// What the requests of one connection share.
+pub(super) struct Connection {
+    pub core: Arc<Core>,
+    /// Who the client certificate speaks for.
+    pub peer: Option<Arc<Identity>>,
+}
+
+impl Connection {
+    /// Answers a request, whatever it is.
+    pub async fn respond(&self, request: Request<Incoming>) -> Response<Payload> {
+        let started = Instant::now();
+        let (parts, body) = request.into_parts();
+        let query = Query::parse(parts.uri.query().unwrap_or_default());
+        let head = Head { method: &parts.method, path: parts.uri.path(), query: &query, headers: &parts.headers };
+        let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
+        let answer = match self.answer(&head, &info, body).await {
+            Ok(answer) => answer,
+            Err(error) => Answer::error(&error),
+        };
+        self.core.metrics.request(info.verb, answer.code, started.elapsed());
+        finish(answer, gzip::accepts(&parts.headers))
+    }
+
+    async fn answer(&self, head: &Head<'_>, info: &RequestInfo<'_>, body: Incoming) -> Result<Answer, ApiError> {
+        let snapshot = self.core.store.snapshot();
+        let authorization = head.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok());
+        let authenticator = &self.core.authenticator;
+        let identity = authenticator.authenticate(&snapshot, Timestamp::now(), self.peer.as_ref(), authorization)?;
+        let identity = authenticator.impersonate(&snapshot, &self.core.authorizer, identity, head.headers)?;
+        dispatch::authorize(&self.core, &snapshot, &identity, head, info, info.verb)?;
+        drop(snapshot);
+        dispatch::answer(&self.core, &identity, head, info, self.read(body)).await
+    }
+
+    /// The whole body, within the limits of size and time.
+    async fn read(&self, body: Incoming) -> Result<Bytes, ApiError> {
+        let config = &self.core.config;
+        let read = Limited::new(body, config.max_body).collect();
+        match tokio::time::timeout(config.read_timeout, read).await {
+            Ok(Ok(collected)) => Ok(collected.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                let message = format!("Request entity too large: limit is {}", config.max_body);
+                Err(ApiError::plain(413, "RequestEntityTooLarge", message))
+            }
+            Ok(Err(error)) => Err(ApiError::bad_request(format!("the body of the request cannot be read: {error}"))),
+            Err(_) => Err(ApiError::timeout("the body of the request did not arrive in time")),
+        }
+    }
+}
+
+/// The answer as HTTP carries it.
+fn finish(answer: Answer, gzip: bool) -> Response<Payload> {
+    let Answer { code, content_type, headers, payload } = if gzip { gzip::compress(answer) } else { answer };
+    let mut response = Response::new(payload);
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let fields = response.headers_mut();
+    fields.reserve(3 + headers.len());
+    for (name, value) in headers {
+        fields.append(name, value);
+    }
+    if let Ok(content_type) = HeaderValue::from_str(&content_type)
+        && !content_type.is_empty()
+    {
+        fields.insert(CONTENT_TYPE, content_type);
+    }
+    fields.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
+    let mut buffer = uuid::Uuid::encode_buffer();
+    if let Ok(id) = HeaderValue::from_str(uuid::Uuid::new_v4().hyphenated().encode_lower(&mut buffer)) {
+        fields.insert(AUDIT_ID, id);
+    }
+    response
+}

@@ -1,0 +1,180 @@
+//! POST: a new object.
+
+use bytes::Bytes;
+use mizzen_api::field::FieldError;
+use mizzen_api::kind::Kind;
+use mizzen_api::kinds::convert;
+use mizzen_api::status::ApiError;
+use mizzen_store::{Expect, Snapshot};
+use serde_json::Value;
+
+use super::commit::{Failed, Sides, commit};
+use super::{body, managed, names, prepare, service, subresource};
+use crate::admission::{self, Admitted, Operation};
+use crate::auth::reviews;
+use crate::dispatch::Ctx;
+use crate::options::WriteOptions;
+use crate::render::{Body, Output};
+
+/// How often another name is tried when a generated one is taken.
+const NAME_ATTEMPTS: usize = 8;
+
+/// Answers a POST to a collection.
+pub(crate) async fn handle(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, ApiError> {
+    let options = WriteOptions::parse(ctx.head.query, ctx.head.header(http::header::USER_AGENT), false)?;
+    let mut warnings = Vec::new();
+    let object = body::object(ctx, sent, options.field_validation, &mut warnings)?;
+    if reviews::is_review(ctx.kind().group, ctx.kind().plural) {
+        return review(ctx, object);
+    }
+    if ctx.kind().plural == "bindings" {
+        return subresource::bind_from_collection(ctx, object).await;
+    }
+    create(ctx, to_storage(ctx, object), &options, warnings).await
+}
+
+fn review(ctx: &Ctx<'_>, object: Value) -> Result<Output, ApiError> {
+    let snapshot = ctx.snapshot();
+    let context = reviews::Context {
+        snapshot: &snapshot,
+        issuer: &ctx.core.issuer,
+        authorizer: &ctx.core.authorizer,
+        identity: ctx.identity,
+        now: ctx.now,
+    };
+    let answered = reviews::answer(&context, ctx.kind().plural, &ctx.info.namespace, object)?;
+    Ok(Output::new(201, Body::Other(answered)))
+}
+
+/// An object as sent, in its storage version and with defaults.
+pub(crate) fn to_storage(ctx: &Ctx<'_>, object: Value) -> Value {
+    let mut object = convert(object, ctx.kind(), ctx.resource.storage);
+    (ctx.resource.storage.rules.default)(&mut object);
+    object
+}
+
+/// Creates an object given in its storage version.
+pub(crate) async fn create(
+    ctx: &Ctx<'_>,
+    mut sent: Value,
+    options: &WriteOptions,
+    warnings: Vec<String>,
+) -> Result<Output, ApiError> {
+    prepare::incoming(&mut sent, ctx.kind(), &ctx.info.namespace)?;
+    let generated = prepare::text(&sent, "name").is_empty() && !prepare::text(&sent, "generateName").is_empty();
+    let attempts = if generated { NAME_ATTEMPTS } else { super::commit::ATTEMPTS };
+    let mut name = String::new();
+    for _ in 0..attempts {
+        let snapshot = ctx.snapshot();
+        let draft = Draft::new(ctx, &snapshot, sent.clone(), options)?;
+        let warnings = || warnings.iter().cloned().chain(draft.warnings.iter().cloned()).collect();
+        name = prepare::text(&draft.object, "name").to_string();
+        let key = ctx.resource.key(&ctx.info.namespace, &name);
+        if options.dry_run {
+            if snapshot.get(&key).is_some() {
+                return Err(ApiError::already_exists(ctx.kind().subject(), &name));
+            }
+            return Ok(Output::new(201, Body::Stored(draft.object)).warn(warnings()));
+        }
+        let warnings = warnings();
+        match commit(ctx.core, &key, Expect::Absent, Some(&draft.object), draft.sides).await {
+            Ok(entry) => return Ok(Output::new(201, Body::Entry(entry)).warn(warnings)),
+            Err(Failed::Changed) if !generated => return Err(ApiError::already_exists(ctx.kind().subject(), &name)),
+            Err(Failed::Changed | Failed::SideChanged) => {}
+            Err(Failed::Error(error)) => return Err(error),
+        }
+    }
+    let mut error = ApiError::already_exists(ctx.kind().subject(), &name);
+    if generated {
+        error.message.push_str(", the server was not able to generate a unique name for the object");
+    }
+    Err(error)
+}
+
+/// A new object that passed admission and validation.
+struct Draft {
+    object: Value,
+    sides: Sides,
+    warnings: Vec<String>,
+}
+
+impl Draft {
+    fn new(ctx: &Ctx<'_>, snapshot: &Snapshot, mut object: Value, options: &WriteOptions) -> Result<Self, ApiError> {
+        let kind = ctx.resource.storage;
+        let rules = kind.rules;
+        let mut admitted = admit(ctx, snapshot, &mut object, options)?;
+        (rules.default)(&mut object);
+        name(&mut object, ctx.kind())?;
+        prepare::born(&mut object, kind, names::uid(), ctx.now);
+        (rules.prepare_create)(&mut object);
+        managed::created(ctx, &mut object, &options.manager);
+        let mut sides = Sides::default();
+        service::allocate(ctx, snapshot, &mut object, None, &mut sides)?;
+        invalid(ctx.kind(), &object, (rules.validate)(&object))?;
+        ctx.core.authorizer.check_escalation(snapshot, ctx.identity, ctx.kind().plural, &object, None)?;
+        let checked = admission::validate(&request(ctx, snapshot, Operation::Create, prepare::text(&object, "name"), options.dry_run), &object, None)?;
+        admitted.writes.extend(checked.writes);
+        sides.add(admitted.writes);
+        let mut warnings = admitted.warnings;
+        warnings.extend(checked.warnings);
+        warnings.extend((rules.warnings)(&object));
+        Ok(Self { object, sides, warnings })
+    }
+}
+
+fn admit(ctx: &Ctx<'_>, snapshot: &Snapshot, object: &mut Value, options: &WriteOptions) -> Result<Admitted, ApiError> {
+    let name = prepare::text(object, "name").to_string();
+    admission::mutate(&request(ctx, snapshot, Operation::Create, &name, options.dry_run), object, None)
+}
+
+/// The circumstances of a write, for admission.
+pub(crate) fn request<'a>(
+    ctx: &'a Ctx<'_>,
+    snapshot: &'a Snapshot,
+    operation: Operation,
+    name: &'a str,
+    dry_run: bool,
+) -> admission::Request<'a> {
+    admission::Request {
+        snapshot,
+        kind: ctx.kind(),
+        subresource: &ctx.info.subresource,
+        operation,
+        namespace: if ctx.kind().namespaced { &ctx.info.namespace } else { "" },
+        name,
+        identity: ctx.identity,
+        authorizer: &ctx.core.authorizer,
+        dry_run,
+        now: ctx.now,
+        suffix: &names::suffix,
+    }
+}
+
+/// Gives the object its name.
+fn name(object: &mut Value, kind: &Kind) -> Result<(), ApiError> {
+    if !prepare::text(object, "name").is_empty() {
+        return Ok(());
+    }
+    let base = prepare::text(object, "generateName");
+    if base.is_empty() {
+        let error = FieldError::required("metadata.name", "name or generateName is required");
+        return Err(ApiError::invalid(kind.group, kind.kind, "", &[error]));
+    }
+    let name = names::generate(base);
+    prepare::metadata(object).insert("name".into(), name.into());
+    Ok(())
+}
+
+/// 422 if there are errors.
+pub(crate) fn invalid(kind: &Kind, object: &Value, mut errors: Vec<FieldError>) -> Result<(), ApiError> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let mut told = Vec::new();
+    errors.retain(|e| {
+        let fresh = !told.contains(e);
+        told.push(e.clone());
+        fresh
+    });
+    Err(ApiError::invalid(kind.group, kind.kind, prepare::text(object, "name"), &errors))
+}

@@ -1,0 +1,58 @@
+//! The generic registry: every kind is created, read, changed and deleted by the same code, steered by its descriptor.
+//!
+//! Reads copy stored bytes. Writes decode, default, admit, validate and commit ([`create`], [`update`], [`patch`],
+//! [`delete`]); what a few kinds need beyond that is in [`subresource`] and [`service`].
+
+pub(crate) mod body;
+pub(crate) mod commit;
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod encode;
+pub(crate) mod labels;
+pub(crate) mod list;
+pub(crate) mod managed;
+pub(crate) mod meta;
+pub(crate) mod names;
+pub(crate) mod patch;
+pub(crate) mod prepare;
+pub(crate) mod read;
+pub(crate) mod select;
+pub(crate) mod service;
+pub(crate) mod subresource;
+pub(crate) mod update;
+
+use mizzen_api::key;
+use mizzen_api::kind::Kind;
+use mizzen_api::kinds::kinds;
+
+/// A resource in the version it is asked for, and as it is stored.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Resource {
+    /// As asked for.
+    pub kind: &'static Kind,
+    /// As stored; the same for most.
+    pub storage: &'static Kind,
+}
+
+impl Resource {
+    /// A kind with its storage kind.
+    pub fn new(kind: &'static Kind) -> Self {
+        let storage = if kind.is_converted() { kinds().storage(kind.group, kind.plural).unwrap_or(kind) } else { kind };
+        Self { kind, storage }
+    }
+
+    /// The key of an object.
+    pub fn key(&self, namespace: &str, name: &str) -> String {
+        let namespace = if self.kind.namespaced { namespace } else { "" };
+        key::object(self.storage.group, self.storage.plural, namespace, name)
+    }
+
+    /// The prefix of all objects, or of those in one namespace.
+    pub fn prefix(&self, namespace: &str) -> String {
+        if self.kind.namespaced && !namespace.is_empty() {
+            key::namespace_prefix(self.storage.group, self.storage.plural, namespace)
+        } else {
+            key::resource_prefix(self.storage.group, self.storage.plural)
+        }
+    }
+}

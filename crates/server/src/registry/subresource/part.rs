@@ -1,0 +1,152 @@
+//! Sub-resources that take one part of the object they are sent and ignore the rest: finalize, approval,
+//! ephemeralcontainers, resize.
+
+use bytes::Bytes;
+use mizzen_api::field::FieldError;
+use mizzen_api::status::ApiError;
+use serde_json::Value;
+
+use super::super::update::{self, Proposal, Target, change, requested};
+use super::super::{create, patch, prepare, read};
+use super::write_options;
+use crate::dispatch::Ctx;
+use crate::negotiate::media;
+use crate::render::Output;
+
+/// Takes the part of `sent` over into `stored`.
+type Take = fn(&mut Value, &Value) -> Vec<FieldError>;
+
+/// Answers GET, PUT and PATCH.
+pub(super) async fn handle(ctx: &Ctx<'_>, name: &str, body: &Bytes) -> Result<Output, ApiError> {
+    let take: Take = match name {
+        "finalize" => finalizers,
+        "approval" => approval,
+        "ephemeralcontainers" => ephemeral_containers,
+        "resize" => resources,
+        _ => return Err(ApiError::no_resource()),
+    };
+    let options = write_options(ctx)?;
+    match ctx.info.verb {
+        "get" => read::get(ctx).await,
+        "patch" => {
+            let content_type = media(Some(ctx.head.header(http::header::CONTENT_TYPE)));
+            let patch = patch::read(content_type, body)?;
+            change(ctx, Target::Part, &options, |old| {
+                let mut sent = requested(ctx, old);
+                patch::apply(ctx, &patch, &mut sent)?;
+                propose(ctx, take, old, &create::to_storage(ctx, sent))
+            })
+            .await
+        }
+        _ => {
+            let (sent, warnings) = update::decode(ctx, body, &options)?;
+            let output = change(ctx, Target::Part, &options, |old| propose(ctx, take, old, &sent)).await?;
+            Ok(output.warn(warnings))
+        }
+    }
+}
+
+fn propose(ctx: &Ctx<'_>, take: Take, old: &Value, sent: &Value) -> Result<Proposal, ApiError> {
+    let mut object = old.clone();
+    let errors = take(&mut object, sent);
+    create::invalid(ctx.kind(), old, errors)?;
+    let fields = prepare::metadata(&mut object);
+    for field in ["uid", "resourceVersion"] {
+        fields.insert(field.into(), prepare::text(sent, field).into());
+    }
+    Ok(Proposal::new(object))
+}
+
+/// `namespaces/finalize` writes `spec.finalizers`.
+fn finalizers(stored: &mut Value, sent: &Value) -> Vec<FieldError> {
+    match sent["spec"].get("finalizers") {
+        Some(finalizers) => stored["spec"]["finalizers"] = finalizers.clone(),
+        None => {
+            if let Some(spec) = stored["spec"].as_object_mut() {
+                spec.shift_remove("finalizers");
+            }
+        }
+    }
+    Vec::new()
+}
+
+/// `certificatesigningrequests/approval` writes conditions.
+fn approval(stored: &mut Value, sent: &Value) -> Vec<FieldError> {
+    stored["status"]["conditions"] = sent["status"]["conditions"].clone();
+    Vec::new()
+}
+
+/// `pods/ephemeralcontainers` adds containers; those that are there stay as they are.
+fn ephemeral_containers(stored: &mut Value, sent: &Value) -> Vec<FieldError> {
+    const PATH: &str = "spec.ephemeralContainers";
+    let list = |pod: &Value| pod["spec"]["ephemeralContainers"].as_array().cloned().unwrap_or_default();
+    let (old, new) = (list(stored), list(sent));
+    let mut errors = Vec::new();
+    for container in &old {
+        match new.iter().find(|c| c["name"] == container["name"]) {
+            Some(same) if same == container => {}
+            Some(_) => {
+                let detail = format!("existing ephemeral containers {} may not be changed\n", container["name"]);
+                errors.push(FieldError::forbidden(PATH, detail));
+            }
+            None => {
+                let detail = format!("existing ephemeral containers {} may not be removed\n", container["name"]);
+                errors.push(FieldError::forbidden(PATH, detail));
+            }
+        }
+    }
+    stored["spec"]["ephemeralContainers"] = new.into();
+    errors
+}
+
+/// `pods/resize` writes the containers' resources.
+fn resources(stored: &mut Value, sent: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for list in ["containers", "initContainers"] {
+        let (Some(containers), Some(wanted)) = (stored["spec"][list].as_array_mut(), sent["spec"][list].as_array()) else {
+            continue;
+        };
+        if containers.len() != wanted.len() {
+            errors.push(FieldError::forbidden(format!("spec.{list}"), "pod resize may not add or remove containers"));
+            continue;
+        }
+        for container in containers {
+            let Some(same) = wanted.iter().find(|c| c["name"] == container["name"]) else { continue };
+            for field in ["resources", "resizePolicy"] {
+                if let Some(value) = same.get(field) {
+                    container[field] = value.clone();
+                }
+            }
+        }
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn ephemeral_containers_are_only_added() {
+        let stored = json!({"spec": {"ephemeralContainers": [{"name": "a", "image": "x"}]}});
+        for (sent, errors) in [
+            (json!([{"name": "a", "image": "x"}, {"name": "b"}]), 0),
+            (json!([{"name": "a", "image": "y"}]), 1),
+            (json!([]), 1),
+        ] {
+            let sent = json!({"spec": {"ephemeralContainers": sent, "containers": [{"name": "ignored"}]}});
+            let mut pod = stored.clone();
+            assert_eq!(ephemeral_containers(&mut pod, &sent).len(), errors, "{sent}");
+            assert!(pod["spec"]["containers"].is_null());
+        }
+    }
+
+    #[test]
+    fn a_namespace_loses_its_finalizers() {
+        let mut stored = json!({"spec": {"finalizers": ["kubernetes"]}});
+        finalizers(&mut stored, &json!({"spec": {}}));
+        assert_eq!(stored, json!({"spec": {}}));
+    }
+}

@@ -1,0 +1,69 @@
+//! The server as its parts: what every request is answered from.
+
+use std::sync::Arc;
+
+use mizzen_client::Api;
+use mizzen_store::Store;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::{Authenticator, Authorizer, Identity, tokens::TokenIssuer};
+use crate::config::{Config, Security};
+use crate::health::Health;
+use crate::local::LocalApi;
+use crate::metrics::Metrics;
+use crate::proxy::NodeClient;
+
+/// The API server. Cheap to clone; all clones are one server.
+#[derive(Clone)]
+pub struct Server {
+    pub(crate) core: Arc<Core>,
+}
+
+/// What requests are answered from.
+pub(crate) struct Core {
+    pub config: Config,
+    pub store: Arc<dyn Store>,
+    pub authenticator: Authenticator,
+    pub authorizer: Authorizer,
+    pub issuer: Arc<TokenIssuer>,
+    pub nodes: Option<NodeClient>,
+    pub metrics: Metrics,
+    pub health: Health,
+    /// Ends watches when the server stops.
+    pub closing: CancellationToken,
+}
+
+impl Server {
+    /// A server over a store. It answers in process at once, and over HTTP once [`Server::serve`] runs.
+    pub fn new(config: Config, store: Arc<dyn Store>, security: Security) -> Self {
+        let Security { authenticator, authorizer, issuer, kubelet_tls } = security;
+        let core = Core {
+            config,
+            store,
+            authenticator,
+            authorizer,
+            issuer,
+            nodes: kubelet_tls.map(NodeClient::new),
+            metrics: Metrics::default(),
+            health: Health::default(),
+            closing: CancellationToken::new(),
+        };
+        Self { core: Arc::new(core) }
+    }
+
+    /// The API for a part of this process. It skips HTTP and TLS, never authorization, admission or validation.
+    pub fn api_as(&self, identity: Identity) -> Arc<dyn Api> {
+        Arc::new(LocalApi::new(Arc::clone(&self.core), Arc::new(identity)))
+    }
+
+    /// The checks behind `/healthz`, `/livez` and `/readyz`; parts of the process add theirs.
+    pub fn health(&self) -> &Health {
+        &self.core.health
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Server {{ services: {}, connections: {} }}", self.core.config.service_cidr, self.core.metrics.connections())
+    }
+}

@@ -1,0 +1,94 @@
+//! One event as bytes, in whatever shape and version the watcher asked for.
+
+use bytes::{BufMut, BytesMut};
+use mizzen_api::status::ApiError;
+use mizzen_store::{Entry, Revision};
+use serde_json::{Value, json};
+
+use crate::negotiate::{Format, Shape};
+use crate::registry::Resource;
+use crate::render::served;
+use crate::shapes::{self, Include};
+
+/// The annotation of the bookmark after the initial events.
+const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
+
+/// Writes frames for one watcher.
+#[derive(Debug)]
+pub(super) struct Frames {
+    pub resource: Resource,
+    pub format: Format,
+    pub include: Include,
+    /// A table's columns are sent once a stream.
+    pub columns_sent: bool,
+}
+
+impl Frames {
+    /// An event about an entry; `at` replaces its revision (a deletion's).
+    pub fn event(&mut self, out: &mut BytesMut, kind: &str, entry: &Entry, at: Option<Revision>) {
+        let value = match at {
+            Some(revision) => entry.value_at(revision),
+            None => entry.value.clone(),
+        };
+        if self.format.shape == Shape::Full && !self.resource.kind.is_converted() {
+            out.reserve(value.len() + 40);
+            out.put_slice(b"{\"type\":\"");
+            out.put_slice(kind.as_bytes());
+            out.put_slice(b"\",\"object\":");
+            out.put_slice(&value);
+            out.put_slice(b"}\n");
+            return;
+        }
+        let object: Value = match serde_json::from_slice(&value) {
+            Ok(object) => object,
+            Err(error) => return self.error(out, &ApiError::internal(error)),
+        };
+        let object = match self.format.shape {
+            Shape::Full => served(&self.resource, object),
+            Shape::Table(version) => {
+                let metadata = shapes::single_metadata(&object);
+                let now = jiff::Timestamp::now().as_second();
+                let row = shapes::row(&self.resource, object, version, self.include, now);
+                let first = !std::mem::replace(&mut self.columns_sent, true);
+                shapes::table(self.resource.storage.rules, version, metadata, vec![row], first)
+            }
+            Shape::Metadata(version) => shapes::partial(&object, version),
+        };
+        put(out, kind, &object);
+    }
+
+    /// A bookmark: nothing but a revision; `initial_end` marks the end of the initial events.
+    pub fn bookmark(&mut self, out: &mut BytesMut, revision: Revision, initial_end: bool) {
+        let kind = self.resource.kind;
+        let mut metadata = json!({"resourceVersion": revision.to_string()});
+        if initial_end {
+            metadata["annotations"] = json!({INITIAL_EVENTS_END: "true"});
+        }
+        let full = |metadata: Value| json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata});
+        let object = match self.format.shape {
+            Shape::Full => full(metadata),
+            Shape::Metadata(version) => shapes::partial(&full(metadata), version),
+            Shape::Table(version) => {
+                let table_metadata = json!({"resourceVersion": metadata["resourceVersion"]});
+                let cells = vec![Value::Null; self.resource.storage.rules.columns.len()];
+                let object = match self.include {
+                    Include::Object => full(metadata),
+                    Include::None | Include::Metadata => shapes::partial(&full(metadata), version),
+                };
+                let row = json!({"cells": cells, "object": object});
+                let first = !std::mem::replace(&mut self.columns_sent, true);
+                shapes::table(self.resource.storage.rules, version, table_metadata, vec![row], first)
+            }
+        };
+        put(out, "BOOKMARK", &object);
+    }
+
+    /// The error that ends a stream; a plain Status in every shape.
+    pub fn error(&self, out: &mut BytesMut, error: &ApiError) {
+        put(out, "ERROR", &error.to_status());
+    }
+}
+
+fn put(out: &mut BytesMut, kind: &str, object: &Value) {
+    out.put_slice(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n").as_bytes());
+}
