@@ -7,4 +7,5 @@ pub mod cidr;
 pub mod dns;
 pub mod netlink;
 pub mod pod;
+pub mod proxy;
 pub mod service;

@@ -30,7 +30,10 @@ pub fn in_new_network<F: Future>(test: impl FnOnce() -> F + Send) {
     thread::scope(|scope| {
         let run = scope.spawn(|| {
             unshare();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(test());
         });
         run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -52,12 +55,18 @@ impl Netns {
         let thread = thread::spawn(move || {
             unshare();
             let tid = rustix::thread::gettid().as_raw_nonzero();
-            sender.send(PathBuf::from(format!("/proc/self/task/{tid}/ns/net"))).unwrap();
+            sender
+                .send(PathBuf::from(format!("/proc/self/task/{tid}/ns/net")))
+                .unwrap();
             while !stopped.load(Ordering::Relaxed) {
                 thread::park();
             }
         });
-        Self { stop, path: receiver.recv().unwrap(), thread: Some(thread) }
+        Self {
+            stop,
+            path: receiver.recv().unwrap(),
+            thread: Some(thread),
+        }
     }
 
     /// Runs something inside.
@@ -99,7 +108,11 @@ impl Pod {
     pub async fn start(network: &PodNetwork, name: &str) -> Self {
         let netns = Netns::new();
         let address = network.attach(&netns.path, name).await.unwrap();
-        Self { name: name.to_owned(), netns, address }
+        Self {
+            name: name.to_owned(),
+            netns,
+            address,
+        }
     }
 
     pub fn at(&self, port: u16) -> SocketAddr {
