@@ -23,6 +23,7 @@ mod x509;
 
 pub use authenticator::Authenticator;
 pub use authorizer::Authorizer;
+pub use rbac::{aggregated_rules, resolve_aggregation};
 pub use x509::certificate_identity;
 
 /// The group of everyone who is authenticated.

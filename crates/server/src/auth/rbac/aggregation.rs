@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use mizzen_api::key;
+use mizzen_store::Snapshot;
 
 /// The rules an aggregated ClusterRole should have: those of every other role that one of its selectors selects, in the
 /// order of `all` (by name), each rule once. `None` if the role is not aggregated.
@@ -33,6 +35,36 @@ pub fn aggregated_rules<'a>(
         }
     }
     Some(rules)
+}
+
+/// Chains of aggregated roles are short; a cycle ends here.
+const DEPTH_MAX: usize = 8;
+
+/// Gives every aggregated role in `roles` the rules it should have, those made of aggregated roles included.
+pub fn resolve_aggregation(roles: &mut [ClusterRole]) {
+    for _ in 0..DEPTH_MAX {
+        let mut changed = false;
+        for at in 0..roles.len() {
+            let rules = aggregated_rules(&roles[at], roles.iter());
+            if let Some(rules) = rules.filter(|rules| roles[at].rules.as_ref() != Some(rules)) {
+                roles[at].rules = Some(rules);
+                changed = true;
+            }
+        }
+        if !changed {
+            return;
+        }
+    }
+}
+
+/// All ClusterRoles of a snapshot with their aggregated rules: what is stored may be older than the roles it is made of.
+pub fn cluster_roles(snapshot: &Snapshot) -> Vec<ClusterRole> {
+    let mut roles: Vec<ClusterRole> = snapshot
+        .list_as::<ClusterRole>(&key::all::<ClusterRole>())
+        .map(|role| (*role).clone())
+        .collect();
+    resolve_aggregation(&mut roles);
+    roles
 }
 
 /// A label selector; an operator that does not exist selects nothing.

@@ -3,15 +3,16 @@
 use std::fmt::Write;
 use std::ops::ControlFlow;
 
-use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role, RoleRef};
+use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleRef};
 use mizzen_api::key;
 use mizzen_api::status::{ApiError, Subject};
 use mizzen_store::Snapshot;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::Index;
+use super::aggregation::cluster_roles;
 use super::rule::{list, url_covers};
-use super::{Index, aggregated_rules};
 use crate::auth::{Attributes, Identity};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
@@ -115,12 +116,9 @@ fn everything() -> [PolicyRule; 2] {
 fn referenced(snapshot: &Snapshot, namespace: &str, role: &RoleRef) -> Result<Vec<PolicyRule>, ApiError> {
     let missing = |resource| ApiError::not_found(Subject { group: GROUP, resource }, &role.name);
     if role.kind == "ClusterRole" {
-        let prefix = key::all::<ClusterRole>();
-        let all: Vec<_> = snapshot.list_as::<ClusterRole>(&prefix).collect();
-        let found = snapshot.get_as::<ClusterRole>(&key::of::<ClusterRole>("", &role.name));
-        let found = found.ok_or_else(|| missing("clusterroles"))?;
-        let aggregated = aggregated_rules(&found, all.iter().map(|role| &**role));
-        return Ok(aggregated.or_else(|| found.rules.clone()).unwrap_or_default());
+        let mut roles = cluster_roles(snapshot).into_iter();
+        let found = roles.find(|found| found.metadata.name.as_ref() == Some(&role.name));
+        return Ok(found.ok_or_else(|| missing("clusterroles"))?.rules.unwrap_or_default());
     }
     let found = snapshot
         .get_as::<Role>(&key::of::<Role>(namespace, &role.name))

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject};
+use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject};
 use mizzen_api::key;
 use mizzen_store::Snapshot;
 
-use super::{aggregated_rules, matches};
+use super::{aggregation::cluster_roles, matches};
 use crate::auth::{Attributes, Decision, Identity, SERVICE_ACCOUNT_USER};
 
 /// What one binding gives to one subject.
@@ -200,15 +200,9 @@ struct Roles {
 impl Roles {
     fn read(snapshot: &Snapshot) -> Self {
         let mut roles = Self::default();
-        let prefix = key::all::<ClusterRole>();
-        let cluster: Vec<Arc<ClusterRole>> = snapshot.list_as(&prefix).collect();
-        for role in &cluster {
-            // What the stored rules of an aggregated role say may be older than the roles it is made of.
-            let rules = aggregated_rules(role, cluster.iter().map(|role| &**role));
-            let rules = rules.or_else(|| role.rules.clone()).unwrap_or_default();
-            roles
-                .cluster
-                .insert(role.metadata.name.clone().unwrap_or_default(), rules.into());
+        for role in cluster_roles(snapshot) {
+            let name = role.metadata.name.unwrap_or_default();
+            roles.cluster.insert(name, role.rules.unwrap_or_default().into());
         }
         for role in snapshot.list_as::<Role>(&key::all::<Role>()) {
             let at = (

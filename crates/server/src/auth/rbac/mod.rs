@@ -9,7 +9,7 @@ mod escalation;
 mod index;
 mod rule;
 
-pub use aggregation::aggregated_rules;
+pub use aggregation::{aggregated_rules, resolve_aggregation};
 pub use cache::Cache;
 pub use escalation::check;
 pub use index::Index;
