@@ -4,6 +4,7 @@ use bytes::Bytes;
 use mizzen_api::field::FieldError;
 use mizzen_api::kind::Kind;
 use mizzen_api::kinds::convert;
+use mizzen_api::rules::metadata;
 use mizzen_api::status::ApiError;
 use mizzen_store::{Expect, Snapshot};
 use serde_json::Value;
@@ -110,7 +111,9 @@ impl Draft {
         managed::created(ctx, &mut object, &options.manager);
         let mut sides = Sides::default();
         service::allocate(ctx, snapshot, &mut object, None, &mut sides)?;
-        invalid(ctx.kind(), &object, (rules.validate)(&object))?;
+        let mut errors = metadata::validate(kind.group, kind.plural, kind.namespaced, &object);
+        errors.extend((rules.validate)(&object));
+        invalid(ctx.kind(), &object, errors)?;
         ctx.core.authorizer.check_escalation(snapshot, ctx.identity, ctx.kind().plural, &object, None)?;
         let checked = admission::validate(&request(ctx, snapshot, Operation::Create, prepare::text(&object, "name"), options.dry_run), &object, None)?;
         admitted.writes.extend(checked.writes);

@@ -57,11 +57,6 @@ impl Meta {
         self.labels.iter().find(|(k, _)| **k == *name).map(|(_, v)| &**v)
     }
 
-    /// All labels.
-    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.labels.iter().map(|(k, v)| (&**k, &**v))
-    }
-
     /// The value of the kind's selectable field at this place in its list.
     pub fn field(&self, at: usize) -> &str {
         self.fields.get(at).map_or("", |f| f)

@@ -8,7 +8,6 @@ pub(crate) mod commit;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod encode;
-pub(crate) mod labels;
 pub(crate) mod list;
 pub(crate) mod managed;
 pub(crate) mod meta;

@@ -1,19 +1,19 @@
 //! PATCH: JSON patch, merge patch, strategic merge patch, server-side apply (api-facts §4).
 
 use bytes::Bytes;
+use mizzen_api::decode::{self, FieldValidation};
 use mizzen_api::field::FieldError;
+use mizzen_api::patch::{self, JsonPatch, PatchError};
+use mizzen_api::schema::{self, Object};
 use mizzen_api::status::ApiError;
 use serde_json::Value;
 
-use super::create;
 use super::update::{Proposal, Target, change, requested};
+use super::{body, create, prepare};
 use crate::dispatch::Ctx;
 use crate::negotiate::{media, unsupported};
 use crate::options::WriteOptions;
 use crate::render::Output;
-
-/// Most operations of a JSON patch; the API's limit.
-const OPERATIONS_MAX: usize = 10_000;
 
 /// The types of patches that built-in kinds accept.
 const TYPES: [&str; 4] = [
@@ -24,12 +24,16 @@ const TYPES: [&str; 4] = [
 ];
 
 /// A patch that was read.
-pub(crate) enum Patch {
-    /// RFC 6902.
-    Json(json_patch::Patch),
-    /// RFC 7396.
+pub(crate) struct Patch {
+    form: Form,
+    sent: Bytes,
+    /// Duplicate fields of the patch itself.
+    problems: Vec<String>,
+}
+
+enum Form {
+    Json(JsonPatch),
     Merge(Value),
-    /// Kubernetes' own.
     Strategic(Value),
 }
 
@@ -45,56 +49,87 @@ pub(crate) async fn to(ctx: &Ctx<'_>, sent: &Bytes, target: Target) -> Result<Ou
     if content_type == "application/apply-patch+yaml" {
         return Err(unsupported(&TYPES));
     }
-    let patch = read(content_type, sent)?;
+    let patch = read(ctx, sent)?;
     let options = options(false)?;
-    change(ctx, target, &options, |old| propose(ctx, &patch, old)).await
+    change(ctx, target, &options, |old| propose(ctx, &patch, old, options.field_validation)).await
 }
 
-/// Reads a patch of one of the types.
-pub(crate) fn read(content_type: &str, sent: &Bytes) -> Result<Patch, ApiError> {
-    let bad = |error: serde_json::Error| ApiError::bad_request(format!("error decoding patch: {error}"));
-    match content_type {
-        "application/json-patch+json" => {
-            let patch: json_patch::Patch = serde_json::from_slice(sent).map_err(bad)?;
-            if patch.0.len() > OPERATIONS_MAX {
-                let message = format!("The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {}", patch.0.len());
-                return Err(ApiError::plain(413, "RequestEntityTooLarge", message));
-            }
-            Ok(Patch::Json(patch))
-        }
-        "application/merge-patch+json" => Ok(Patch::Merge(object(sent)?)),
-        "application/strategic-merge-patch+json" => Ok(Patch::Strategic(object(sent)?)),
-        _ => Err(unsupported(&TYPES)),
-    }
+/// Reads the patch of a request.
+pub(crate) fn read(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Patch, ApiError> {
+    let content_type = media(Some(ctx.head.header(http::header::CONTENT_TYPE)));
+    let mut problems = Vec::new();
+    let mut object = || {
+        let decoded = decode::json(sent, body::limits(ctx)).map_err(|e| malformed(&e))?;
+        problems = decoded.problems;
+        if decoded.value.is_object() { Ok(decoded.value) } else { Err(malformed(&"a merge patch is an object")) }
+    };
+    let form = match content_type {
+        "application/json-patch+json" => Form::Json(JsonPatch::parse(sent).map_err(|e| e.to_status())?),
+        "application/merge-patch+json" => Form::Merge(object()?),
+        "application/strategic-merge-patch+json" => Form::Strategic(object()?),
+        _ => return Err(unsupported(&TYPES)),
+    };
+    Ok(Patch { form, sent: sent.clone(), problems })
 }
 
-fn object(sent: &Bytes) -> Result<Value, ApiError> {
-    let value: Value =
-        serde_json::from_slice(sent).map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
-    if value.is_object() { Ok(value) } else { Err(ApiError::bad_request("the patch is no JSON object")) }
+fn malformed(error: &dyn std::fmt::Display) -> ApiError {
+    PatchError::Malformed { message: error.to_string() }.to_status()
 }
 
 /// The state that a patch makes of the stored object.
-fn propose(ctx: &Ctx<'_>, patch: &Patch, old: &Value) -> Result<Proposal, ApiError> {
-    let mut object = requested(ctx, old);
-    apply(ctx, patch, &mut object)?;
-    let name = super::prepare::text(&object, "name");
-    if name != ctx.info.name {
-        let error = FieldError::invalid("metadata.name", name, "field is immutable");
-        return Err(ApiError::invalid(ctx.kind().group, ctx.kind().kind, &ctx.info.name, &[error]));
-    }
-    Ok(Proposal::new(create::to_storage(ctx, object)))
+fn propose(ctx: &Ctx<'_>, patch: &Patch, old: &Value, validation: FieldValidation) -> Result<Proposal, ApiError> {
+    let (object, warnings) = patched(ctx, patch, old, validation)?;
+    Ok(Proposal { object, managed: false, warnings })
 }
 
-/// Applies a patch to an object in the version asked for.
-pub(crate) fn apply(_ctx: &Ctx<'_>, patch: &Patch, object: &mut Value) -> Result<(), ApiError> {
-    match patch {
-        Patch::Json(patch) => json_patch::patch(object, patch).map_err(|_| {
-            ApiError::plain(422, "Invalid", "the server rejected our request due to an error in our request")
-        }),
-        Patch::Merge(patch) | Patch::Strategic(patch) => {
-            json_patch::merge(object, patch);
+/// The stored object with the patch applied, in its storage version with defaults, and warnings about it.
+pub(crate) fn patched(
+    ctx: &Ctx<'_>,
+    patch: &Patch,
+    old: &Value,
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), ApiError> {
+    let name = ctx.info.name.as_ref();
+    let kind = ctx.kind();
+    let ty = schema::of(kind);
+    let mut object = requested(ctx, old);
+    apply(patch, &mut object, ty)?;
+    let mut problems = Vec::new();
+    if let Some(ty) = ty {
+        problems = schema::admit(&mut object, ty).map_err(|e| patch::result_error(kind, name, &patch.sent, &e))?;
+    }
+    problems.extend(patch.problems.iter().cloned());
+    let warnings = match validation {
+        FieldValidation::Ignore => Vec::new(),
+        FieldValidation::Strict if !problems.is_empty() => {
+            return Err(patch::strict_error(kind, name, &patch.sent, &problems));
+        }
+        FieldValidation::Warn | FieldValidation::Strict => problems,
+    };
+    keeps_identity(ctx, &object, old)?;
+    Ok((create::to_storage(ctx, object), warnings))
+}
+
+/// Applies a patch to an object of a type.
+pub(crate) fn apply(patch: &Patch, object: &mut Value, ty: Option<&'static Object>) -> Result<(), ApiError> {
+    match (&patch.form, ty) {
+        (Form::Json(operations), _) => operations.apply(object).map_err(|e| e.to_status()),
+        (Form::Strategic(fields), Some(ty)) => patch::strategic(object, fields, ty).map_err(|e| e.to_status()),
+        (Form::Merge(fields) | Form::Strategic(fields), _) => {
+            patch::merge(object, fields);
             Ok(())
         }
     }
+}
+
+/// A patch may not make another object of the one it is applied to.
+fn keeps_identity(ctx: &Ctx<'_>, object: &Value, old: &Value) -> Result<(), ApiError> {
+    for field in ["name", "namespace"] {
+        let (sent, stored) = (prepare::text(object, field), prepare::text(old, field));
+        if sent != stored {
+            let error = FieldError::invalid(format!("metadata.{field}"), sent, "field is immutable");
+            return Err(ApiError::invalid(ctx.kind().group, ctx.kind().kind, &ctx.info.name, &[error]));
+        }
+    }
+    Ok(())
 }

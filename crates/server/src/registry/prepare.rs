@@ -165,19 +165,6 @@ fn content_differs(new: &Value, old: &Value, kind: &Kind) -> bool {
     names.filter(|name| counted(name)).any(|name| differs(new, old, name))
 }
 
-/// Errors of metadata that hold for updates of every kind.
-pub(crate) fn update_errors(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    if is_deleting(old) {
-        let before = finalizers(old);
-        for added in finalizers(new).into_iter().filter(|f| !before.contains(f)) {
-            let why = format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{added:?}}}");
-            errors.push(FieldError::forbidden("metadata.finalizers", why));
-        }
-    }
-    errors
-}
-
 #[cfg(test)]
 mod tests {
     use mizzen_api::kinds::kinds;

@@ -1,11 +1,10 @@
 //! Which objects a list, watch or deletecollection is about: label selector, field selector, one name.
 
-use mizzen_api::field::FieldError;
+use mizzen_api::selector::{FieldSelector, LabelSelector, SelectorError};
 use mizzen_api::status::ApiError;
 use mizzen_store::Entry;
 
 use super::Resource;
-use super::labels::Labels;
 use super::meta::Meta;
 use crate::query::Query;
 
@@ -13,7 +12,7 @@ use crate::query::Query;
 #[derive(Debug, Clone)]
 pub(crate) struct Selection {
     resource: Resource,
-    labels: Option<Labels>,
+    labels: LabelSelector,
     fields: Vec<Term>,
 }
 
@@ -36,24 +35,27 @@ enum Field {
 impl Selection {
     /// Reads `labelSelector` and `fieldSelector`.
     pub fn parse(resource: Resource, query: &Query) -> Result<Self, ApiError> {
-        let labels = query.get("labelSelector").map(Labels::parse).transpose()?;
-        let fields = match query.get("fieldSelector") {
-            Some(text) => terms(resource, text)?,
-            None => Vec::new(),
-        };
-        Ok(Self { resource, labels, fields })
-    }
-
-    /// Everything.
-    pub fn everything(resource: Resource) -> Self {
-        Self { resource, labels: None, fields: Vec::new() }
+        let bad = |error: SelectorError| ApiError::bad_request(error.to_string());
+        let labels = LabelSelector::parse(query.get("labelSelector").unwrap_or_default()).map_err(bad)?;
+        let fields = FieldSelector::parse(query.get("fieldSelector").unwrap_or_default()).map_err(bad)?;
+        let selectable = resource.storage.rules.selectable;
+        fields.check(selectable).map_err(bad)?;
+        let terms = fields.requirements().iter().map(|term| {
+            let field = match term.field.as_str() {
+                "metadata.name" => Field::Name,
+                "metadata.namespace" => Field::Namespace,
+                // `check` found it in the list.
+                other => Field::OfKind(selectable.iter().position(|f| f.label == other).unwrap_or(usize::MAX)),
+            };
+            Term { field, value: term.value.clone(), equal: term.equals }
+        });
+        Ok(Self { resource, labels, fields: terms.collect() })
     }
 
     /// Also requires this name.
     pub fn named(&mut self, name: &str) -> Result<(), ApiError> {
         if self.name().is_some_and(|other| other != name) {
-            let error = FieldError::invalid("metadata.name", name, "fieldSelector metadata.name doesn't match requested name");
-            return Err(ApiError::bad_request(error.to_string()));
+            return Err(ApiError::bad_request("fieldSelector metadata.name doesn't match requested name"));
         }
         self.fields.push(Term { field: Field::Name, value: name.to_string(), equal: true });
         Ok(())
@@ -61,7 +63,7 @@ impl Selection {
 
     /// Whether nothing is left out.
     pub fn is_everything(&self) -> bool {
-        self.labels.is_none() && self.fields.is_empty()
+        self.labels.is_everything() && self.fields.is_empty()
     }
 
     /// The one name asked for, if it is one.
@@ -71,59 +73,29 @@ impl Selection {
 
     /// Whether an entry is selected.
     pub fn matches(&self, entry: &Entry) -> bool {
-        if self.is_everything() {
-            return true;
-        }
-        let (namespace, name) = place(&entry.key);
-        let by_key = |term: &Term| match term.field {
+        self.is_everything() || self.matches_key(&entry.key) && self.matches_content(entry)
+    }
+
+    /// What the key alone decides.
+    fn matches_key(&self, key: &str) -> bool {
+        let (namespace, name) = mizzen_api::key::parse(key).map_or(("", ""), |(_, _, namespace, name)| (namespace, name));
+        self.fields.iter().all(|term| match term.field {
             Field::Name => (term.value == name) == term.equal,
             Field::Namespace => (term.value == namespace) == term.equal,
             Field::OfKind(_) => true,
-        };
-        if !self.fields.iter().all(by_key) {
-            return false;
-        }
-        if self.labels.is_none() && !self.fields.iter().any(|t| matches!(t.field, Field::OfKind(_))) {
+        })
+    }
+
+    fn matches_content(&self, entry: &Entry) -> bool {
+        let of_kind = |term: &&Term| matches!(term.field, Field::OfKind(_));
+        if self.labels.is_everything() && !self.fields.iter().any(|t| of_kind(&t)) {
             return true;
         }
         let meta = Meta::of(entry, self.resource.storage);
         let by_field = |term: &Term| match term.field {
             Field::OfKind(at) => (meta.field(at) == term.value) == term.equal,
-            _ => true,
+            Field::Name | Field::Namespace => true,
         };
-        self.fields.iter().all(by_field) && self.labels.as_ref().is_none_or(|l| l.matches(|name| meta.label(name)))
+        self.fields.iter().all(by_field) && self.labels.matches(|name| meta.label(name))
     }
-}
-
-/// Namespace and name from a key.
-fn place(key: &str) -> (&str, &str) {
-    mizzen_api::key::parse(key).map_or(("", ""), |(_, _, namespace, name)| (namespace, name))
-}
-
-fn terms(resource: Resource, text: &str) -> Result<Vec<Term>, ApiError> {
-    let mut terms = Vec::new();
-    for part in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
-        let (label, value, equal) = if let Some((label, value)) = part.split_once("!=") {
-            (label, value, false)
-        } else if let Some((label, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
-            (label, value, true)
-        } else {
-            let message = format!("invalid selector: '{text}'; can't understand '{part}'");
-            return Err(ApiError::bad_request(message));
-        };
-        let field = match label {
-            "metadata.name" => Field::Name,
-            "metadata.namespace" => Field::Namespace,
-            _ => {
-                let found = resource.storage.rules.selectable.iter().position(|f| f.label == label);
-                Field::OfKind(found.ok_or_else(|| unsupported(label))?)
-            }
-        };
-        terms.push(Term { field, value: value.to_string(), equal });
-    }
-    Ok(terms)
-}
-
-fn unsupported(label: &str) -> ApiError {
-    ApiError::bad_request(format!("field label not supported: {label}"))
 }

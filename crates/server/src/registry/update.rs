@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mizzen_api::kinds::convert;
+use mizzen_api::rules::metadata;
 use mizzen_api::status::ApiError;
 use mizzen_store::{Entry, Expect, Snapshot};
 use serde_json::Value;
@@ -195,7 +196,7 @@ impl Changed {
         if target == Target::Main {
             service::allocate(ctx, snapshot, &mut new, Some(old), &mut sides)?;
         }
-        let mut errors = prepare::update_errors(&new, old);
+        let mut errors = metadata::validate_update(&new, old);
         errors.extend(match target {
             Target::Main => (rules.validate_update)(&new, old),
             Target::Status => (rules.validate_status_update)(&new, old),

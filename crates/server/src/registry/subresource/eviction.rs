@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use mizzen_api::decode::Expected;
 use mizzen_api::key;
+use mizzen_api::selector::LabelSelector;
 use mizzen_api::status::ApiError;
 use mizzen_store::{Entry, Expect, Snapshot};
 use serde_json::{Value, json};
@@ -81,7 +82,9 @@ fn budget(ctx: &Ctx<'_>, snapshot: &Snapshot, pod: &Arc<Entry>) -> Result<Option
     let mut found = None;
     for entry in snapshot.prefix(&prefix) {
         let budget = parse(entry)?;
-        if !selects(&budget["spec"]["selector"], &labels) {
+        // A selector that cannot be read selects nothing.
+        let selector = LabelSelector::from_object(&budget["spec"]["selector"]).unwrap_or_else(|_| LabelSelector::nothing());
+        if !selector.matches(|name| labels.label(name)) {
             continue;
         }
         if found.is_some() {
@@ -91,27 +94,6 @@ fn budget(ctx: &Ctx<'_>, snapshot: &Snapshot, pod: &Arc<Entry>) -> Result<Option
         found = Some((Arc::clone(entry), budget));
     }
     Ok(found)
-}
-
-/// Whether a label selector object selects these labels; an absent one selects nothing, an empty one everything.
-fn selects(selector: &Value, labels: &Meta) -> bool {
-    if !selector.is_object() {
-        return false;
-    }
-    let equal = |(key, value): (&String, &Value)| labels.label(key) == value.as_str();
-    let needs = |expression: &Value| {
-        let value = labels.label(expression["key"].as_str().unwrap_or_default());
-        let listed = |value| expression["values"].as_array().is_some_and(|v| v.iter().any(|x| x.as_str() == Some(value)));
-        match expression["operator"].as_str().unwrap_or_default() {
-            "In" => value.is_some_and(listed),
-            "NotIn" => !value.is_some_and(listed),
-            "Exists" => value.is_some(),
-            "DoesNotExist" => value.is_none(),
-            _ => false,
-        }
-    };
-    selector["matchLabels"].as_object().into_iter().flatten().all(equal)
-        && selector["matchExpressions"].as_array().into_iter().flatten().all(needs)
 }
 
 /// Takes one disruption from a budget; `false` if the pod needs none.

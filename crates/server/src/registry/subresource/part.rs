@@ -6,11 +6,10 @@ use mizzen_api::field::FieldError;
 use mizzen_api::status::ApiError;
 use serde_json::Value;
 
-use super::super::update::{self, Proposal, Target, change, requested};
+use super::super::update::{self, Proposal, Target, change};
 use super::super::{create, patch, prepare, read};
 use super::write_options;
 use crate::dispatch::Ctx;
-use crate::negotiate::media;
 use crate::render::Output;
 
 /// Takes the part of `sent` over into `stored`.
@@ -29,12 +28,10 @@ pub(super) async fn handle(ctx: &Ctx<'_>, name: &str, body: &Bytes) -> Result<Ou
     match ctx.info.verb {
         "get" => read::get(ctx).await,
         "patch" => {
-            let content_type = media(Some(ctx.head.header(http::header::CONTENT_TYPE)));
-            let patch = patch::read(content_type, body)?;
+            let patch = patch::read(ctx, body)?;
             change(ctx, Target::Part, &options, |old| {
-                let mut sent = requested(ctx, old);
-                patch::apply(ctx, &patch, &mut sent)?;
-                propose(ctx, take, old, &create::to_storage(ctx, sent))
+                let (sent, warnings) = patch::patched(ctx, &patch, old, options.field_validation)?;
+                Ok(Proposal { warnings, ..propose(ctx, take, old, &sent)? })
             })
             .await
         }

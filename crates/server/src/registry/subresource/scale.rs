@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use mizzen_api::decode::Expected;
 use mizzen_api::field::FieldError;
+use mizzen_api::schema;
 use mizzen_api::status::ApiError;
 use serde_json::{Value, json};
 
@@ -11,7 +12,6 @@ use super::super::update::{Proposal, Target, change};
 use super::super::{body, prepare};
 use super::write_options;
 use crate::dispatch::Ctx;
-use crate::negotiate::media;
 use crate::render::{Body, Output, parse};
 
 /// Answers GET, PUT and PATCH.
@@ -24,11 +24,11 @@ pub(super) async fn handle(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, ApiErr
             Ok(Output::new(200, Body::Other(of(&parse(entry)?))))
         }
         "patch" => {
-            let content_type = media(Some(ctx.head.header(http::header::CONTENT_TYPE)));
-            let patch = patch::read(content_type, sent)?;
+            let patch = patch::read(ctx, sent)?;
+            let ty = schema::by_gvk("autoscaling", "v1", "Scale");
             write(ctx, |old| {
                 let mut scale = of(old);
-                patch::apply(ctx, &patch, &mut scale)?;
+                patch::apply(&patch, &mut scale, ty)?;
                 Ok(scale)
             })
             .await
