@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod pki;
 
 mod answer;
+mod core_objects;
 mod dispatch;
 mod listener;
 mod local;

@@ -1,0 +1,200 @@
+//! A server on a real port over a memory store, and a client that sends what a test says.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use mizzen_server::auth::tokens::TokenIssuer;
+use mizzen_server::auth::{Authenticator, Authorizer};
+use mizzen_server::pki::{Client, Options, Pki};
+use mizzen_server::{Config, Security, Server};
+use mizzen_store::Memory;
+use serde_json::Value;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
+
+/// Longest wait for anything in a test.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A running server and what a test needs to talk to it.
+pub struct World {
+    pub server: Server,
+    pub store: Arc<Memory>,
+    pub port: u16,
+    admin: TlsConnector,
+    shutdown: CancellationToken,
+    serving: tokio::task::JoinHandle<()>,
+    _dir: tempfile::TempDir,
+}
+
+/// An answer, read to its end.
+pub struct Got {
+    pub code: u16,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Got {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e} in {}", String::from_utf8_lossy(&self.body)))
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+impl World {
+    pub async fn start() -> Self {
+        Self::with(Config::default()).await
+    }
+
+    pub async fn with(config: Config) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let now = jiff::Timestamp::now();
+        let options = Options {
+            dir: dir.path().join("pki"),
+            node_name: "n1".into(),
+            service_address: IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1)),
+            addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+            names: vec![],
+            cluster_domain: "cluster.local".into(),
+        };
+        let pki = Pki::open(&options, now).unwrap();
+        let issuer = Arc::new(TokenIssuer::new(pki.token_keys(), "https://kubernetes.default.svc".into(), vec![]));
+        let security = Security {
+            authenticator: Authenticator::new(Arc::clone(&issuer)),
+            authorizer: Authorizer::new(),
+            issuer,
+            kubelet_tls: Some(pki.client_config(Client::ApiServerToKubelet)),
+        };
+        let store = Arc::new(Memory::default());
+        let server = Server::new(config, Arc::clone(&store) as Arc<dyn mizzen_store::Store>, security);
+        server.bootstrap_core().await.unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let shutdown = CancellationToken::new();
+        let serving = {
+            let (server, tls, shutdown) = (server.clone(), pki.server_config(), shutdown.clone());
+            tokio::spawn(async move { server.serve(listener, tls, shutdown).await })
+        };
+        let admin = TlsConnector::from(pki.client_config(Client::Admin));
+        Self { server, store, port, admin, shutdown, serving, _dir: dir }
+    }
+
+    /// Stops the server and waits for its end.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        tokio::time::timeout(PATIENCE, self.serving).await.expect("the server does not stop").unwrap();
+    }
+
+    /// Sends a request as the admin and returns the answer with its body still to be read.
+    pub async fn open(&self, request: Request<Full<Bytes>>) -> http::Response<Incoming> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.unwrap();
+        let name = rustls_pki_types::ServerName::from(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let stream = self.admin.connect(name, stream).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection.with_upgrades());
+        let answer = tokio::time::timeout(PATIENCE, sender.send_request(request)).await;
+        answer.expect("no answer in time").unwrap()
+    }
+
+    /// Sends a request with headers and returns the whole answer.
+    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Got {
+        let mut request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(path);
+        request = request.header("host", "localhost");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = self.open(request.body(Full::new(body.into())).unwrap()).await;
+        let (parts, body) = answer.into_parts();
+        let body = tokio::time::timeout(PATIENCE, body.collect()).await.expect("body not in time").unwrap().to_bytes();
+        Got { code: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    /// A request with a JSON body (PATCH: a merge patch).
+    pub async fn call(&self, method: &str, path: &str, body: Value) -> Got {
+        let content_type = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.send(method, path, &[("content-type", content_type)], body).await
+    }
+
+    /// A GET that must succeed.
+    pub async fn get(&self, path: &str) -> Value {
+        let got = self.call("GET", path, Value::Null).await;
+        assert_eq!(got.code, 200, "GET {path}: {}", got.text());
+        got.json()
+    }
+
+    /// A POST that must create.
+    pub async fn create(&self, path: &str, object: Value) -> Value {
+        let got = self.call("POST", path, object).await;
+        assert_eq!(got.code, 201, "POST {path}: {}", got.text());
+        got.json()
+    }
+
+    /// Opens a watch.
+    pub async fn watch(&self, path: &str, accept: &str) -> Events {
+        let request = Request::get(path).header("host", "localhost").header("accept", accept);
+        let answer = self.open(request.body(Full::default()).unwrap()).await;
+        assert_eq!(answer.status(), 200, "{path}");
+        Events { body: answer.into_body(), buffer: Vec::new() }
+    }
+
+    /// Sends every row of a table and compares code and pieces of the body.
+    pub async fn check(&self, table: &[Row]) {
+        for Row(method, path, body, code, pieces) in table {
+            let body: Value = if body.is_empty() { Value::Null } else { serde_json::from_str(body).unwrap() };
+            let got = self.call(method, path, body.clone()).await;
+            let text = got.text();
+            assert_eq!(got.code, *code, "{method} {path} {body}: {text}");
+            for piece in *pieces {
+                assert!(text.contains(piece), "{method} {path} {body}: no {piece} in {text}");
+            }
+        }
+    }
+}
+
+/// Method, path, JSON body → code, pieces of the body.
+pub struct Row(pub &'static str, pub &'static str, pub &'static str, pub u16, pub &'static [&'static str]);
+
+/// The events of a watch.
+pub struct Events {
+    body: Incoming,
+    buffer: Vec<u8>,
+}
+
+impl Events {
+    /// The next event; `None` at the end of the stream.
+    pub async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                return Some(serde_json::from_slice(&line).unwrap());
+            }
+            let frame = tokio::time::timeout(PATIENCE, self.body.frame()).await.expect("no event in time")?.unwrap();
+            if let Ok(data) = frame.into_data() {
+                self.buffer.extend_from_slice(&data);
+            }
+        }
+    }
+
+    /// The next event as `TYPE name`.
+    pub async fn brief(&mut self) -> String {
+        match self.next().await {
+            Some(event) => {
+                let name = event["object"]["metadata"]["name"].as_str().unwrap_or("-");
+                format!("{} {name}", event["type"].as_str().unwrap_or("?"))
+            }
+            None => "END".into(),
+        }
+    }
+}
