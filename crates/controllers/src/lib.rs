@@ -1,1 +1,23 @@
-//! mizzen-controllers.
+//! The controllers: desired state → writes.
+//!
+//! Floor 2. Each controller is a pure function of a snapshot, a key and the time to a [`plan::Plan`]; one file a controller.
+//! Only [`shell`] waits, reads the clock and talks to the API, and it decides nothing. No controller opens a socket or
+//! remembers anything between two calls.
+#![forbid(unsafe_code)]
+
+pub mod meta;
+pub mod plan;
+pub mod shell;
+
+pub mod deployment;
+pub mod endpoint_slice;
+pub mod replica_set;
+pub mod root_ca;
+pub mod service_account;
+
+mod pods;
+mod table;
+#[cfg(test)]
+mod testing;
+
+pub use table::{Settings, all};

@@ -1,0 +1,205 @@
+//! EndpointSlices: which pods stand behind a Service (discovery.k8s.io/v1), and the older Endpoints of the same.
+//!
+//! Reads Services, Pods, Nodes (zones), EndpointSlices and Endpoints. Writes the last two, for Services with a selector.
+//! Leaves Services without selector to whoever writes their endpoints.
+
+mod endpoints;
+mod slices;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Pod, Service, ServicePort, ServiceSpec};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use mizzen_api::key;
+use mizzen_api::pod::{is_ready, is_terminal, is_terminating};
+use mizzen_api::selector::LabelSelector;
+use mizzen_store::Snapshot;
+
+use crate::meta::Meta;
+use crate::plan::{ControllerError, Plan};
+
+/// The writes that bring the slices and Endpoints of the Service at `service_key` nearer to its pods.
+pub fn reconcile(snapshot: &Snapshot, service_key: &str, _now: Timestamp) -> Result<Plan, ControllerError> {
+    let mut plan = Plan::default();
+    let Some((_, _, namespace, name)) = key::parse(service_key) else {
+        return Ok(plan);
+    };
+    let service = snapshot.get_as::<Service>(service_key).filter(|s| !s.is_deleting());
+    let Some(service) = service else {
+        // Slices have an owner that the garbage collector knows; Endpoints have none.
+        endpoints::remove(snapshot, namespace, name, &mut plan);
+        return Ok(plan);
+    };
+    let Some(spec) = service.spec.as_ref() else {
+        return Ok(plan);
+    };
+    let Some(labels) = spec
+        .selector
+        .as_ref()
+        .filter(|s| !s.is_empty() && spec.type_.as_deref() != Some("ExternalName"))
+    else {
+        return Ok(plan);
+    };
+    let selector = LabelSelector::of_labels(labels.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+    let found = collect(snapshot, &service, spec, &selector);
+    slices::plan(snapshot, &service, spec, &found, &mut plan);
+    endpoints::plan(snapshot, &service, &found, &mut plan);
+    Ok(plan)
+}
+
+/// One pod behind a Service, at one address.
+#[derive(Debug, Clone)]
+struct Found {
+    pod: Arc<Pod>,
+    address: IpAddr,
+    /// The Service's ports as numbers of this pod; those it does not name are left out.
+    ports: Vec<Port>,
+    serving: bool,
+    ready: bool,
+    terminating: bool,
+    zone: Option<String>,
+}
+
+/// A port as slices carry it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Port {
+    name: String,
+    protocol: String,
+    number: i32,
+    app_protocol: Option<String>,
+}
+
+fn collect(snapshot: &Snapshot, service: &Service, spec: &ServiceSpec, selector: &LabelSelector) -> Vec<Found> {
+    let prefix = key::in_namespace::<Pod>(service.namespace());
+    let publish = spec.publish_not_ready_addresses == Some(true);
+    let mut zones = BTreeMap::new();
+    let mut found = Vec::new();
+    for pod in snapshot.list_as::<Pod>(&prefix) {
+        if !selector.matches_labels(pod.metadata.labels.as_ref()) || is_terminal(&pod) {
+            continue;
+        }
+        let Some(node) = pod.spec.as_ref().and_then(|s| s.node_name.clone()) else {
+            continue;
+        };
+        let zone = zones
+            .entry(node.clone())
+            .or_insert_with(|| zone(snapshot, &node))
+            .clone();
+        let (ready, terminating) = (is_ready(&pod), is_terminating(&pod));
+        for address in addresses(&pod) {
+            found.push(Found {
+                address,
+                ports: ports(spec, &pod),
+                serving: ready,
+                ready: publish || (ready && !terminating),
+                terminating,
+                zone: zone.clone(),
+                pod: Arc::clone(&pod),
+            });
+        }
+    }
+    found
+}
+
+fn zone(snapshot: &Snapshot, node: &str) -> Option<String> {
+    let node = snapshot.get_as::<Node>(&key::of::<Node>("", node))?;
+    node.label("topology.kubernetes.io/zone").map(ToString::to_string)
+}
+
+fn addresses(pod: &Pod) -> Vec<IpAddr> {
+    let Some(status) = &pod.status else { return Vec::new() };
+    let many: Vec<IpAddr> = status
+        .pod_ips
+        .iter()
+        .flatten()
+        .filter_map(|ip| ip.ip.parse().ok())
+        .collect();
+    if many.is_empty() {
+        status.pod_ip.iter().filter_map(|ip| ip.parse().ok()).collect()
+    } else {
+        many
+    }
+}
+
+fn ports(spec: &ServiceSpec, pod: &Pod) -> Vec<Port> {
+    let resolved = spec.ports.iter().flatten().filter_map(|port| {
+        let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".into());
+        let number = number(port, &protocol, pod)?;
+        Some(Port {
+            name: port.name.clone().unwrap_or_default(),
+            protocol,
+            number,
+            app_protocol: port.app_protocol.clone(),
+        })
+    });
+    let mut ports: Vec<Port> = resolved.collect();
+    ports.sort();
+    ports
+}
+
+/// The pod's port for a Service's `targetPort`; a name is looked up among the containers' ports.
+fn number(port: &ServicePort, protocol: &str, pod: &Pod) -> Option<i32> {
+    match &port.target_port {
+        None => Some(port.port),
+        Some(IntOrString::Int(0)) => Some(port.port),
+        Some(IntOrString::Int(number)) => Some(*number),
+        Some(IntOrString::String(name)) => {
+            let spec = pod.spec.as_ref()?;
+            let sidecars = spec
+                .init_containers
+                .iter()
+                .flatten()
+                .filter(|c| mizzen_api::pod::is_sidecar(c));
+            let declared = spec
+                .containers
+                .iter()
+                .chain(sidecars)
+                .flat_map(|c| c.ports.iter().flatten());
+            let fits = |p: &&k8s_openapi::api::core::v1::ContainerPort| {
+                p.name.as_deref() == Some(name) && p.protocol.as_deref().unwrap_or("TCP") == protocol
+            };
+            declared.into_iter().find(fits).map(|p| p.container_port)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::check;
+
+    #[test]
+    fn follows_the_pods() {
+        let service = "service/d/web selector=web port=80";
+        for (case, before, writes) in [
+            ("no pods", "", "create EndpointSlice d/web-; create Endpoints d/web"),
+            (
+                "a pod",
+                "pod/d/a label=web ready ip=10.0.0.5 node=n",
+                "create EndpointSlice d/web-; create Endpoints d/web",
+            ),
+            (
+                "not scheduled",
+                "pod/d/a label=web",
+                "create EndpointSlice d/web-; create Endpoints d/web",
+            ),
+        ] {
+            check(
+                case,
+                &format!("{service}; {before}"),
+                "core/services/d/web",
+                super::reconcile,
+                writes,
+            );
+        }
+        check(
+            "gone",
+            "endpoints/d/web managed",
+            "core/services/d/web",
+            super::reconcile,
+            "delete endpoints d/web",
+        );
+    }
+}

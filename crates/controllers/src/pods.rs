@@ -1,0 +1,193 @@
+//! What pod-owning controllers share: which pods are theirs, new pods from a template, and the order of leaving.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::{Metadata, Resource};
+use mizzen_api::key;
+use mizzen_api::pod::{is_active, is_ready, phase};
+use mizzen_api::selector::LabelSelector;
+use mizzen_store::Snapshot;
+use serde_json::{Value, json};
+
+use crate::meta::{self, Meta};
+use crate::plan::{Plan, Target, Write};
+
+/// Annotation that says how cheap it is to delete a pod; lower goes first.
+const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+/// The objects of kind `K` that `owner` controls, after planning to adopt matching orphans and to release those that no
+/// longer match. An owner on its way out adopts nothing.
+pub fn claim<O, K>(snapshot: &Snapshot, owner: &O, selector: &LabelSelector, plan: &mut Plan) -> Vec<Arc<K>>
+where
+    O: Resource + Metadata<Ty = ObjectMeta>,
+    K: Resource + Metadata<Ty = ObjectMeta> + serde::de::DeserializeOwned + Send + Sync + 'static,
+{
+    let mut mine = Vec::new();
+    for object in snapshot.list_as::<K>(&key::in_namespace::<K>(owner.namespace())) {
+        let matches = selector.matches_labels(object.metadata().labels.as_ref());
+        match object.controller() {
+            Some(controller) if controller.uid != owner.uid() => {}
+            Some(_) if matches => mine.push(object),
+            Some(_) => release(&*object, owner.uid(), plan),
+            None if matches && !owner.is_deleting() && !object.is_deleting() => {
+                adopt(&*object, meta::owner_of(owner), plan);
+                mine.push(object);
+            }
+            None => {}
+        }
+    }
+    mine
+}
+
+fn adopt<K: Resource + Metadata<Ty = ObjectMeta>>(object: &K, owner: OwnerReference, plan: &mut Plan) {
+    let mut owners = object.metadata().owner_references.clone().unwrap_or_default();
+    owners.push(owner);
+    owners_patch(object, owners, plan);
+}
+
+fn release<K: Resource + Metadata<Ty = ObjectMeta>>(object: &K, owner_uid: &str, plan: &mut Plan) {
+    let mut owners = object.metadata().owner_references.clone().unwrap_or_default();
+    owners.retain(|o| o.uid != owner_uid);
+    owners_patch(object, owners, plan);
+}
+
+fn owners_patch<K: Resource + Metadata<Ty = ObjectMeta>>(object: &K, owners: Vec<OwnerReference>, plan: &mut Plan) {
+    plan.write(Write::Merge {
+        target: Target::of::<K>(object.namespace(), object.name()),
+        subresource: "",
+        patch: json!({"metadata": {"uid": object.uid(), "resourceVersion": object.version(), "ownerReferences": owners}}),
+    });
+}
+
+/// A pod from a template, owned by `owner`. The name follows from the owner, the revision and the ordinal, so that the
+/// same plan made twice makes the pod once.
+pub fn from_template<O>(owner: &O, template: &PodTemplateSpec, snapshot: &Snapshot, ordinal: usize) -> Value
+where
+    O: Resource + Metadata<Ty = ObjectMeta>,
+{
+    let (revision, ordinal) = (snapshot.revision().0.to_le_bytes(), ordinal.to_le_bytes());
+    let suffix = meta::suffix(&[owner.uid().as_bytes(), &revision, &ordinal]);
+    let prefix = format!("{}-", cut(owner.name(), 57));
+    let mut pod = skeleton(owner, template);
+    pod["metadata"]["name"] = format!("{prefix}{suffix}").into();
+    pod["metadata"]["generateName"] = prefix.into();
+    pod
+}
+
+/// A pod from a template without a name.
+pub fn skeleton<O: Resource + Metadata<Ty = ObjectMeta>>(owner: &O, template: &PodTemplateSpec) -> Value {
+    let meta = template.metadata.clone().unwrap_or_default();
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "namespace": owner.namespace(),
+            "labels": meta.labels.unwrap_or_default(),
+            "annotations": meta.annotations.unwrap_or_default(),
+            "finalizers": meta.finalizers.unwrap_or_default(),
+            "ownerReferences": [meta::owner_of(owner)],
+        },
+        "spec": template.spec,
+    })
+}
+
+/// The first `length` bytes of a name, which is ASCII.
+fn cut(name: &str, length: usize) -> &str {
+    name.get(..length).unwrap_or(name)
+}
+
+/// Deletes a pod in the usual way.
+pub fn delete(pod: &Pod) -> Write {
+    Write::Delete {
+        target: Target::of::<Pod>(pod.namespace(), pod.name()),
+        uid: pod.uid().to_string(),
+        resource_version: None,
+        propagation: None,
+        grace_seconds: None,
+    }
+}
+
+/// Ready, and has been for `min_ready_seconds`. Otherwise how many seconds are still missing, if it is a matter of time.
+pub fn available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Result<(), Option<u64>> {
+    if !is_ready(pod) {
+        return Err(None);
+    }
+    if min_ready_seconds <= 0 {
+        return Ok(());
+    }
+    let since = ready_since(pod).ok_or(None)?;
+    let missing = i64::from(min_ready_seconds) - now.duration_since(since).as_secs();
+    if missing <= 0 {
+        Ok(())
+    } else {
+        Err(Some(missing.cast_unsigned()))
+    }
+}
+
+fn ready_since(pod: &Pod) -> Option<Timestamp> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    conditions
+        .iter()
+        .find(|c| c.type_ == "Ready")
+        .and_then(|c| c.last_transition_time.as_ref())
+        .map(|t| t.0)
+}
+
+/// Pods that are neither finished nor on their way out.
+pub fn active(pods: &[Arc<Pod>]) -> Vec<&Arc<Pod>> {
+    pods.iter().filter(|p| is_active(p)).collect()
+}
+
+/// Puts pods into the order in which a surplus is deleted (api-facts §9.3).
+pub fn sort_for_deletion(pods: &mut [&Arc<Pod>], now: Timestamp) {
+    let mut per_node: BTreeMap<String, usize> = BTreeMap::new();
+    for pod in pods.iter().filter(|p| is_ready(p)) {
+        *per_node.entry(node(pod).to_string()).or_default() += 1;
+    }
+    pods.sort_by_cached_key(|pod| {
+        let assigned = !node(pod).is_empty();
+        let progress = match phase(pod) {
+            "Pending" => 0,
+            "Unknown" => 1,
+            _ => 2,
+        };
+        let cost: i32 = pod.annotation(DELETION_COST).and_then(|c| c.parse().ok()).unwrap_or(0);
+        let siblings = std::cmp::Reverse(per_node.get(node(pod)).copied().unwrap_or(0));
+        let ready_age = ready_since(pod).map_or(0, |t| now.duration_since(t).as_secs().max(0));
+        let ready_for = (ready_age + 1).ilog2();
+        let restarts = std::cmp::Reverse(restarts(pod));
+        let created = std::cmp::Reverse(pod.created());
+        (
+            assigned,
+            progress,
+            is_ready(pod),
+            cost,
+            siblings,
+            ready_for,
+            restarts,
+            created,
+            pod.name().to_string(),
+        )
+    });
+}
+
+fn node(pod: &Pod) -> &str {
+    pod.spec
+        .as_ref()
+        .and_then(|s| s.node_name.as_deref())
+        .unwrap_or_default()
+}
+
+fn restarts(pod: &Pod) -> i32 {
+    let statuses = pod.status.as_ref().and_then(|s| s.container_statuses.as_ref());
+    statuses
+        .into_iter()
+        .flatten()
+        .map(|s| s.restart_count)
+        .max()
+        .unwrap_or(0)
+}

@@ -1,0 +1,242 @@
+//! The one list of controllers: what each is called, looks at, and is woken by.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Pod, Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use mizzen_api::key;
+use mizzen_api::selector::LabelSelector;
+use mizzen_store::{Change, Entry, Event, Snapshot};
+
+use crate::shell::{Controller, Wake};
+use crate::{deployment, endpoint_slice, replica_set, root_ca, service_account};
+
+/// What controllers must know of the cluster.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// PEM of the certificate authority that pods are given.
+    pub root_ca_pem: String,
+}
+
+/// All controllers.
+pub fn all(settings: &Settings) -> Vec<Controller> {
+    let ca = settings.root_ca_pem.clone();
+    vec![
+        Controller {
+            name: "service-account-controller",
+            primary: key::all::<Namespace>(),
+            wakes: vec![itself::<Namespace>(), namespace_of::<ServiceAccount>()],
+            reconcile: Arc::new(service_account::reconcile),
+        },
+        Controller {
+            name: "root-ca-cert-publisher",
+            primary: key::all::<Namespace>(),
+            wakes: vec![itself::<Namespace>(), namespace_of::<ConfigMap>()],
+            reconcile: Arc::new(move |snapshot, key, now| root_ca::reconcile(snapshot, key, now, &ca)),
+        },
+        Controller {
+            name: "replicaset-controller",
+            primary: key::all::<ReplicaSet>(),
+            wakes: vec![
+                itself::<ReplicaSet>(),
+                owner_or_adopter::<Pod, ReplicaSet>("ReplicaSet"),
+            ],
+            reconcile: Arc::new(replica_set::reconcile),
+        },
+        Controller {
+            name: "deployment-controller",
+            primary: key::all::<Deployment>(),
+            wakes: vec![
+                itself::<Deployment>(),
+                owner_or_adopter::<ReplicaSet, Deployment>("Deployment"),
+                deployments_of_pods(),
+            ],
+            reconcile: Arc::new(deployment::reconcile),
+        },
+        Controller {
+            name: "endpointslice-controller",
+            primary: key::all::<Service>(),
+            wakes: vec![
+                itself::<Service>(),
+                services_of_pods(),
+                services_of_slices(),
+                same_name::<Endpoints, Service>(),
+            ],
+            reconcile: Arc::new(endpoint_slice::reconcile),
+        },
+    ]
+}
+
+/// Changes of a kind wake the object itself.
+pub(crate) fn itself<K: k8s_openapi::Resource>() -> (String, Wake) {
+    (key::all::<K>(), Arc::new(|_, event| vec![event.key().to_string()]))
+}
+
+/// Changes of a kind wake the namespace they are in.
+pub(crate) fn namespace_of<K: k8s_openapi::Resource>() -> (String, Wake) {
+    let wake = |_: &Snapshot, event: &Event| {
+        key::parse(event.key())
+            .map(|(_, _, namespace, _)| key::of::<Namespace>("", namespace))
+            .into_iter()
+            .collect()
+    };
+    (key::all::<K>(), Arc::new(wake))
+}
+
+/// Changes of a kind wake the object of another kind with the same namespace and name.
+pub(crate) fn same_name<K: k8s_openapi::Resource, O: k8s_openapi::Resource>() -> (String, Wake) {
+    let wake = |_: &Snapshot, event: &Event| {
+        key::parse(event.key())
+            .map(|(_, _, namespace, name)| key::of::<O>(namespace, name))
+            .into_iter()
+            .collect()
+    };
+    (key::all::<K>(), Arc::new(wake))
+}
+
+/// Metadata, the only part of an object that waking looks at.
+#[derive(Debug, Default, serde::Deserialize)]
+pub(crate) struct Head {
+    #[serde(default)]
+    pub metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+}
+
+/// The metadata of an entry; empty if it cannot be read.
+pub(crate) fn head(entry: &Entry) -> Head {
+    serde_json::from_slice(&entry.value).unwrap_or_default()
+}
+
+/// An event's object as it is, and as it was.
+pub(crate) fn versions(event: &Event) -> Vec<&Arc<Entry>> {
+    match &event.change {
+        Change::Put { entry, previous } => std::iter::once(entry).chain(previous).collect(),
+        Change::Delete { previous } => vec![previous],
+    }
+}
+
+/// Changes of a kind wake the controlling owner of kind `O`, before and after; an object without one wakes all owners
+/// whose selector would adopt it.
+fn owner_or_adopter<K, O>(kind: &'static str) -> (String, Wake)
+where
+    K: k8s_openapi::Resource,
+    O: k8s_openapi::Resource + Selects + serde::de::DeserializeOwned + Send + Sync + 'static,
+{
+    let wake = move |snapshot: &Snapshot, event: &Event| {
+        let mut keys = Vec::new();
+        for entry in versions(event) {
+            let meta = head(entry).metadata;
+            let namespace = meta.namespace.clone().unwrap_or_default();
+            match meta
+                .owner_references
+                .iter()
+                .flatten()
+                .find(|o| o.controller == Some(true))
+            {
+                Some(owner) if owner.kind == kind => keys.push(key::of::<O>(&namespace, &owner.name)),
+                Some(_) => {}
+                None => {
+                    let prefix = key::in_namespace::<O>(&namespace);
+                    let adopts = |e: &&Arc<Entry>| {
+                        snapshot
+                            .get_as::<O>(&e.key)
+                            .is_some_and(|o| o.selects(meta.labels.as_ref()))
+                    };
+                    keys.extend(snapshot.prefix(&prefix).filter(adopts).map(|e| e.key.to_string()));
+                }
+            }
+        }
+        keys.dedup();
+        keys
+    };
+    (key::all::<K>(), Arc::new(wake))
+}
+
+type Labels<'a> = Option<&'a std::collections::BTreeMap<String, String>>;
+
+/// An owner that selects what it owns by labels.
+trait Selects {
+    fn selects(&self, labels: Labels<'_>) -> bool;
+}
+
+impl Selects for ReplicaSet {
+    fn selects(&self, labels: Labels<'_>) -> bool {
+        let selector = self.spec.as_ref().map(|s| &s.selector);
+        LabelSelector::from_typed(selector).is_ok_and(|s| s.matches_labels(labels))
+    }
+}
+
+impl Selects for Deployment {
+    fn selects(&self, labels: Labels<'_>) -> bool {
+        let selector = self.spec.as_ref().map(|s| &s.selector);
+        LabelSelector::from_typed(selector).is_ok_and(|s| s.matches_labels(labels))
+    }
+}
+
+/// A deleted pod wakes the Deployment behind its set: `Recreate` waits for the last one.
+fn deployments_of_pods() -> (String, Wake) {
+    let wake = |snapshot: &Snapshot, event: &Event| {
+        let Change::Delete { previous } = &event.change else {
+            return Vec::new();
+        };
+        let meta = head(previous).metadata;
+        let namespace = meta.namespace.unwrap_or_default();
+        let sets = meta
+            .owner_references
+            .into_iter()
+            .flatten()
+            .filter(|o| o.kind == "ReplicaSet");
+        let set = sets.filter_map(|o| snapshot.get_as::<ReplicaSet>(&key::of::<ReplicaSet>(&namespace, &o.name)));
+        let owners = set.flat_map(|s| s.metadata.owner_references.clone().unwrap_or_default());
+        owners
+            .filter(|o| o.kind == "Deployment")
+            .map(|o| key::of::<Deployment>(&namespace, &o.name))
+            .collect()
+    };
+    (key::all::<Pod>(), Arc::new(wake))
+}
+
+/// A pod wakes the Services that select it, or did.
+fn services_of_pods() -> (String, Wake) {
+    let wake = |snapshot: &Snapshot, event: &Event| {
+        let heads: Vec<Head> = versions(event).into_iter().map(|e| head(e)).collect();
+        let Some(namespace) = heads.first().and_then(|h| h.metadata.namespace.clone()) else {
+            return Vec::new();
+        };
+        let selected = |service: &Service| {
+            let Some(selector) = service
+                .spec
+                .as_ref()
+                .and_then(|s| s.selector.as_ref())
+                .filter(|s| !s.is_empty())
+            else {
+                return false;
+            };
+            let fits = |h: &Head| {
+                selector
+                    .iter()
+                    .all(|(k, v)| h.metadata.labels.as_ref().and_then(|l| l.get(k)) == Some(v))
+            };
+            heads.iter().any(fits)
+        };
+        let prefix = key::in_namespace::<Service>(&namespace);
+        let services = snapshot
+            .prefix(&prefix)
+            .filter(|e| snapshot.get_as::<Service>(&e.key).is_some_and(|s| selected(&s)));
+        services.map(|e| e.key.to_string()).collect()
+    };
+    (key::all::<Pod>(), Arc::new(wake))
+}
+
+/// A slice wakes the Service it belongs to, so that what others change is put right.
+fn services_of_slices() -> (String, Wake) {
+    let wake = |_: &Snapshot, event: &Event| {
+        let service = |e: &Arc<Entry>| {
+            let meta = head(e).metadata;
+            let name = meta.labels?.remove("kubernetes.io/service-name")?;
+            Some(key::of::<Service>(&meta.namespace.unwrap_or_default(), &name))
+        };
+        versions(event).into_iter().filter_map(service).collect()
+    };
+    (key::all::<EndpointSlice>(), Arc::new(wake))
+}
