@@ -12,14 +12,18 @@
 //! * [`schema`]: the types of the kinds: fields, list types, merge keys; checks objects against them.
 //! * [`names`], [`selector`]: forms of names and labels, and how objects are selected by them.
 //! * [`patch`]: JSON patch, merge patch, strategic merge patch.
+//! * [`apply`]: server-side apply, and who owns which fields.
 //! * [`quantity`], [`time`]: amounts and points in time.
 //! * [`pod`]: facts about pods that all parts must agree on.
+//! * [`names`], [`int_or_string`]: the forms of names, and numbers that may be percentages.
 //! * [`duration`]: spans of time as kubectl prints them.
 #![forbid(unsafe_code)]
 
+pub mod apply;
 pub mod decode;
 pub mod duration;
 pub mod field;
+pub mod int_or_string;
 pub mod key;
 pub mod kind;
 pub mod kinds;

@@ -124,7 +124,8 @@ impl Expected {
         }
     }
 
-    fn api_version(&self) -> String {
+    /// `apps/v1`, or `v1` for the core group.
+    pub fn api_version(&self) -> String {
         if self.group.is_empty() {
             self.version.into()
         } else {

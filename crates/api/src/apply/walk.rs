@@ -1,0 +1,275 @@
+//! How a value falls into fields, by its type: which parts merge one by one, and what each of them is called.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::set::FieldSet;
+use crate::schema::{Field, ListKind, Object, Type};
+
+/// How a value merges.
+#[derive(Clone, Copy)]
+pub(super) enum Shape {
+    /// As a whole.
+    Whole,
+    /// By named field.
+    Struct(&'static Object),
+    /// By key, each with this type.
+    Entries(Type),
+    /// A list, by value.
+    Set,
+    /// A list, by the keys of its items.
+    Items(&'static [&'static str], Type),
+}
+
+/// The shape of a value. Values without a schema merge by key, their lists as a whole.
+pub(super) fn shape(ty: Type, granular: bool) -> Shape {
+    match ty {
+        Type::Object(object) if object.atomic && !granular => Shape::Whole,
+        Type::Object(object) => Shape::Struct(object),
+        Type::Map(map) if map.atomic => Shape::Whole,
+        Type::Map(map) => Shape::Entries(map.value),
+        Type::List(list) => match list.kind {
+            ListKind::Atomic => Shape::Whole,
+            ListKind::Set => Shape::Set,
+            ListKind::Map(keys) => Shape::Items(keys, list.item),
+        },
+        Type::Json | Type::Raw | Type::SchemaOrArray | Type::SchemaOrBool | Type::SchemaOrStrings => {
+            Shape::Entries(Type::Json)
+        }
+        _ => Shape::Whole,
+    }
+}
+
+/// The type of a member of a struct or map, whether it merges by field against its type's habit, and the field.
+pub(super) fn member(shape: Shape, name: &str) -> (Type, bool, Option<&'static Field>) {
+    match shape {
+        Shape::Struct(object) => object
+            .field(name)
+            .map_or((Type::Json, false, None), |f| (f.ty, f.granular, Some(f))),
+        Shape::Entries(ty) => (ty, false, None),
+        _ => (Type::Json, false, None),
+    }
+}
+
+/// `f:<name>`.
+pub(super) fn field_step(name: &str) -> Box<str> {
+    let mut step = String::with_capacity(name.len() + 2);
+    step.push_str("f:");
+    step.push_str(name);
+    step.into_boxed_str()
+}
+
+/// `v:<json>`.
+pub(super) fn value_step(value: &Value) -> Box<str> {
+    format!("v:{value}").into_boxed_str()
+}
+
+/// `k:{"name":"c"}`, keys sorted and defaulted; `None` for an item that has none of them.
+pub(super) fn item_step(item: &Value, keys: &[&str]) -> Option<Box<str>> {
+    let map = item.as_object()?;
+    let mut step = String::from("k:{");
+    let mut sorted: [&str; 8] = [""; 8];
+    let count = keys.len().min(sorted.len());
+    sorted[..count].copy_from_slice(&keys[..count]);
+    sorted[..count].sort_unstable();
+    let mut found = false;
+    for key in &sorted[..count] {
+        let default;
+        let value = match (map.get(*key), default_key(key)) {
+            (Some(value), _) => value,
+            (None, Some(text)) => {
+                default = Value::from(text);
+                &default
+            }
+            (None, None) => continue,
+        };
+        // Writing to a String cannot fail.
+        let _ = write!(step, "{}\"{key}\":{value}", if found { "," } else { "" });
+        found = true;
+    }
+    step.push('}');
+    (found && keys.iter().any(|k| map.contains_key(*k))).then(|| step.into_boxed_str())
+}
+
+/// Keys of list items that have a default: the protocol of ports.
+fn default_key(key: &str) -> Option<&'static str> {
+    (key == "protocol").then_some("TCP")
+}
+
+/// The step of the item at `index`, which is told by its place if it has no keys.
+pub(super) fn list_step(item: &Value, index: usize, keys: &[&str]) -> Box<str> {
+    item_step(item, keys).unwrap_or_else(|| format!("i:{index}").into_boxed_str())
+}
+
+/// Whether Go always writes a field, so that it is never itself added: structs that are no pointers, required lists.
+fn is_always_there(field: &Field) -> bool {
+    const STRUCTS: &[&str] = &[
+        "metadata",
+        "spec",
+        "status",
+        "template",
+        "strategy",
+        "updateStrategy",
+        "jobTemplate",
+        "resources",
+        "loadBalancer",
+        "source",
+    ];
+    matches!(field.ty, Type::Object(_)) && STRUCTS.contains(&field.name) || field.required
+}
+
+/// What counts as owned.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Style {
+    /// By an apply: what the configuration says. A struct or list is owned through what is in it.
+    Applied,
+    /// By a create or update: also the structs and lists that came with their content.
+    Added,
+}
+
+/// All fields of a value. `member`: the value itself is one.
+pub(super) fn fields(value: &Value, shape_of: Shape, member_itself: bool, style: Style) -> FieldSet {
+    let children: Vec<(Box<str>, FieldSet)> = match (value, shape_of) {
+        (Value::Object(map), Shape::Struct(_) | Shape::Entries(_)) => {
+            let below = |(name, value): (&String, &Value)| {
+                let (ty, granular, field) = member(shape_of, name);
+                let itself = match (field, style) {
+                    (None, _) => true,
+                    (Some(_), Style::Applied) => false,
+                    (Some(field), Style::Added) => !is_always_there(field),
+                };
+                (field_step(name), fields(value, shape(ty, granular), itself, style))
+            };
+            map.iter().map(below).collect()
+        }
+        (Value::Array(items), Shape::Set) => items.iter().map(|i| (value_step(i), FieldSet::leaf())).collect(),
+        (Value::Array(items), Shape::Items(keys, ty)) => {
+            let below =
+                |(at, item): (usize, &Value)| (list_step(item, at, keys), fields(item, shape(ty, false), true, style));
+            items.iter().enumerate().map(below).collect()
+        }
+        _ => return FieldSet::leaf(),
+    };
+    let empty = children.is_empty() && (value.is_object() || style == Style::Added);
+    FieldSet::of(member_itself || empty, children)
+}
+
+/// What changed between two objects.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub added: FieldSet,
+    pub modified: FieldSet,
+    pub removed: FieldSet,
+}
+
+impl Changes {
+    /// What was added or modified.
+    pub fn set(&self) -> FieldSet {
+        let mut set = self.added.clone();
+        set.add(&self.modified);
+        set
+    }
+}
+
+#[derive(Default)]
+struct Parts {
+    added: Vec<(Box<str>, FieldSet)>,
+    modified: Vec<(Box<str>, FieldSet)>,
+    removed: Vec<(Box<str>, FieldSet)>,
+}
+
+impl Parts {
+    fn changed(&mut self, step: &dyn Fn() -> Box<str>, changes: Changes) {
+        for (into, set) in [
+            (&mut self.added, changes.added),
+            (&mut self.modified, changes.modified),
+            (&mut self.removed, changes.removed),
+        ] {
+            if !set.is_empty() {
+                into.push((step(), set));
+            }
+        }
+    }
+
+    fn finish(self) -> Changes {
+        Changes {
+            added: FieldSet::of(false, self.added),
+            modified: FieldSet::of(false, self.modified),
+            removed: FieldSet::of(false, self.removed),
+        }
+    }
+}
+
+/// Compares two values of one shape.
+pub(super) fn compare(old: &Value, new: &Value, shape_of: Shape) -> Changes {
+    match (old, new, shape_of) {
+        (Value::Object(old), Value::Object(new), Shape::Struct(_) | Shape::Entries(_)) => {
+            let mut parts = Parts::default();
+            for (name, value) in new {
+                let (ty, granular, field) = member(shape_of, name);
+                let (step, below) = (|| field_step(name), shape(ty, granular));
+                match old.get(name) {
+                    Some(before) => parts.changed(&step, compare(before, value, below)),
+                    None => {
+                        let itself = !field.is_some_and(is_always_there);
+                        parts.added.push((step(), fields(value, below, itself, Style::Added)));
+                    }
+                }
+            }
+            for (name, value) in old.iter().filter(|(name, _)| !new.contains_key(*name)) {
+                let (ty, granular, _) = member(shape_of, name);
+                parts
+                    .removed
+                    .push((field_step(name), fields(value, shape(ty, granular), true, Style::Added)));
+            }
+            parts.finish()
+        }
+        (Value::Array(old), Value::Array(new), Shape::Set) => {
+            let steps = |items: &[Value]| items.iter().map(value_step).collect::<Vec<_>>();
+            compare_lists((&steps(old), old), (&steps(new), new), Shape::Whole)
+        }
+        (Value::Array(old), Value::Array(new), Shape::Items(keys, ty)) => {
+            let steps = |items: &[Value]| {
+                items
+                    .iter()
+                    .enumerate()
+                    .map(|(at, i)| list_step(i, at, keys))
+                    .collect::<Vec<_>>()
+            };
+            compare_lists((&steps(old), old), (&steps(new), new), shape(ty, false))
+        }
+        _ if old == new => Changes::default(),
+        _ => Changes {
+            modified: FieldSet::leaf(),
+            ..Changes::default()
+        },
+    }
+}
+
+fn compare_lists(old: (&[Box<str>], &[Value]), new: (&[Box<str>], &[Value]), item: Shape) -> Changes {
+    let index = |steps: &[Box<str>]| -> std::collections::HashMap<Box<str>, usize> {
+        steps.iter().enumerate().map(|(at, step)| (step.clone(), at)).collect()
+    };
+    let (before, after) = (index(old.0), index(new.0));
+    let mut parts = Parts::default();
+    for (at, step) in new
+        .0
+        .iter()
+        .enumerate()
+        .filter(|(at, step)| after.get(*step) == Some(at))
+    {
+        match before.get(step) {
+            Some(&there) => parts.changed(&|| step.clone(), compare(&old.1[there], &new.1[at], item)),
+            None => parts
+                .added
+                .push((step.clone(), fields(&new.1[at], item, true, Style::Added))),
+        }
+    }
+    for (at, step) in old.0.iter().enumerate().filter(|(_, step)| !after.contains_key(*step)) {
+        parts
+            .removed
+            .push((step.clone(), fields(&old.1[at], item, true, Style::Added)));
+    }
+    parts.finish()
+}
