@@ -1,6 +1,6 @@
 //! apps/v1 Deployment.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::kind::{Column, Generation, Rules};
 use crate::rules::cells::{self, number};
@@ -85,6 +85,7 @@ fn row(object: &Value, now: i64) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn rolls_by_quarters_unless_told_otherwise() {

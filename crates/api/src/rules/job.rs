@@ -1,6 +1,6 @@
 //! batch/v1 Job and CronJob.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::duration;
 use crate::kind::{Column, Rules, SelectableField};
@@ -235,6 +235,7 @@ fn cron_job_row(object: &Value, now: i64) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn a_new_job_selects_by_its_uid() {

@@ -5,6 +5,7 @@
 //! shape is skipped by defaults and columns, and reported by validation.
 
 pub mod cells;
+pub mod check;
 pub mod config;
 pub mod control;
 pub mod daemonset;
@@ -14,6 +15,7 @@ pub mod extension;
 pub mod fill;
 pub mod identity;
 pub mod job;
+pub mod metadata;
 pub mod namespace;
 pub mod network;
 pub mod node;
@@ -21,6 +23,8 @@ pub mod plain;
 pub mod pod;
 pub mod policy;
 pub mod replicaset;
+pub mod resources;
+pub mod selector;
 pub mod service;
 pub mod statefulset;
 pub mod volume;

@@ -3,10 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::kind::{Column, Rules};
+use crate::names;
 use crate::rules::cells::{self, NONE, UNSET, flag, list, scalar_or, text, text_or};
+use crate::rules::check::{At, Errors};
 use crate::rules::fill::{self, Fields};
 use crate::rules::plain::{self, PLAIN, WITH_STATUS};
-use crate::rules::pod;
+use crate::rules::{pod, resources, selector};
 
 /// Rules of PersistentVolumes.
 pub static VOLUME: Rules = Rules {
@@ -164,6 +166,52 @@ fn default_driver(object: &mut Value) {
     }
     fill::optional(spec, "requiresRepublish", false);
     fill::optional(spec, "seLinuxMount", false);
+}
+
+/// Errors of a claim's spec, also inside pods and StatefulSets.
+pub fn claim_spec(spec: &Value, at: &At<'_>, errors: &mut Errors) {
+    modes(&spec["accessModes"], &at.field("accessModes"), errors);
+    selector::label_selector(&spec["selector"], &at.field("selector"), errors);
+    let storage = &spec["resources"]["requests"]["storage"];
+    let resources_at = at.field("resources");
+    if storage.is_null() {
+        errors.required(&resources_at.key("storage"), "");
+    } else if resources::quantity(storage).is_none_or(|size| size.is_negative() || size.is_zero()) {
+        errors.invalid(
+            &resources_at.field("requests").key("storage"),
+            storage,
+            "must be greater than zero",
+        );
+    }
+    errors.form(
+        &at.field("storageClassName"),
+        &spec["storageClassName"],
+        names::dns1123_subdomain,
+    );
+    errors.one_of(&at.field("volumeMode"), &spec["volumeMode"], &["Block", "Filesystem"]);
+    errors.form(
+        &at.field("volumeAttributesClassName"),
+        &spec["volumeAttributesClassName"],
+        names::dns1123_subdomain,
+    );
+}
+
+/// Access modes: at least one, and ReadWriteOncePod only alone.
+fn modes(modes: &Value, at: &At<'_>, errors: &mut Errors) {
+    let modes = list(modes);
+    if modes.is_empty() {
+        errors.required(at, "at least 1 access mode is required");
+    }
+    for mode in modes {
+        errors.one_of(
+            at,
+            mode,
+            &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"],
+        );
+    }
+    if modes.len() > 1 && modes.iter().any(|mode| mode == "ReadWriteOncePod") {
+        errors.forbidden(at, "may not use ReadWriteOncePod with other access modes");
+    }
 }
 
 const VOLUME_COLUMNS: &[Column] = &[

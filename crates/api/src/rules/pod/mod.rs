@@ -1,10 +1,17 @@
 //! core/v1 Pod and PodTemplate, and the pod templates inside workloads.
 
 mod columns;
+mod container;
 pub mod defaults;
+mod placement;
+mod security;
+pub mod spec;
 mod strategy;
+mod validation;
+mod volume;
 
 use crate::kind::{Generation, Rules, SelectableField};
+use crate::rules::check::{At, Errors, same};
 use crate::rules::plain::{PLAIN, WITH_SPEC_AND_STATUS};
 
 /// Rules of Pods.
@@ -12,6 +19,9 @@ pub static POD: Rules = Rules {
     default: defaults::pod,
     prepare_create: strategy::prepare_create,
     prepare_status_update: strategy::prepare_status_update,
+    validate: validation::create,
+    validate_update: validation::update,
+    validate_status_update: validation::update_status,
     returns_deleted: true,
     selectable: &[
         SelectableField {
@@ -60,6 +70,8 @@ pub static POD: Rules = Rules {
 pub static POD_TEMPLATE: Rules = Rules {
     default: defaults::pod_template,
     generation: Generation::Content,
+    validate: validate_template,
+    validate_update: |new, _| validate_template(new),
     returns_deleted: true,
     columns: columns::TEMPLATE_COLUMNS,
     row: columns::template_row,
@@ -83,4 +95,15 @@ fn pod_ips(pod: &serde_json::Value) -> String {
         .filter_map(|ip| ip["ip"].as_str())
         .collect::<Vec<_>>()
         .join(",")
+}
+
+fn validate_template(object: &serde_json::Value) -> Vec<crate::field::FieldError> {
+    let mut errors = Errors::default();
+    spec::template(&object["template"], &At::ROOT.field("template"), &mut errors);
+    errors.0
+}
+
+/// Whether nothing was said about a field: absent, or empty.
+fn is_unset(value: &serde_json::Value) -> bool {
+    same(value, &serde_json::Value::Null)
 }
