@@ -4,7 +4,14 @@
 //! [`driver::Driver`] trait; a per-pod shim (the same binary, re-executed) owns namespaces, processes, logs and exit codes
 //! and outlives everyone else.
 
+pub mod cgroup;
+mod container;
 pub mod driver;
 pub mod image;
 pub mod images;
+pub mod oci;
+mod protocol;
+mod seccomp;
+pub mod shim;
 pub mod spec;
+mod sys;
