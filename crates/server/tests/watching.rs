@@ -1,0 +1,111 @@
+//! Watches over real HTTPS.
+
+mod harness;
+
+use harness::World;
+use serde_json::{Value, json};
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const JSON: &str = "application/json";
+
+#[tokio::test]
+async fn events_follow_the_state() {
+    let world = World::start().await;
+    world.create(MAPS, json!({"metadata": {"name": "old"}})).await;
+    let mut events = world.watch(&format!("{MAPS}?watch=true"), JSON).await;
+    assert_eq!(events.brief().await, "ADDED old");
+    world.create(MAPS, json!({"metadata": {"name": "new"}})).await;
+    world.call("PATCH", &format!("{MAPS}/new"), json!({"data": {"k": "v"}})).await;
+    let updated = world.get(&format!("{MAPS}/new")).await;
+    world.call("DELETE", &format!("{MAPS}/new"), json!(null)).await;
+    assert_eq!(events.brief().await, "ADDED new");
+    let modified = events.next().await.unwrap();
+    assert_eq!((&modified["type"], &modified["object"]), (&json!("MODIFIED"), &updated));
+    let deleted = events.next().await.unwrap();
+    assert_eq!((&deleted["type"], &deleted["object"]["data"]["k"]), (&json!("DELETED"), &json!("v")));
+    let revision = |object: &Value| object["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap();
+    assert!(revision(&deleted["object"]) > revision(&updated), "a deletion has a revision of its own");
+    world.stop().await;
+    assert_eq!(events.brief().await, "END");
+}
+
+#[tokio::test]
+async fn a_watch_resumes_after_a_revision() {
+    let world = World::start().await;
+    let first = world.create(MAPS, json!({"metadata": {"name": "a"}})).await;
+    world.create(MAPS, json!({"metadata": {"name": "b"}})).await;
+    let after = first["metadata"]["resourceVersion"].as_str().unwrap();
+    let mut events = world.watch(&format!("{MAPS}?watch=true&resourceVersion={after}"), JSON).await;
+    assert_eq!(events.brief().await, "ADDED b");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn selectors_turn_changes_into_comings_and_goings() {
+    let world = World::start().await;
+    let mut events = world.watch(&format!("{MAPS}?watch=true&labelSelector=on%3Dyes"), JSON).await;
+    let labels = |value: &str| json!({"metadata": {"labels": {"on": value}}});
+    world.create(MAPS, json!({"metadata": {"name": "a", "labels": {"on": "no"}}})).await;
+    world.call("PATCH", &format!("{MAPS}/a"), labels("yes")).await;
+    world.call("PATCH", &format!("{MAPS}/a"), labels("no")).await;
+    let gone = world.get(&format!("{MAPS}/a")).await;
+    assert_eq!(events.brief().await, "ADDED a");
+    let deleted = events.next().await.unwrap();
+    assert_eq!(deleted["type"], "DELETED");
+    assert_eq!(deleted["object"]["metadata"]["labels"]["on"], "yes", "the content is what was selected");
+    assert_eq!(deleted["object"]["metadata"]["resourceVersion"], gone["metadata"]["resourceVersion"]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn initial_events_end_with_a_bookmark() {
+    let world = World::start().await;
+    world.create(MAPS, json!({"metadata": {"name": "a"}})).await;
+    let query = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+    let mut events = world.watch(&format!("{MAPS}?{query}"), JSON).await;
+    assert_eq!(events.brief().await, "ADDED a");
+    let bookmark = events.next().await.unwrap();
+    assert_eq!(bookmark["type"], "BOOKMARK");
+    assert_eq!(bookmark["object"]["kind"], "ConfigMap");
+    assert_eq!(bookmark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+    world.create(MAPS, json!({"metadata": {"name": "b"}})).await;
+    assert_eq!(events.brief().await, "ADDED b");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_watch_ends_in_time_with_a_last_bookmark() {
+    let world = World::start().await;
+    let mut events = world.watch(&format!("{MAPS}?watch=true&allowWatchBookmarks=true&timeoutSeconds=3"), JSON).await;
+    assert_eq!(events.brief().await, "BOOKMARK -");
+    assert_eq!(events.brief().await, "END");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn errors_are_events() {
+    let world = World::start().await;
+    let mut ahead = world.watch(&format!("{MAPS}?watch=true&resourceVersion=1000000"), JSON).await;
+    let event = ahead.next().await.unwrap();
+    assert_eq!((&event["type"], &event["object"]["code"]), (&json!("ERROR"), &json!(504)));
+    assert_eq!(ahead.brief().await, "END");
+    let bad = world.call("GET", &format!("{MAPS}?watch=true&sendInitialEvents=true"), json!(null)).await;
+    assert_eq!(bad.code, 422, "options that make no sense are refused outright: {}", bad.text());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn tables_send_their_columns_once() {
+    let world = World::start().await;
+    let accept = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let mut events = world.watch(&format!("{MAPS}?watch=true"), accept).await;
+    world.create(MAPS, json!({"metadata": {"name": "a"}})).await;
+    world.create(MAPS, json!({"metadata": {"name": "b"}})).await;
+    let (first, second) = (events.next().await.unwrap(), events.next().await.unwrap());
+    assert_eq!(first["object"]["kind"], "Table");
+    assert_eq!(first["object"]["columnDefinitions"][0]["name"], "Name");
+    assert_eq!(second["object"]["columnDefinitions"], json!([]));
+    assert_eq!(second["object"]["rows"][0]["cells"][0], "b");
+    assert_eq!(second["object"]["rows"][0]["object"]["kind"], "PartialObjectMetadata");
+    world.stop().await;
+}
