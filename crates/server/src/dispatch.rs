@@ -61,11 +61,6 @@ impl Ctx<'_> {
     }
 }
 
-/// Whether the request is one that is served by taking over its connection, or passed on to a node or service.
-pub(crate) fn is_connect(info: &RequestInfo<'_>) -> bool {
-    info.is_resource && matches!(info.subresource.as_ref(), "exec" | "attach" | "portforward" | "proxy" | "log")
-}
-
 /// 403 unless `identity` may do what the request asks for.
 pub(crate) fn authorize(
     core: &Core,

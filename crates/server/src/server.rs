@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mizzen_client::Api;
 use mizzen_store::Store;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::auth::{Authenticator, Authorizer, Identity, tokens::TokenIssuer};
 use crate::config::{Config, Security};
@@ -29,8 +30,10 @@ pub(crate) struct Core {
     pub nodes: Option<NodeClient>,
     pub metrics: Metrics,
     pub health: Health,
-    /// Ends watches when the server stops.
+    /// Ends watches and streams when the server stops.
     pub closing: CancellationToken,
+    /// What goes on beside the requests: streams between clients and nodes.
+    pub tasks: TaskTracker,
 }
 
 impl Server {
@@ -47,6 +50,7 @@ impl Server {
             metrics: Metrics::default(),
             health: Health::default(),
             closing: CancellationToken::new(),
+            tasks: TaskTracker::new(),
         };
         Self { core: Arc::new(core) }
     }

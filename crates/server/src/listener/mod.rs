@@ -58,8 +58,10 @@ impl Server {
         }
         self.core.closing.cancel();
         connections.close();
+        self.core.tasks.close();
         // What is not done by then is dropped with the runtime; clients see a broken connection and try again.
-        if tokio::time::timeout(self.core.config.drain, connections.wait()).await.is_err() {
+        let drained = async { tokio::join!(connections.wait(), self.core.tasks.wait()) };
+        if tokio::time::timeout(self.core.config.drain, drained).await.is_err() {
             tracing::warn!(left = connections.len(), "connections were still open at the end");
         }
     }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, UPGRADE};
+use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use jiff::Timestamp;
 use mizzen_api::status::ApiError;
 
@@ -15,6 +17,7 @@ use super::gzip;
 use crate::answer::{Answer, Payload};
 use crate::auth::Identity;
 use crate::dispatch::{self, Head};
+use crate::proxy::{self, Passed};
 use crate::query::Query;
 use crate::render::AUDIT_ID;
 use crate::request::RequestInfo;
@@ -29,13 +32,14 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Answers a request, whatever it is.
-    pub async fn respond(&self, request: Request<Incoming>) -> Response<Payload> {
+    pub async fn respond(&self, mut request: Request<Incoming>) -> Response<Payload> {
         let started = Instant::now();
+        let upgrade = request.headers().contains_key(UPGRADE).then(|| hyper::upgrade::on(&mut request));
         let (parts, body) = request.into_parts();
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         let head = Head { method: &parts.method, path: parts.uri.path(), query: &query, headers: &parts.headers };
         let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
-        let answer = match self.answer(&head, &info, body).await {
+        let answer = match self.answer(&head, &info, &parts, upgrade, body).await {
             Ok(answer) => answer,
             Err(error) => Answer::error(&error),
         };
@@ -43,13 +47,24 @@ impl Connection {
         finish(answer, gzip::accepts(&parts.headers))
     }
 
-    async fn answer(&self, head: &Head<'_>, info: &RequestInfo<'_>, body: Incoming) -> Result<Answer, ApiError> {
+    async fn answer(
+        &self,
+        head: &Head<'_>,
+        info: &RequestInfo<'_>,
+        parts: &Parts,
+        upgrade: Option<OnUpgrade>,
+        body: Incoming,
+    ) -> Result<Answer, ApiError> {
         let snapshot = self.core.store.snapshot();
         let authorization = head.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok());
         let authenticator = &self.core.authenticator;
         let identity = authenticator.authenticate(&snapshot, Timestamp::now(), self.peer.as_ref(), authorization)?;
         let identity = authenticator.impersonate(&snapshot, &self.core.authorizer, identity, head.headers)?;
         dispatch::authorize(&self.core, &snapshot, &identity, head, info, info.verb)?;
+        if proxy::passes_on(info) {
+            let passed = Passed { core: &self.core, identity: &identity, head, info, snapshot: &snapshot };
+            return proxy::answer(&passed, parts, upgrade, body).await;
+        }
         drop(snapshot);
         dispatch::answer(&self.core, &identity, head, info, self.read(body)).await
     }

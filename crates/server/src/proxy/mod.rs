@@ -1,18 +1,84 @@
-//! The way to the nodes: logs, exec, attach, port-forward and proxies, passed on as bytes (api-facts §12).
+//! The way to nodes, pods and services: logs, exec, attach, port-forward and proxies, passed on as bytes (api-facts §12).
+//!
+//! Who speaks which streaming protocol is settled between the client and the agent; what is upgraded here is copied.
+
+mod forward;
+mod target;
 
 use std::sync::Arc;
 
-use tokio_rustls::TlsConnector;
+use http::request::Parts;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use mizzen_api::kinds::kinds;
+use mizzen_api::status::ApiError;
+use mizzen_store::Snapshot;
 
-/// Connects to kubelets with the API server's client certificate.
-#[derive(Clone)]
-pub(crate) struct NodeClient {
-    tls: TlsConnector,
+use crate::answer::Answer;
+use crate::auth::Identity;
+use crate::dispatch::{self, Head};
+use crate::negotiate::Format;
+use crate::registry::Resource;
+use crate::registry::create::request;
+use crate::request::RequestInfo;
+use crate::server::Core;
+pub(crate) use forward::NodeClient;
+use target::Target;
+
+/// Whether a request is passed on instead of being answered from the store.
+pub(crate) fn passes_on(info: &RequestInfo<'_>) -> bool {
+    let pods = info.resource == "pods" && matches!(info.subresource.as_ref(), "exec" | "attach" | "portforward" | "log");
+    let proxied = info.subresource == "proxy" && matches!(info.resource.as_ref(), "pods" | "services" | "nodes");
+    info.is_resource && info.group.is_empty() && info.version == "v1" && !info.name.is_empty() && (pods || proxied)
 }
 
-impl NodeClient {
-    /// A client with this TLS configuration.
-    pub fn new(tls: Arc<rustls::ClientConfig>) -> Self {
-        Self { tls: TlsConnector::from(tls) }
+/// A request that is passed on.
+pub(crate) struct Passed<'a> {
+    pub core: &'a Arc<Core>,
+    pub identity: &'a Arc<Identity>,
+    pub head: &'a Head<'a>,
+    pub info: &'a RequestInfo<'a>,
+    pub snapshot: &'a Snapshot,
+}
+
+/// Passes an authorized request on and answers what comes back.
+pub(crate) async fn answer(passed: &Passed<'_>, parts: &Parts, upgrade: Option<OnUpgrade>, body: Incoming) -> Result<Answer, ApiError> {
+    let Passed { core, identity, head, info, snapshot } = passed;
+    let streams = matches!(info.subresource.as_ref(), "exec" | "attach" | "portforward");
+    if streams && *head.method == http::Method::GET {
+        // A GET that opens a stream does what a POST does, and so needs the same permission.
+        dispatch::authorize(core, snapshot, identity, head, info, "create")?;
     }
+    if info.subresource != "log" {
+        admit(passed)?;
+    }
+    match target::resolve(snapshot, info, head.query)? {
+        Target::Nothing => Ok(Answer::bytes(204, "", "")),
+        Target::Kubelet { address, port, path } => {
+            let nodes = core.nodes.as_ref().ok_or_else(|| ApiError::unavailable("this server has no way to the nodes"))?;
+            let sender = nodes.connect(core, &address, port).await?;
+            forward::send(core, sender, parts, &path, &format!("{address}:{port}"), upgrade, body).await
+        }
+        Target::Plain { address, port, path } => {
+            let sender = forward::connect_plain(core, &address, port).await?;
+            forward::send(core, sender, parts, &path, &format!("{address}:{port}"), upgrade, body).await
+        }
+    }
+}
+
+fn admit(passed: &Passed<'_>) -> Result<(), ApiError> {
+    let Passed { core, identity, head, info, snapshot } = passed;
+    let kind = kinds().by_resource("", "v1", &info.resource).ok_or_else(ApiError::no_resource)?;
+    let ctx = dispatch::Ctx {
+        core,
+        identity,
+        head,
+        info,
+        resource: Resource::new(kind),
+        subresource: kind.subresource(&info.subresource),
+        format: Format::JSON,
+        now: jiff::Timestamp::now(),
+    };
+    let asked = request(&ctx, snapshot, crate::admission::Operation::Connect, &info.name, false);
+    crate::admission::validate(&asked, &serde_json::Value::Null, None).map(drop)
 }

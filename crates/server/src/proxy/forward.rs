@@ -1,0 +1,166 @@
+//! Connections to kubelets and pods, and requests passed on over them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use mizzen_api::status::ApiError;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::answer::{Answer, Payload};
+use crate::server::Core;
+
+/// How long a node or pod may take to accept a connection, TLS included.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Headers that concern one connection only.
+const HOP: [HeaderName; 3] = [CONNECTION, TRANSFER_ENCODING, UPGRADE];
+
+/// Connects to kubelets with the API server's client certificate.
+#[derive(Clone)]
+pub(crate) struct NodeClient {
+    tls: TlsConnector,
+}
+
+impl NodeClient {
+    /// A client with this TLS configuration.
+    pub fn new(tls: Arc<rustls::ClientConfig>) -> Self {
+        Self { tls: TlsConnector::from(tls) }
+    }
+
+    /// A connection to a kubelet.
+    pub(super) async fn connect(&self, core: &Core, address: &str, port: u16) -> Result<SendRequest<Incoming>, ApiError> {
+        let name = ServerName::try_from(address.to_string()).map_err(|e| unreachable_host(address, port, &e))?;
+        let connecting = async {
+            let stream = TcpStream::connect((address, port)).await?;
+            stream.set_nodelay(true)?;
+            self.tls.connect(name, stream).await
+        };
+        let stream = within(address, port, connecting).await?;
+        open(core, stream).await
+    }
+}
+
+/// A connection to a pod.
+pub(super) async fn connect_plain(core: &Core, address: &str, port: u16) -> Result<SendRequest<Incoming>, ApiError> {
+    let stream = within(address, port, TcpStream::connect((address, port))).await?;
+    open(core, stream).await
+}
+
+async fn within<T>(
+    address: &str,
+    port: u16,
+    connecting: impl Future<Output = std::io::Result<T>>,
+) -> Result<T, ApiError> {
+    match tokio::time::timeout(CONNECT, connecting).await {
+        Ok(connected) => connected.map_err(|e| unreachable_host(address, port, &e)),
+        Err(elapsed) => Err(unreachable_host(address, port, &elapsed)),
+    }
+}
+
+fn unreachable_host(address: &str, port: u16, error: &dyn std::fmt::Display) -> ApiError {
+    ApiError::unavailable(format!("error dialing backend: dial tcp {address}:{port}: {error}"))
+}
+
+async fn open<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    core: &Core,
+    stream: S,
+) -> Result<SendRequest<Incoming>, ApiError> {
+    let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(ApiError::internal)?;
+    let closing = core.closing.clone();
+    core.tasks.spawn(async move {
+        tokio::select! {
+            // An error is seen by whoever waits for the answer.
+            _ = connection.with_upgrades() => {}
+            () = closing.cancelled() => {}
+        }
+    });
+    Ok(sender)
+}
+
+/// Sends a request on with another path and answers what comes back; an upgrade is copied in both directions.
+pub(super) async fn send(
+    core: &Arc<Core>,
+    mut sender: SendRequest<Incoming>,
+    parts: &Parts,
+    path: &str,
+    host: &str,
+    upgrade: Option<OnUpgrade>,
+    body: Incoming,
+) -> Result<Answer, ApiError> {
+    let mut request = Request::new(body);
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = path.parse::<Uri>().map_err(|e| ApiError::bad_request(format!("{path}: {e}")))?;
+    *request.headers_mut() = outgoing(&parts.headers, host);
+    let upgrading = parts.headers.get(UPGRADE).filter(|_| upgrade.is_some()).cloned();
+    if let Some(protocol) = &upgrading {
+        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        request.headers_mut().insert(UPGRADE, protocol.clone());
+    }
+    let mut response = sender.send_request(request).await.map_err(|e| ApiError::unavailable(format!("error dialing backend: {e}")))?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(client) = upgrade
+    {
+        let backend = hyper::upgrade::on(&mut response);
+        copy(core, client, backend);
+        return Ok(switched(&response));
+    }
+    Ok(returned(response))
+}
+
+/// The headers that go on: all but the connection's own, and the credentials, which are meant for this server.
+fn outgoing(headers: &HeaderMap, host: &str) -> HeaderMap {
+    let mut out = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        let impersonates = name.as_str().starts_with("impersonate-");
+        if !HOP.contains(name) && *name != HOST && *name != AUTHORIZATION && *name != CONTENT_LENGTH && !impersonates {
+            out.append(name.clone(), value.clone());
+        }
+    }
+    if let Ok(host) = HeaderValue::from_str(host) {
+        out.insert(HOST, host);
+    }
+    out
+}
+
+/// Copies bytes between client and backend until one of them ends, or the server does.
+fn copy(core: &Core, client: OnUpgrade, backend: OnUpgrade) {
+    let closing = core.closing.clone();
+    core.tasks.spawn(async move {
+        let copied = async {
+            let (client, backend) = tokio::try_join!(client, backend)?;
+            let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
+            // How a stream ended is told inside of its protocol; a broken connection is seen by both sides.
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut backend).await;
+            Ok::<_, hyper::Error>(())
+        };
+        tokio::select! {
+            done = copied => if let Err(error) = done {
+                tracing::debug!(%error, "stream was not taken over");
+            },
+            () = closing.cancelled() => {}
+        }
+    });
+}
+
+fn switched(response: &Response<Incoming>) -> Answer {
+    let mut answer = Answer::bytes(101, "", "");
+    answer.headers = response.headers().iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    answer
+}
+
+fn returned(response: Response<Incoming>) -> Answer {
+    let (parts, body) = response.into_parts();
+    let content_type = parts.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default().to_string();
+    let passed = |name: &HeaderName| !HOP.contains(name) && *name != CONTENT_TYPE && *name != CONTENT_LENGTH;
+    let headers = parts.headers.iter().filter(|(name, _)| passed(name)).map(|(n, v)| (n.clone(), v.clone())).collect();
+    Answer { code: parts.status.as_u16(), content_type: content_type.into(), headers, payload: Payload::Proxied(body) }
+}
