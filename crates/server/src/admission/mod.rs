@@ -1,12 +1,38 @@
 //! What is changed and refused between authorization and validation (api-facts §7).
+//!
+//! Each plugin is a file; [`PLUGINS`] lists them in Kubernetes' order. [`mutate`] runs all mutating phases before an
+//! object is validated, [`validate`] all validating ones after. Plugins read the request's snapshot and nothing else.
 
 use jiff::Timestamp;
 use mizzen_api::kind::Kind;
-use mizzen_api::status::ApiError;
+use mizzen_api::status::{ApiError, Subject};
 use mizzen_store::{Revision, Snapshot};
 use serde_json::Value;
 
 use crate::auth::{Authorizer, Identity};
+
+mod default_toleration_seconds;
+mod namespace_lifecycle;
+mod node_restriction;
+mod plugin;
+mod pods;
+mod priority;
+mod service_account;
+mod taint_nodes_by_condition;
+#[cfg(test)]
+mod testing;
+
+use plugin::Plugin;
+
+/// All plugins, in the order in which both phases run.
+const PLUGINS: &[&Plugin] = &[
+    &namespace_lifecycle::PLUGIN,
+    &node_restriction::PLUGIN,
+    &service_account::PLUGIN,
+    &taint_nodes_by_condition::PLUGIN,
+    &priority::PLUGIN,
+    &default_toleration_seconds::PLUGIN,
+];
 
 /// What is being done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +73,28 @@ pub struct Request<'a> {
     pub suffix: &'a dyn Fn() -> String,
 }
 
+impl Request<'_> {
+    /// The resource is this one, in whatever version.
+    fn is(&self, group: &str, plural: &str) -> bool {
+        self.kind.group == group && self.kind.plural == plural
+    }
+
+    /// 403 about the object of the request.
+    fn forbidden(&self, object: &Value, why: &str) -> ApiError {
+        let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+        let names = [self.name, text("name"), text("generateName"), "Unknown"];
+        let name = names.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
+        ApiError::forbidden(
+            Subject {
+                group: self.kind.group,
+                resource: self.kind.plural,
+            },
+            name,
+            why,
+        )
+    }
+}
+
 /// What admission wants beside the object itself.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Admitted {
@@ -69,12 +117,25 @@ pub struct SideWrite {
 
 /// The mutating phase of all plugins, before the object is validated. `object` is `Null` on delete.
 pub fn mutate(request: &Request<'_>, object: &mut Value, old: Option<&Value>) -> Result<Admitted, ApiError> {
-    let _ = (request, object, old);
-    Ok(Admitted::default())
+    let mut admitted = Admitted::default();
+    for plugin in PLUGINS.iter().filter(|plugin| plugin.wants(request)) {
+        if let Some(mutate) = plugin.mutate {
+            mutate(request, object, old, &mut admitted)?;
+        }
+    }
+    Ok(admitted)
 }
 
 /// The validating phase of all plugins, after the object was found valid. `object` is `Null` on delete.
 pub fn validate(request: &Request<'_>, object: &Value, old: Option<&Value>) -> Result<Admitted, ApiError> {
-    let _ = (request, object, old);
-    Ok(Admitted::default())
+    let mut admitted = Admitted::default();
+    for plugin in PLUGINS.iter().filter(|plugin| plugin.wants(request)) {
+        if let Some(validate) = plugin.validate {
+            validate(request, object, old, &mut admitted)?;
+        }
+    }
+    if request.dry_run {
+        admitted.writes.clear();
+    }
+    Ok(admitted)
 }
