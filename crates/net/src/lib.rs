@@ -5,7 +5,10 @@
 
 pub mod cidr;
 pub mod dns;
+mod features;
 pub mod netlink;
 pub mod pod;
 pub mod proxy;
 pub mod service;
+
+pub use features::{Feature, required_features};

@@ -96,7 +96,7 @@ fn connect(wish: &Wish<'_>, netns: &File) -> Result<(), Error> {
             let mut deletion = Batch::new();
             route::delete_link(&mut deletion, wish.link);
             match socket.send(&deletion) {
-                Err(error) if !error.is_missing() => return Err(error.into()),
+                Err(error) if !error.is_missing() => Err(error.into()),
                 _ => Ok(socket.send(&batch)?),
             }
         }

@@ -1,7 +1,6 @@
 //! What to tell the kernel to get from one plan to another.
 
-use std::collections::BTreeMap;
-use std::hash::Hash;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -83,7 +82,7 @@ pub fn diff(family: Family, config: &Config, old: &Plan, new: &Plan) -> Changes 
         fronts.replace(front.key(family), was.map(verdict), is.map(verdict));
         let masquerade = |plan: Option<&Arc<FrontPlan>>| plan.filter(|plan| plan.masquerade).map(|_| Data::None);
         masqueraded.replace(front.key(family), masquerade(was), masquerade(is));
-        numbered(family, front, was, is, &mut endpoints);
+        numbered(family, front, was.map(Arc::as_ref), is.map(Arc::as_ref), &mut endpoints);
         changes
             .fronts
             .insert(*front, is.map(|plan| all_endpoints(plan)).unwrap_or_default());
@@ -129,18 +128,13 @@ fn around_with_chains(family: Family, config: &Config, old: &Plan, new: &Plan, e
     ops
 }
 
-fn numbered(
-    family: Family,
-    front: &Front,
-    was: Option<&Arc<FrontPlan>>,
-    is: Option<&Arc<FrontPlan>>,
-    changes: &mut SetChanges,
-) {
-    let lists: [(u32, fn(&FrontPlan) -> &Vec<SocketAddr>); 2] =
-        [(0, |plan| &plan.internal), (EXTERNAL_OFFSET, |plan| &plan.external)];
-    for (offset, list) in lists {
-        let of = |plan: Option<&'_ Arc<FrontPlan>>| plan.map(|plan| list(plan).clone()).unwrap_or_default();
-        let (was, is) = (of(was), of(is));
+fn numbered(family: Family, front: &Front, was: Option<&FrontPlan>, is: Option<&FrontPlan>, changes: &mut SetChanges) {
+    let lists = |plan: Option<&'_ FrontPlan>| -> [Vec<SocketAddr>; 2] {
+        plan.map(|plan| [plan.internal.clone(), plan.external.clone()])
+            .unwrap_or_default()
+    };
+    let lists = lists(was).into_iter().zip(lists(is)).zip([0, EXTERNAL_OFFSET]);
+    for ((was, is), offset) in lists {
         for number in 0..was.len().max(is.len()) {
             let (old, new) = (was.get(number), is.get(number));
             if old != new {
@@ -156,11 +150,7 @@ fn all_endpoints(plan: &FrontPlan) -> Vec<SocketAddr> {
     plan.internal.iter().chain(&plan.external).copied().collect()
 }
 
-fn members<T: Ord>(
-    old: &std::collections::BTreeSet<T>,
-    new: &std::collections::BTreeSet<T>,
-    key: impl Fn(&T) -> Vec<u8>,
-) -> SetChanges {
+fn members<T: Ord>(old: &BTreeSet<T>, new: &BTreeSet<T>, key: impl Fn(&T) -> Vec<u8>) -> SetChanges {
     SetChanges {
         gone: old.difference(new).map(&key).collect(),
         new: new
@@ -174,7 +164,7 @@ fn members<T: Ord>(
 }
 
 /// Walks two maps in step: each key with what it has in either.
-fn pairs<'a, K: Ord + Hash, V>(
+fn pairs<'a, K: Ord, V>(
     old: &'a BTreeMap<K, V>,
     new: &'a BTreeMap<K, V>,
 ) -> impl Iterator<Item = (&'a K, Option<&'a V>, Option<&'a V>)> {

@@ -1,6 +1,6 @@
 //! What the kernel remembers of endpoints that are gone: UDP connections, and clients' affinity.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::diff::Changes;
@@ -73,7 +73,7 @@ pub fn forget_clients(socket: &mut Socket, table: &Table, changes: &Changes, pla
 }
 
 fn stale_clients(remembered: &[KeyAndValue], family: Family, changes: &Changes) -> Vec<Vec<u8>> {
-    let fronts: std::collections::BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>> = changes
+    let fronts: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>> = changes
         .fronts
         .iter()
         .map(|(front, endpoints)| (front.key(family), endpoints.iter().map(|to| endpoint(*to)).collect()))
