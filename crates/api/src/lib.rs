@@ -13,6 +13,7 @@
 //! * [`names`], [`selector`]: forms of names and labels, and how objects are selected by them.
 //! * [`patch`]: JSON patch, merge patch, strategic merge patch.
 //! * [`apply`]: server-side apply, and who owns which fields.
+//! * [`discovery`]: the documents that say what is served.
 //! * [`quantity`], [`time`]: amounts and points in time.
 //! * [`pod`]: facts about pods that all parts must agree on.
 //! * [`names`], [`int_or_string`]: the forms of names, and numbers that may be percentages.
@@ -21,6 +22,7 @@
 
 pub mod apply;
 pub mod decode;
+pub mod discovery;
 pub mod duration;
 pub mod field;
 pub mod int_or_string;
