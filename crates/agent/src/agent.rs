@@ -1,0 +1,321 @@
+//! The agent of a node: puts its parts together, and gives each pod its worker.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use mizzen_client::{Api, Client, Reflector, Selection};
+use mizzen_runtime::driver::{Driver, DriverError, DriverEvent, Sandbox};
+use mizzen_runtime::images::ImageService;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::context::Context;
+use crate::events::Events;
+use crate::network::{Network, NetworkError};
+use crate::node::capacity::Capacity;
+use crate::node::{lease, registration};
+use crate::objects::Objects;
+use crate::pod::mailbox::Mailbox;
+use crate::pod::observed::Doom;
+use crate::pod::worker::Worker;
+use crate::pod::{admit, execute, reports, status};
+use crate::services::view::{self, ServiceEnv};
+use crate::volume;
+
+/// Why an agent could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// What runs cannot be found out.
+    #[error("find running pods")]
+    Adopt(#[from] DriverError),
+    /// Their network cannot be taken over.
+    #[error("take over the pods' network")]
+    Network(#[from] NetworkError),
+    /// The data directory cannot be used.
+    #[error("prepare {path}")]
+    DataDir {
+        /// Which.
+        path: std::path::PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The kubelet endpoint cannot be served.
+    #[error("serve the kubelet endpoint")]
+    Kubelet(#[from] crate::kubelet::KubeletError),
+}
+
+/// An agent, ready to run.
+pub struct Agent {
+    ctx: Arc<Context>,
+    api: Arc<dyn Api>,
+    services: Reflector<Service>,
+    tasks: TaskTracker,
+    /// Ends the agent's parts; set by [`Agent::run`]'s own token.
+    stop: CancellationToken,
+}
+
+impl Agent {
+    /// An agent over these parts. Its watches begin at once, so that they are complete when it runs; must be called
+    /// within a tokio runtime.
+    pub fn new(
+        config: Config,
+        api: Arc<dyn Api>,
+        driver: Arc<dyn Driver>,
+        images: Arc<dyn ImageService>,
+        network: Arc<dyn Network>,
+    ) -> Self {
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let client = Client::new(Arc::clone(&api));
+        let (events, send) = Events::new(client.clone(), config.node_name.clone(), stop.clone());
+        tasks.spawn(send);
+        let fields = format!("metadata.name={}", config.node_name);
+        let own = Selection { fields, ..Selection::default() };
+        let (node, feed) = Reflector::<Node>::new(Arc::clone(&api), own, stop.clone());
+        tasks.spawn(feed);
+        let (services, feed) = Reflector::<Service>::new(Arc::clone(&api), Selection::default(), stop.clone());
+        tasks.spawn(feed);
+        let ctx = Arc::new(Context {
+            objects: Objects::new(Arc::clone(&api), tasks.clone(), stop.clone()),
+            capacity: Capacity::read(&config),
+            service_env: ServiceEnv::new(services.clone()),
+            client,
+            driver,
+            images,
+            network,
+            events,
+            node,
+            config,
+        });
+        Self { ctx, api, services, tasks, stop }
+    }
+
+    /// What the parts share; the console and metrics read it.
+    pub fn context(&self) -> &Arc<Context> {
+        &self.ctx
+    }
+
+    /// Runs until `shutdown`; what runs on the node then goes on without it.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), AgentError> {
+        let stop = self.stop.clone();
+        // Every way out ends the parts.
+        let _guard = stop.clone().drop_guard();
+        let result = tokio::select! {
+            result = self.work() => result,
+            () = shutdown.cancelled() => Ok(()),
+        };
+        stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        result
+    }
+
+    async fn work(&self) -> Result<(), AgentError> {
+        let (ctx, stop) = (&self.ctx, &self.stop);
+        let data_dir = &ctx.config.data_dir;
+        volume::prepare_volatile(data_dir).map_err(|source| AgentError::DataDir { path: data_dir.clone(), source })?;
+        let events = ctx.driver.events();
+        let adopted = adopt(ctx).await?;
+        let selection =
+            Selection { fields: format!("spec.nodeName={}", ctx.config.node_name), ..Selection::default() };
+        let (pods, feed) = Reflector::<Pod>::new(Arc::clone(&self.api), selection, stop.clone());
+        self.tasks.spawn(feed);
+        let (slices, feed) = Reflector::<EndpointSlice>::new(Arc::clone(&self.api), Selection::default(), stop.clone());
+        self.tasks.spawn(feed);
+        crate::kubelet::serve(ctx, &pods, &self.tasks, stop).await?;
+        let Some(node) = registration::register(ctx, stop).await else { return Ok(()) };
+        let uid = node.metadata.uid.clone().unwrap_or_default();
+        let config = &ctx.config;
+        self.tasks.spawn(lease::run(
+            ctx.client.clone(),
+            config.node_name.clone(),
+            uid,
+            config.lease_interval,
+            stop.clone(),
+        ));
+        self.tasks.spawn(registration::run(Arc::clone(ctx), stop.clone()));
+        let inputs = view::Inputs { services: self.services.clone(), slices, pods: pods.clone() };
+        self.tasks.spawn(view::run(Arc::clone(ctx), inputs, stop.clone()));
+        // Services must be known before a container's environment is made.
+        if !pods.synced().await || !self.services.synced().await {
+            return Ok(());
+        }
+        let mut manager = Manager {
+            ctx: Arc::clone(ctx),
+            workers: HashMap::new(),
+            running: JoinSet::new(),
+            tasks: self.tasks.clone(),
+            stop: stop.clone(),
+        };
+        manager.run(pods, adopted, events).await;
+        Ok(())
+    }
+}
+
+/// What runs already, by pod uid, with its addresses.
+async fn adopt(ctx: &Context) -> Result<BTreeMap<String, (Sandbox, Vec<IpAddr>)>, AgentError> {
+    let sandboxes = ctx.driver.adopt().await?;
+    let uids: Vec<String> =
+        sandboxes.iter().filter(|s| s.network_namespace.is_some()).map(|s| s.spec.uid.clone()).collect();
+    let mut addresses = ctx.network.adopt(&uids).await?;
+    let host = &ctx.config.addresses;
+    let with_ips = |sandbox: Sandbox| {
+        let uid = sandbox.spec.uid.clone();
+        let ips = if sandbox.network_namespace.is_some() { addresses.remove(&uid).unwrap_or_default() } else { host.clone() };
+        (uid, (sandbox, ips))
+    };
+    Ok(sandboxes.into_iter().map(with_ips).collect())
+}
+
+struct Handle {
+    mailbox: Mailbox,
+    pod: Arc<Pod>,
+    /// It was turned away; it takes nothing of the node.
+    rejected: bool,
+}
+
+/// Gives each pod its worker and the workers their mail.
+struct Manager {
+    ctx: Arc<Context>,
+    workers: HashMap<String, Handle>,
+    /// Workers end with their pod's uid.
+    running: JoinSet<String>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Manager {
+    async fn run(
+        &mut self,
+        pods: Reflector<Pod>,
+        mut adopted: BTreeMap<String, (Sandbox, Vec<IpAddr>)>,
+        mut events: mpsc::Receiver<DriverEvent>,
+    ) {
+        let mut changes = pods.changes();
+        self.sync(&pods, &mut adopted);
+        self.remove_orphans(std::mem::take(&mut adopted));
+        let mut driver_alive = true;
+        loop {
+            tokio::select! {
+                changed = changes.changed() => match changed {
+                    Ok(()) => self.sync(&pods, &mut adopted),
+                    Err(_) => return,
+                },
+                event = events.recv(), if driver_alive => match event {
+                    Some(event) => self.deliver(&event),
+                    None => driver_alive = false,
+                },
+                Some(ended) = self.running.join_next(), if !self.running.is_empty() => match ended {
+                    Ok(uid) => { self.workers.remove(&uid); }
+                    Err(error) => tracing::error!(%error, "a pod's worker panicked"),
+                },
+                () = self.stop.cancelled() => {
+                    while self.running.join_next().await.is_some() {}
+                    return;
+                }
+            }
+        }
+    }
+
+    fn deliver(&self, event: &DriverEvent) {
+        let (uid, lost) = match event {
+            DriverEvent::Container { pod_uid } => (pod_uid, false),
+            DriverEvent::SandboxLost { pod_uid } => (pod_uid, true),
+        };
+        if let Some(handle) = self.workers.get(uid) {
+            handle.mailbox.put(|letters| {
+                letters.look |= !lost;
+                letters.lost |= lost;
+            });
+        }
+    }
+
+    /// Brings the workers in line with the pods of the node.
+    fn sync(&mut self, pods: &Reflector<Pod>, adopted: &mut BTreeMap<String, (Sandbox, Vec<IpAddr>)>) {
+        let objects = pods.objects();
+        let mut fresh: Vec<&Arc<Pod>> = Vec::new();
+        let mut seen: HashSet<&str> = HashSet::new();
+        for pod in objects.values() {
+            let Some(uid) = pod.metadata.uid.as_deref() else { continue };
+            seen.insert(uid);
+            match self.workers.get_mut(uid) {
+                Some(handle) if Arc::ptr_eq(&handle.pod, pod) => {}
+                Some(handle) => {
+                    handle.pod = Arc::clone(pod);
+                    handle.mailbox.put(|letters| letters.pod = Some(Arc::clone(pod)));
+                }
+                None => fresh.push(pod),
+            }
+        }
+        for (uid, handle) in &self.workers {
+            if !seen.contains(uid.as_str()) {
+                handle.mailbox.put(|letters| letters.gone = true);
+            }
+        }
+        // Those that were there first have the first claim.
+        fresh.sort_by(|a, b| a.metadata.creation_timestamp.cmp(&b.metadata.creation_timestamp));
+        for pod in fresh {
+            let uid = pod.metadata.uid.clone().unwrap_or_default();
+            let sandbox = adopted.remove(&uid);
+            self.start(uid, pod, sandbox);
+        }
+    }
+
+    fn start(&mut self, uid: String, pod: &Arc<Pod>, sandbox: Option<(Sandbox, Vec<IpAddr>)>) {
+        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+        let known = sandbox.is_some() || status::is_terminal(phase) || pod.status.as_ref().is_some_and(|s| s.start_time.is_some());
+        let doom = if known { None } else { self.admit(pod) };
+        let mailbox = Mailbox::default();
+        let rejected = doom.is_some();
+        let worker =
+            Worker::new(Arc::clone(&self.ctx), Arc::clone(pod), mailbox.clone(), sandbox, doom, self.tasks.clone());
+        let (stop, ends) = (self.stop.clone(), uid.clone());
+        self.running.spawn(async move {
+            worker.run(stop).await;
+            ends
+        });
+        self.workers.insert(uid, Handle { mailbox, pod: Arc::clone(pod), rejected });
+    }
+
+    fn admit(&self, pod: &Arc<Pod>) -> Option<Doom> {
+        let active = |h: &&Handle| {
+            !h.rejected && !status::is_terminal(h.pod.status.as_ref().and_then(|s| s.phase.as_deref()))
+        };
+        let others: Vec<&Pod> = self.workers.values().filter(active).map(|h| &*h.pod).collect();
+        let node = self.ctx.node.get("", &self.ctx.config.node_name);
+        let offer = admit::Offer {
+            allocatable: &self.ctx.capacity.allocatable,
+            labels: node.as_ref().and_then(|n| n.metadata.labels.as_ref()),
+        };
+        let rejection = admit::check(pod, others.iter().copied(), &offer).err()?;
+        reports::rejected(&self.ctx, pod, &rejection.reason, &rejection.message);
+        Some(Doom {
+            message: format!("Pod was rejected: {}", rejection.message),
+            reason: rejection.reason,
+            rejected: true,
+            grace_seconds: 0,
+            at: Timestamp::now(),
+            disruption: false,
+        })
+    }
+
+    /// Takes down what runs for pods that no longer exist.
+    fn remove_orphans(&self, orphans: BTreeMap<String, (Sandbox, Vec<IpAddr>)>) {
+        for uid in orphans.into_keys() {
+            let ctx = Arc::clone(&self.ctx);
+            self.tasks.spawn(async move {
+                tracing::info!(pod = uid, "removing a sandbox whose pod is gone");
+                if let Err(message) = execute::tear_down_pod(&ctx, &uid).await {
+                    tracing::warn!(pod = uid, message, "an orphaned sandbox could not be removed");
+                }
+            });
+        }
+    }
+}

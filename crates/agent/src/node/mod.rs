@@ -1,0 +1,6 @@
+//! The node itself: its object, its Lease, what it has.
+
+pub mod capacity;
+pub mod lease;
+pub mod object;
+pub mod registration;

@@ -1,0 +1,79 @@
+//! The difference between two statuses as a strategic merge patch. Pure.
+//!
+//! Only what changed is sent, so conditions and fields that others write stay theirs. The uid makes the API refuse it
+//! for another pod of the same name.
+
+use k8s_openapi::api::core::v1::PodStatus;
+use serde_json::{Map, Value, json};
+
+/// Lists that the API merges by a key: the key.
+const MERGED: [(&str, &str); 3] = [("conditions", "type"), ("podIPs", "ip"), ("hostIPs", "ip")];
+
+/// The patch that turns `before` into `after`.
+pub fn status(uid: &str, before: &PodStatus, after: &PodStatus) -> Value {
+    // Plain data: it always serialises.
+    let to_map = |status: &PodStatus| match serde_json::to_value(status) {
+        Ok(Value::Object(map)) => map,
+        _ => Map::new(),
+    };
+    let (before, after) = (to_map(before), to_map(after));
+    let mut changes = Map::new();
+    for (field, value) in &after {
+        let old = before.get(field);
+        if old == Some(value) {
+            continue;
+        }
+        let merge = MERGED.iter().find(|(name, _)| name == field);
+        let change = match merge {
+            Some((_, key)) => merged(old.unwrap_or(&Value::Null), value, key),
+            None => value.clone(),
+        };
+        changes.insert(field.clone(), change);
+    }
+    for field in before.keys().filter(|f| !after.contains_key(*f)) {
+        changes.insert(field.clone(), Value::Null);
+    }
+    json!({"metadata": {"uid": uid}, "status": changes})
+}
+
+/// Items that changed, and a directive for each that is gone.
+fn merged(before: &Value, after: &Value, key: &str) -> Value {
+    let items = |list: &Value| list.as_array().cloned().unwrap_or_default();
+    let (before, after) = (items(before), items(after));
+    let mut changes: Vec<Value> = after.iter().filter(|item| !before.contains(item)).cloned().collect();
+    for gone in before.iter().filter(|b| !after.iter().any(|a| a[key] == b[key])) {
+        changes.push(json!({"$patch": "delete", key: gone[key]}));
+    }
+    Value::Array(changes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sends_only_what_changed() {
+        let parse = |v: Value| -> PodStatus { serde_json::from_value(v).unwrap() };
+        let ready = |s: &str| json!({"type": "Ready", "status": s});
+        let scheduled = json!({"type": "PodScheduled", "status": "True"});
+        for (case, before, after, want) in [
+            ("nothing", json!({"phase": "Running"}), json!({"phase": "Running"}), json!({})),
+            ("a field", json!({"phase": "Pending", "reason": "x"}), json!({"phase": "Running"}), json!({"phase": "Running", "reason": null})),
+            (
+                "one condition",
+                json!({"conditions": [ready("False"), scheduled]}),
+                json!({"conditions": [ready("True"), scheduled]}),
+                json!({"conditions": [ready("True")]}),
+            ),
+            (
+                "an address",
+                json!({"podIPs": [{"ip": "1.1.1.1"}]}),
+                json!({"podIPs": [{"ip": "2.2.2.2"}]}),
+                json!({"podIPs": [{"ip": "2.2.2.2"}, {"$patch": "delete", "ip": "1.1.1.1"}]}),
+            ),
+        ] {
+            let got = status("u", &parse(before), &parse(after));
+            assert_eq!(got, json!({"metadata": {"uid": "u"}, "status": want}), "{case}");
+        }
+    }
+}

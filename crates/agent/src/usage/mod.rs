@@ -1,0 +1,3 @@
+//! What pods and the machine use.
+
+pub mod machine;
