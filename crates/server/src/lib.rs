@@ -19,6 +19,7 @@ pub mod pki;
 mod answer;
 mod core_objects;
 mod dispatch;
+mod documents;
 mod listener;
 mod local;
 mod negotiate;

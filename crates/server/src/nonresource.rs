@@ -1,14 +1,16 @@
 //! Paths that are no resources: health, version, discovery, OpenAPI, metrics.
 
+use http::Method;
 use serde_json::json;
 
 use crate::answer::Answer;
 use crate::dispatch::Head;
+use crate::documents;
 use crate::server::Core;
 
 /// Answers an authorized request to a non-resource path.
 pub(crate) fn answer(core: &Core, head: &Head<'_>) -> Answer {
-    if !matches!(*head.method, http::Method::GET | http::Method::HEAD) {
+    if !matches!(*head.method, Method::GET | Method::HEAD) {
         return not_found();
     }
     let path = head.path.trim_end_matches('/');
@@ -28,7 +30,7 @@ pub(crate) fn answer(core: &Core, head: &Head<'_>) -> Answer {
         "/openid/v1/jwks" => {
             Answer::bytes(200, "application/jwk-set+json", core.issuer.jwks().to_string())
         }
-        _ => not_found(),
+        _ => documents::answer(core, head, path).unwrap_or_else(not_found),
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) async fn handle(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, ApiErr
     if ctx.kind().plural == "bindings" {
         return subresource::bind_from_collection(ctx, object).await;
     }
-    create(ctx, to_storage(ctx, object), &options, warnings).await
+    create(ctx, to_storage(ctx, object), &options, Ownership::Writer, warnings).await
 }
 
 fn review(ctx: &Ctx<'_>, object: Value) -> Result<Output, ApiError> {
@@ -49,9 +49,22 @@ fn review(ctx: &Ctx<'_>, object: Value) -> Result<Output, ApiError> {
 
 /// An object as sent, in its storage version and with defaults.
 pub(crate) fn to_storage(ctx: &Ctx<'_>, object: Value) -> Value {
-    let mut object = convert(object, ctx.kind(), ctx.resource.storage);
+    defaulted(ctx, convert(object, ctx.kind(), ctx.resource.storage))
+}
+
+/// An object in its storage version, with defaults.
+pub(crate) fn defaulted(ctx: &Ctx<'_>, mut object: Value) -> Value {
     (ctx.resource.storage.rules.default)(&mut object);
     object
+}
+
+/// Whether the owners of a new object's fields are known already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ownership {
+    /// The writer owns all of them.
+    Writer,
+    /// `managedFields` says it (apply).
+    Known,
 }
 
 /// Creates an object given in its storage version.
@@ -59,6 +72,7 @@ pub(crate) async fn create(
     ctx: &Ctx<'_>,
     mut sent: Value,
     options: &WriteOptions,
+    ownership: Ownership,
     warnings: Vec<String>,
 ) -> Result<Output, ApiError> {
     prepare::incoming(&mut sent, ctx.kind(), &ctx.info.namespace)?;
@@ -67,7 +81,7 @@ pub(crate) async fn create(
     let mut name = String::new();
     for _ in 0..attempts {
         let snapshot = ctx.snapshot();
-        let draft = Draft::new(ctx, &snapshot, sent.clone(), options)?;
+        let draft = Draft::new(ctx, &snapshot, sent.clone(), options, ownership)?;
         let warnings = || warnings.iter().cloned().chain(draft.warnings.iter().cloned()).collect();
         name = prepare::text(&draft.object, "name").to_string();
         let key = ctx.resource.key(&ctx.info.namespace, &name);
@@ -100,15 +114,23 @@ struct Draft {
 }
 
 impl Draft {
-    fn new(ctx: &Ctx<'_>, snapshot: &Snapshot, mut object: Value, options: &WriteOptions) -> Result<Self, ApiError> {
+    fn new(
+        ctx: &Ctx<'_>,
+        snapshot: &Snapshot,
+        mut object: Value,
+        options: &WriteOptions,
+        ownership: Ownership,
+    ) -> Result<Self, ApiError> {
         let kind = ctx.resource.storage;
         let rules = kind.rules;
         let mut admitted = admit(ctx, snapshot, &mut object, options)?;
         (rules.default)(&mut object);
+        if ownership == Ownership::Writer {
+            managed::created(ctx, &mut object, &options.manager);
+        }
         name(&mut object, ctx.kind())?;
         prepare::born(&mut object, kind, names::uid(), ctx.now);
         (rules.prepare_create)(&mut object);
-        managed::created(ctx, &mut object, &options.manager);
         let mut sides = Sides::default();
         service::allocate(ctx, snapshot, &mut object, None, &mut sides)?;
         let mut errors = metadata::validate(kind.group, kind.plural, kind.namespaced, &object);

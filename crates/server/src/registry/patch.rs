@@ -9,7 +9,7 @@ use mizzen_api::status::ApiError;
 use serde_json::Value;
 
 use super::update::{Proposal, Target, change, requested};
-use super::{body, create, prepare};
+use super::{body, create, managed, prepare};
 use crate::dispatch::Ctx;
 use crate::negotiate::{media, unsupported};
 use crate::options::WriteOptions;
@@ -45,12 +45,11 @@ pub(crate) async fn handle(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, ApiErr
 /// Answers a PATCH to an object or its status.
 pub(crate) async fn to(ctx: &Ctx<'_>, sent: &Bytes, target: Target) -> Result<Output, ApiError> {
     let content_type = media(Some(ctx.head.header(http::header::CONTENT_TYPE)));
-    let options = |apply| WriteOptions::parse(ctx.head.query, ctx.head.header(http::header::USER_AGENT), apply);
     if content_type == "application/apply-patch+yaml" {
-        return Err(unsupported(&TYPES));
+        return managed::apply(ctx, sent, target).await;
     }
     let patch = read(ctx, sent)?;
-    let options = options(false)?;
+    let options = WriteOptions::parse(ctx.head.query, ctx.head.header(http::header::USER_AGENT), false)?;
     change(ctx, target, &options, |old| propose(ctx, &patch, old, options.field_validation)).await
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use mizzen_api::apply::same_but_for_times;
 use mizzen_api::kinds::convert;
 use mizzen_api::rules::metadata;
 use mizzen_api::status::ApiError;
@@ -10,7 +11,7 @@ use mizzen_store::{Entry, Expect, Snapshot};
 use serde_json::Value;
 
 use super::commit::{ATTEMPTS, Failed, Sides, commit};
-use super::create::{self, invalid, request};
+use super::create::{self, Ownership, invalid, request};
 use super::{body, managed, prepare, service};
 use crate::admission::{self, Operation};
 use crate::dispatch::Ctx;
@@ -32,7 +33,7 @@ pub(crate) enum Target {
 pub(crate) struct Proposal {
     /// In the storage version, with the resourceVersion that the client insists on, if any.
     pub object: Value,
-    /// managedFields are computed already (apply).
+    /// managedFields are to stay as they are in `object` (apply; writes that nobody owns).
     pub managed: bool,
     /// What to tell the client.
     pub warnings: Vec<String>,
@@ -89,7 +90,7 @@ async fn create_instead(
     }
     crate::dispatch::authorize(ctx.core, &ctx.snapshot(), ctx.identity, ctx.head, ctx.info, "create")?;
     prepare::metadata(&mut object).shift_remove("resourceVersion");
-    create::create(ctx, object, options, warnings).await
+    create::create(ctx, object, options, Ownership::Writer, warnings).await
 }
 
 /// Changes the stored object that the URL names.
@@ -127,7 +128,7 @@ async fn store(
     dry_run: bool,
 ) -> Result<Output, Failed> {
     let Changed { object, mut sides, warnings } = changed;
-    if !is_finished(&object) && object == *old {
+    if !is_finished(&object) && same_but_for_times(&object, old) {
         return Ok(Output::new(200, Body::Entry(Arc::clone(entry))).warn(warnings));
     }
     if dry_run {

@@ -55,7 +55,7 @@ async fn bind(ctx: &Ctx<'_>, binding: &Value) -> Result<Output, ApiError> {
         for field in ["uid", "resourceVersion"] {
             fields.insert(field.into(), binding["metadata"][field].as_str().unwrap_or_default().into());
         }
-        Ok(Proposal::new(pod))
+        Ok(Proposal { managed: true, ..Proposal::new(pod) })
     })
     .await?;
     let mut output = Output::success(201, Value::Null);

@@ -1,0 +1,104 @@
+//! Discovery and OpenAPI documents: made once, served with their ETags (api-facts §1.1, §1.2).
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CACHE_CONTROL, ETAG, IF_NONE_MATCH, VARY};
+use mizzen_api::discovery::{self, AGGREGATED_CONTENT_TYPE};
+use mizzen_api::kinds::kinds;
+use serde_json::Value;
+
+use crate::answer::Answer;
+use crate::dispatch::Head;
+use crate::server::Core;
+
+/// A document and its hash: upper-case hex of SHA-512.
+#[derive(Debug, Clone)]
+pub(crate) struct Document {
+    bytes: Bytes,
+    hash: String,
+}
+
+impl Document {
+    /// From JSON.
+    pub fn new(value: &Value) -> Self {
+        let bytes: Bytes = value.to_string().into();
+        let hash = hex(ring::digest::digest(&ring::digest::SHA512, &bytes).as_ref());
+        Self { bytes, hash }
+    }
+
+    /// The document, or 304 where the client has it.
+    fn answer(&self, head: &Head<'_>, content_type: &'static str) -> Answer {
+        let tag = format!("\"{}\"", self.hash);
+        let answer = if head.header(IF_NONE_MATCH) == tag {
+            Answer::bytes(304, "", "")
+        } else {
+            Answer::bytes(200, content_type, self.bytes.clone())
+        };
+        answer.with_header(ETAG, &tag).with_header(VARY, "Accept").with_header(CACHE_CONTROL, "public")
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02X}")).collect()
+}
+
+/// The aggregated documents of `/api` and `/apis`.
+static AGGREGATED: LazyLock<[Document; 2]> =
+    LazyLock::new(|| [true, false].map(|core| Document::new(&discovery::aggregated(kinds().iter(), core))));
+
+/// Answers `/api`, `/apis` and what is below them, and `/openapi`.
+pub(crate) fn answer(core: &Core, head: &Head<'_>, path: &str) -> Option<Answer> {
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let all = || kinds().iter();
+    let document = match parts.as_slice() {
+        ["api"] if wants_aggregated(head.header(ACCEPT)) => return Some(AGGREGATED[0].answer(head, AGGREGATED_CONTENT_TYPE)),
+        ["apis"] if wants_aggregated(head.header(ACCEPT)) => return Some(AGGREGATED[1].answer(head, AGGREGATED_CONTENT_TYPE)),
+        ["api"] => discovery::api_versions(&format!("{}:{}", core.config.advertise, core.config.port)),
+        ["apis"] => discovery::group_list(all()),
+        ["apis", group] => discovery::group(all(), group)?,
+        ["api", version] => discovery::resources(all(), "", version)?,
+        ["apis", group, version] => discovery::resources(all(), group, version)?,
+        _ => return None,
+    };
+    Some(Answer::json(200, &document).with_header(VARY, "Accept"))
+}
+
+/// Whether the first clause that fits is for the aggregated form.
+fn wants_aggregated(accept: &str) -> bool {
+    for clause in accept.split(',') {
+        let mut parts = clause.split(';').map(str::trim);
+        if !matches!(parts.next(), Some("application/json" | "application/*" | "*/*")) {
+            continue;
+        }
+        let parameters: HashMap<&str, &str> = parts.filter_map(|p| p.split_once('=')).collect();
+        let Some(kind) = parameters.get("as") else { return false };
+        let (group, version) = (parameters.get("g"), parameters.get("v"));
+        if *kind == "APIGroupDiscoveryList" && group == Some(&"apidiscovery.k8s.io") && version == Some(&"v2") {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wants_aggregated;
+
+    #[test]
+    fn clients_get_the_form_they_know() {
+        let v2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+        let beta = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
+        for (accept, expected) in [
+            (format!("{v2},{beta},application/json"), true),
+            (format!("{beta},application/json"), false),
+            (format!("{v2};profile=nopeer"), true),
+            ("application/json".to_string(), false),
+            (format!("application/json,{v2}"), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(wants_aggregated(&accept), expected, "{accept}");
+        }
+    }
+}
