@@ -53,6 +53,7 @@ pub(crate) async fn run(raft: &Raft, mut queue: mpsc::Receiver<Command>, stop: A
             },
         }
     }
+    upkeep.finish().await;
 }
 
 fn fill(batch: &mut Vec<Command>, first: Command, queue: &mut mpsc::Receiver<Command>) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use tokio::task::{JoinError, JoinHandle};
 
 use super::options::Options;
@@ -30,28 +31,39 @@ pub(crate) struct Upkeep {
     saved_at: Arc<AtomicU64>,
 }
 
-/// One kind of background work: one at a time, and not again at once.
+/// One kind of background work: one at a time, and not again at once when it failed.
 #[derive(Debug, Default)]
 struct Background {
-    task: Option<JoinHandle<()>>,
+    /// Answers whether it succeeded.
+    task: Option<JoinHandle<bool>>,
     not_before: Option<Instant>,
 }
 
 impl Background {
-    fn may_start(&self) -> bool {
-        self.task.as_ref().is_none_or(JoinHandle::is_finished) && self.not_before.is_none_or(|at| Instant::now() >= at)
-    }
-
-    fn start(&mut self, task: impl Future<Output = ()> + Send + 'static) {
-        self.task = Some(tokio::spawn(task));
-        self.not_before = Some(Instant::now() + RETRY);
-    }
-
-    async fn finished(&mut self) {
-        if let Some(task) = self.task.take() {
-            // It reports its own errors; a panic has been printed.
-            let _ = task.await;
+    fn may_start(&mut self) -> bool {
+        match self.task.as_mut().map(FutureExt::now_or_never) {
+            Some(None) => return false,
+            Some(Some(done)) => self.ended(done.unwrap_or(false)),
+            None => {}
         }
+        self.not_before.is_none_or(|at| Instant::now() >= at)
+    }
+
+    fn start(&mut self, task: impl Future<Output = bool> + Send + 'static) {
+        self.task = Some(tokio::spawn(task));
+    }
+
+    /// Waits for what is under way.
+    async fn finished(&mut self) {
+        if let Some(task) = &mut self.task {
+            let done = task.await;
+            self.ended(done.unwrap_or(false));
+        }
+    }
+
+    fn ended(&mut self, succeeded: bool) {
+        self.task = None;
+        self.not_before = (!succeeded).then(|| Instant::now() + RETRY);
     }
 }
 
@@ -78,6 +90,12 @@ impl Upkeep {
         }
     }
 
+    /// Waits for what is under way.
+    pub(crate) async fn finish(mut self) {
+        self.saving.finished().await;
+        self.preparing.finished().await;
+    }
+
     fn save(&mut self, raft: &Raft) {
         if self.saving.may_start() {
             let at = self.log.lock().wal.appended();
@@ -98,7 +116,9 @@ impl Upkeep {
         if !self.preparing.may_start() {
             return Err(self.no_space());
         }
-        for live_bytes in [self.log.lock().live_bytes, 0] {
+        let live_bytes = self.log.lock().live_bytes;
+        // If one of the usual size does not fit on the disk, a small one may.
+        for live_bytes in [live_bytes, 0] {
             let Some(task) = self.log.lock().wal.prepare(live_bytes, Some(bytes)) else { continue };
             match run(task).await {
                 Ok(segment) => {
@@ -109,7 +129,7 @@ impl Upkeep {
                 Err(error) => return Err(CommitError::Unavailable { reason: error.to_string() }),
             }
         }
-        self.preparing.not_before = Some(Instant::now() + RETRY);
+        self.preparing.ended(false);
         // A snapshot may be small enough to fit, and lets go of the log.
         self.save(raft);
         Err(self.no_space())
@@ -124,15 +144,19 @@ async fn run(task: Task) -> io::Result<Segment> {
     tokio::task::spawn_blocking(move || task.run()).await.map_err(panicked)?
 }
 
-async fn prepare_ahead(task: Task, log: Log) {
+async fn prepare_ahead(task: Task, log: Log) -> bool {
     match run(task).await {
         Ok(segment) => log.lock().wal.prepared(segment),
-        Err(error) => tracing::warn!(%error, "cannot prepare the next log segment"),
+        Err(error) => {
+            tracing::warn!(%error, "cannot prepare the next log segment");
+            return false;
+        }
     }
+    true
 }
 
 /// Writes a snapshot file, then has openraft take note of it and purge the log.
-async fn save(machine: Machine, raft: Raft, at: u64, saved_at: Arc<AtomicU64>) {
+async fn save(machine: Machine, raft: Raft, at: u64, saved_at: Arc<AtomicU64>) -> bool {
     let (meta, state) = machine.capture();
     let (dir, written) = (machine.dir().to_owned(), meta.clone());
     let done = tokio::task::spawn_blocking(move || dump::write(&dir, &written, &state)).await;
@@ -140,13 +164,14 @@ async fn save(machine: Machine, raft: Raft, at: u64, saved_at: Arc<AtomicU64>) {
         Ok(path) => path,
         Err(error) => {
             tracing::warn!(%error, "cannot write a snapshot; the log is kept until it succeeds");
-            return;
+            return false;
         }
     };
     saved_at.store(at, Ordering::Relaxed);
     let old = machine.saved(meta, path);
     if let Err(error) = raft.trigger().snapshot().await {
         tracing::warn!(%error, "cannot purge the log after a snapshot");
+        return false;
     }
     if let Some(old) = old {
         let removed = tokio::fs::remove_file(&old).await;
@@ -154,6 +179,7 @@ async fn save(machine: Machine, raft: Raft, at: u64, saved_at: Arc<AtomicU64>) {
             tracing::warn!(path = %old.display(), %error, "cannot remove an old snapshot");
         }
     }
+    true
 }
 
 fn panicked(error: JoinError) -> io::Error {
