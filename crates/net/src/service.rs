@@ -32,9 +32,10 @@ pub struct ServicePort {
     pub protocol: Protocol,
     /// Port at the cluster addresses.
     pub port: u16,
-    /// Cluster IPs, external IPs and load-balancer addresses.
+    /// Cluster IPs: addresses of this Service alone, of which other ports are refused. One that is among `external_ips`
+    /// too counts as external.
     pub cluster_ips: Vec<IpAddr>,
-    /// Addresses reached from outside, to which the external traffic policy applies.
+    /// External IPs and load-balancer addresses: reached from outside, to which the external traffic policy applies.
     pub external_ips: Vec<IpAddr>,
     /// Port on every node's addresses, if any.
     pub node_port: Option<u16>,

@@ -4,7 +4,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Netns, Pod, ask_tcp, config, in_new_network, neighbour, serve_tcp};
+use common::{Netns, Pod, ask_tcp, config, in_new_network, make_sysctls_read_only, neighbour, serve_tcp};
 use mizzen_net::netlink::{Family, Socket, route};
 use mizzen_net::pod::PodNetwork;
 
@@ -102,6 +102,68 @@ fn repeating_and_restarting_change_nothing_and_detaching_frees() {
             "{:?}",
             links()
         );
+    });
+}
+
+#[test]
+fn it_works_where_sysctls_are_read_only() {
+    in_new_network(|| async {
+        make_sysctls_read_only();
+        assert!(std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").is_err());
+        let state = tempfile::tempdir().unwrap();
+        let outside = neighbour();
+        serve_tcp("outside", &outside.path, 80);
+        let network = PodNetwork::open(config(state.path())).await.unwrap();
+        assert_eq!(
+            std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap().trim(),
+            "0"
+        );
+        let (a, b) = (Pod::start(&network, "a").await, Pod::start(&network, "b").await);
+        a.serve_tcp(80);
+        assert!(b.ask(a.at(80)).is_ok(), "pods reach each other");
+        assert!(a.ask("192.0.2.2:80".parse().unwrap()).is_ok(), "pods reach the world");
+    });
+}
+
+#[test]
+fn a_pod_that_is_made_anew_at_once_keeps_its_new_interface() {
+    in_new_network(|| async {
+        let state = tempfile::tempdir().unwrap();
+        let network = PodNetwork::open(config(state.path())).await.unwrap();
+        let first = Pod::start(&network, "a").await;
+        network.detach("a").await.unwrap();
+        let second = Pod::start(&network, "a").await;
+        second.serve_tcp(80);
+        assert_ne!(first.address, second.address);
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        assert!(ask_tcp(second.at(80)).is_ok(), "what is removed later is the old one");
+    });
+}
+
+#[test]
+fn a_failed_attachment_frees_its_address() {
+    in_new_network(|| async {
+        let state = tempfile::tempdir().unwrap();
+        let network = PodNetwork::open(config(state.path())).await.unwrap();
+        assert!(network.attach("/nonexistent".as_ref(), "a").await.is_err());
+        let kept = network.adopt(&["a".into()]).await.unwrap();
+        assert!(kept.is_empty(), "{kept:?}");
+    });
+}
+
+#[test]
+fn many_pods_are_attached_at_once() {
+    in_new_network(|| async {
+        let state = tempfile::tempdir().unwrap();
+        let network = PodNetwork::open(config(state.path())).await.unwrap();
+        let namespaces: Vec<_> = (0..20).map(|_| Netns::new()).collect();
+        let mut tasks = tokio::task::JoinSet::new();
+        for (number, netns) in namespaces.iter().enumerate() {
+            let (network, path) = (network.clone(), netns.path.clone());
+            tasks.spawn(async move { network.attach(&path, &format!("pod-{number}")).await.unwrap().ip() });
+        }
+        let addresses: std::collections::BTreeSet<_> = tasks.join_all().await.into_iter().collect();
+        assert_eq!(addresses.len(), 20);
     });
 }
 

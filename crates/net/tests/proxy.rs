@@ -129,6 +129,69 @@ fn a_service_is_reached_from_the_host_a_pod_and_its_own_endpoint() {
 }
 
 #[test]
+fn it_works_whether_or_not_bridged_frames_meet_the_rules() {
+    for setting in ["0", "1"] {
+        in_new_network(|| async move {
+            // Present where the module br_netfilter is loaded; other software switches it on.
+            let _ = std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", setting);
+            let node = Node::start().await;
+            node.apply(&[service(&[node.a.at(8080)])]).await;
+            assert_eq!(
+                node.b.ask(cluster_ip()).unwrap(),
+                ("a".into(), node.b.address.ip()),
+                "{setting}"
+            );
+            assert_eq!(node.a.ask(cluster_ip()).unwrap().0, "a", "{setting}");
+            assert_eq!(node.b.ask(node.a.at(8080)).unwrap().0, "a", "{setting}");
+            let (mut stream, _) = node.b.netns.run(|| connect(cluster_ip())).unwrap();
+            for _ in 0..50 {
+                assert!(echoes(&mut stream), "{setting}");
+            }
+        });
+    }
+}
+
+#[test]
+fn ipv6_services_are_served() {
+    use mizzen_net::netlink::{Family, Socket, message::Batch, route};
+    in_new_network(|| async {
+        let node = Node::start().await;
+        let mut socket = Socket::open(Family::Route).unwrap();
+        let index = route::link(&mut socket, "mizzen0").unwrap().unwrap().index;
+        let mut batch = Batch::new();
+        route::add_address(&mut batch, index, "fd00::1".parse().unwrap(), 64);
+        let services = route::Route {
+            destination: "fd10::".parse().unwrap(),
+            prefix: 64,
+            gateway: None,
+            index,
+        };
+        route::add_route(&mut batch, &services);
+        socket.send(&batch).unwrap();
+        let listener = std::net::TcpListener::bind("[fd00::1]:8080").unwrap();
+        let affine = ServicePort {
+            cluster_ips: vec!["fd10::10".parse().unwrap(), SERVICE.parse().unwrap()],
+            affinity_seconds: Some(60),
+            ..service(&[at("[fd00::1]:8080"), node.a.at(8080)])
+        };
+        node.apply(&[affine]).await;
+        for _ in 0..2 {
+            assert!(
+                std::net::TcpStream::connect_timeout(&at("[fd10::10]:80"), std::time::Duration::from_secs(1)).is_ok()
+            );
+            assert_eq!(listener.accept().unwrap().0.local_addr().unwrap(), at("[fd00::1]:8080"));
+        }
+        assert_eq!(ask_tcp(at("[fd10::10]:81")).unwrap_err(), ErrorKind::ConnectionRefused);
+        assert_eq!(
+            ask_tcp(cluster_ip()).unwrap().0,
+            "a",
+            "each family has its own endpoints"
+        );
+        node.apply(&[]).await;
+    });
+}
+
+#[test]
 fn connections_spread_over_all_endpoints() {
     in_new_network(|| async {
         let node = Node::start().await;

@@ -8,8 +8,10 @@ mod cache;
 mod forward;
 mod names;
 mod reply;
+mod resolv;
 mod server;
 mod zone;
 
+pub use resolv::upstreams_of;
 pub use server::{Config, DnsServer, Error};
 pub use zone::{EndpointName, ServiceNames, Zone};

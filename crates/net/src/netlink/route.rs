@@ -151,15 +151,14 @@ pub fn set_device(batch: &mut Batch, index: u32, setting: DeviceSetting, value: 
     });
 }
 
-/// Removes an interface by name.
-pub fn delete_link(batch: &mut Batch, name: &str) {
+/// Removes an interface.
+pub fn delete_link(batch: &mut Batch, index: u32) {
     batch.message(
         libc::RTM_DELLINK,
         libc::NLM_F_ACK,
-        format!("remove the interface {name}"),
+        format!("remove interface {index}"),
         |m| {
-            link_header(m, libc::AF_UNSPEC, 0, false);
-            m.text(libc::IFLA_IFNAME, name);
+            link_header(m, libc::AF_UNSPEC, index, false);
         },
     );
 }

@@ -94,7 +94,9 @@ fn connect(wish: &Wish<'_>, netns: &File) -> Result<(), Error> {
         Err(error) if error.is_exists() => {
             // The end of an earlier network namespace of this pod, which the kernel has not cleared away yet.
             let mut deletion = Batch::new();
-            route::delete_link(&mut deletion, wish.link);
+            if let Some(old) = route::link(&mut socket, wish.link)? {
+                route::delete_link(&mut deletion, old.index);
+            }
             match socket.send(&deletion) {
                 Err(error) if !error.is_missing() => Err(error.into()),
                 _ => Ok(socket.send(&batch)?),

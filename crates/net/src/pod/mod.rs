@@ -132,8 +132,8 @@ struct Shared {
     bridge: u32,
     gateway: Ipv4Addr,
     ipam: Mutex<ipam::Ipam>,
-    /// Names of links to remove.
-    leftover: Mutex<BTreeSet<String>>,
+    /// Links to remove, by number: a name may be used again before its turn comes, a number is not.
+    leftover: Mutex<BTreeSet<u32>>,
     more: Notify,
 }
 
@@ -189,7 +189,6 @@ impl PodNetwork {
         let (shared, netns, uid) = (Arc::clone(&self.shared), netns.to_owned(), uid.to_owned());
         blocking(move || {
             let link = names::link(&shared.config.instance, &uid);
-            lock(&shared.leftover).remove(&link);
             let address = lock(&shared.ipam).allocate(&uid)?;
             let wish = attach::Wish {
                 netns: &netns,
@@ -200,7 +199,7 @@ impl PodNetwork {
                 gateway: shared.gateway,
             };
             if let Err(error) = attach::attach(&wish) {
-                shared.remove_later(link);
+                shared.remove_later(&link)?;
                 lock(&shared.ipam).release(&uid)?;
                 return Err(error);
             }
@@ -216,7 +215,7 @@ impl PodNetwork {
     pub async fn detach(&self, uid: &str) -> Result<(), Error> {
         let (shared, uid) = (Arc::clone(&self.shared), uid.to_owned());
         blocking(move || {
-            shared.remove_later(names::link(&shared.config.instance, &uid));
+            shared.remove_later(&names::link(&shared.config.instance, &uid))?;
             Ok(lock(&shared.ipam).release(&uid)?)
         })
         .await
@@ -241,12 +240,9 @@ impl PodNetwork {
             let instance = &shared.config.instance;
             let links: BTreeSet<_> = kept.iter().map(|(uid, _)| names::link(instance, uid)).collect();
             let prefix = names::link_prefix(instance);
-            for link in route::links(&mut Socket::open(Family::Route)?)? {
-                let ours = link.name.starts_with(&prefix) && link.kind.as_deref() == Some("veth");
-                if ours && !links.contains(&link.name) {
-                    shared.remove_later(link.name);
-                }
-            }
+            let present = route::links(&mut Socket::open(Family::Route)?)?.into_iter();
+            let ours = present.filter(|link| link.name.starts_with(&prefix) && link.kind.as_deref() == Some("veth"));
+            shared.leave(ours.filter(|link| !links.contains(&link.name)).map(|link| link.index));
             Ok(kept
                 .into_iter()
                 .map(|(uid, address)| (uid, PodAddress::new(address, shared.gateway)))
@@ -275,8 +271,13 @@ impl PodNetwork {
 }
 
 impl Shared {
-    fn remove_later(&self, link: String) {
-        lock(&self.leftover).insert(link);
+    fn remove_later(&self, link: &str) -> Result<(), Error> {
+        self.leave(route::link(&mut Socket::open(Family::Route)?, link)?.map(|link| link.index));
+        Ok(())
+    }
+
+    fn leave(&self, links: impl IntoIterator<Item = u32>) {
+        lock(&self.leftover).extend(links);
         self.more.notify_one();
     }
 }
@@ -290,7 +291,7 @@ async fn remove_leftover(shared: Arc<Shared>) {
             let mut socket = Socket::open(Family::Route)?;
             for link in links {
                 let mut batch = Batch::new();
-                route::delete_link(&mut batch, &link);
+                route::delete_link(&mut batch, link);
                 match socket.send(&batch) {
                     Err(error) if !error.is_missing() => tracing::warn!(link, %error, "cannot remove an interface"),
                     _ => {}

@@ -201,7 +201,7 @@ pub fn clean_up(config: &Config) -> Result<(), Error> {
         let is_port = link.name.starts_with(&prefix) && link.kind.as_deref() == Some("veth");
         let is_bridge = link.name == config.bridge && link.kind.as_deref() == Some("bridge");
         if is_port || is_bridge {
-            route::delete_link(&mut batch, &link.name);
+            route::delete_link(&mut batch, link.index);
         }
     }
     let refused = socket.send_each(&batch)?;

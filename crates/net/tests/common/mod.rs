@@ -40,6 +40,16 @@ pub fn in_new_network<F: Future>(test: impl FnOnce() -> F + Send) {
     });
 }
 
+/// Makes `/proc/sys` read-only for this thread and those that it starts, as container engines do.
+pub fn make_sysctls_read_only() {
+    use rustix::mount::{MountFlags, MountPropagationFlags, mount_bind, mount_change, mount_remount};
+    // SAFETY: only the calling thread, which the test owns, changes its mount namespace; no memory is affected.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS) }.unwrap();
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+    mount_bind("/proc/sys", "/proc/sys").unwrap();
+    mount_remount("/proc/sys", MountFlags::BIND | MountFlags::RDONLY, "").unwrap();
+}
+
 /// A network namespace kept by a sleeping thread, as a pod's is kept by its sandbox.
 pub struct Netns {
     stop: Arc<AtomicBool>,
