@@ -13,14 +13,16 @@
 //! * [`names`], [`selector`]: forms of names and labels, and how objects are selected by them.
 //! * [`patch`]: JSON patch, merge patch, strategic merge patch.
 //! * [`apply`]: server-side apply, and who owns which fields.
-//! * [`discovery`]: the documents that say what is served.
+//! * [`discovery`], [`openapi`]: the documents that say what is served, and how it is typed.
 //! * [`quantity`], [`time`]: amounts and points in time.
 //! * [`pod`]: facts about pods that all parts must agree on.
 //! * [`names`], [`int_or_string`]: the forms of names, and numbers that may be percentages.
+//! * [`cron`]: schedules of CronJobs.
 //! * [`duration`]: spans of time as kubectl prints them.
 #![forbid(unsafe_code)]
 
 pub mod apply;
+pub mod cron;
 pub mod decode;
 pub mod discovery;
 pub mod duration;
@@ -30,6 +32,7 @@ pub mod key;
 pub mod kind;
 pub mod kinds;
 pub mod names;
+pub mod openapi;
 pub mod patch;
 pub mod pod;
 pub mod quantity;

@@ -2,16 +2,21 @@
 
 use serde_json::{Value, json};
 
+use crate::field::FieldError;
 use crate::kind::{Column, Rules};
-use crate::rules::cells::{self, number};
+use crate::rules::cells::{self, number, text};
+use crate::rules::check::{At, Errors, same};
 use crate::rules::fill;
 use crate::rules::plain::{self, WITH_SPEC_AND_STATUS};
-use crate::rules::pod;
+use crate::rules::{pod, workload};
 
 /// Rules of DaemonSets.
 pub static RULES: Rules = Rules {
     default,
     prepare_create,
+    validate,
+    validate_update,
+    validate_status_update: |new, old| workload::status(new, old, "", &[]),
     columns: COLUMNS,
     row,
     ..WITH_SPEC_AND_STATUS
@@ -70,4 +75,89 @@ fn row(object: &Value, now: i64) -> Vec<Value> {
         images,
         cells::selector(&spec["selector"]).into(),
     ]
+}
+
+fn validate(object: &Value) -> Vec<FieldError> {
+    let (spec, at, mut errors) = (&object["spec"], At::ROOT.field("spec"), Errors::default());
+    workload::selector(spec, "daemonset", &at, &mut errors);
+    workload::template(spec, "DaemonSet", &at, &mut errors);
+    workload::counts(spec, &["minReadySeconds", "revisionHistoryLimit"], &at, &mut errors);
+    let (strategy, at) = (&spec["updateStrategy"], at.field("updateStrategy"));
+    match text(&strategy["type"]) {
+        "OnDelete" => {}
+        "RollingUpdate" => rolling(&strategy["rollingUpdate"], &at.field("rollingUpdate"), &mut errors),
+        other => errors.0.push(FieldError::not_supported(
+            at.to_string(),
+            other,
+            &["OnDelete", "RollingUpdate"],
+        )),
+    }
+    errors.0
+}
+
+fn rolling(rolling: &Value, at: &At<'_>, errors: &mut Errors) {
+    if rolling.is_null() {
+        errors.required(at, "");
+        return;
+    }
+    let (unavailable, surge) = (&rolling["maxUnavailable"], &rolling["maxSurge"]);
+    workload::number_or_part(unavailable, &at.field("maxUnavailable"), errors);
+    workload::number_or_part(surge, &at.field("maxSurge"), errors);
+    match (workload::is_zero(unavailable), workload::is_zero(surge)) {
+        (true, true) => errors.required(&at.field("maxUnavailable"), "cannot be 0 when maxSurge is 0"),
+        (false, false) => errors.invalid(
+            &at.field("maxSurge"),
+            surge,
+            "may not be set when maxUnavailable is non-zero",
+        ),
+        _ => {}
+    }
+}
+
+fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
+    if same(&new["spec"], &old["spec"]) {
+        return Vec::new();
+    }
+    let mut errors = Errors(validate(new));
+    errors.immutable(
+        &At::ROOT.field("spec").field("selector"),
+        &new["spec"]["selector"],
+        &old["spec"]["selector"],
+    );
+    errors.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::check::testing::check;
+
+    #[test]
+    fn one_of_surge_and_unavailable() {
+        for (case, strategy, errors) in [
+            ("defaults", json!({}), &[][..]),
+            (
+                "surge",
+                json!({"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}),
+                &[],
+            ),
+            (
+                "both",
+                json!({"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 1}}),
+                &[
+                    "spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: 1: may not be set when maxUnavailable is non-zero",
+                ],
+            ),
+            (
+                "none",
+                json!({"rollingUpdate": {"maxUnavailable": 0}}),
+                &["spec.updateStrategy.rollingUpdate.maxUnavailable: Required value: cannot be 0 when maxSurge is 0"],
+            ),
+        ] {
+            let mut object = json!({"spec": {"updateStrategy": strategy, "selector": {"matchLabels": {"a": "b"}},
+                "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "a:1"}]}}}});
+            default(&mut object);
+            check(case, &validate(&object), errors);
+        }
+    }
 }

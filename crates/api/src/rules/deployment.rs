@@ -2,16 +2,28 @@
 
 use serde_json::Value;
 
+use crate::field::FieldError;
 use crate::kind::{Column, Generation, Rules};
-use crate::rules::cells::{self, number};
+use crate::rules::cells::{self, number, text};
+use crate::rules::check::{At, Errors, same};
 use crate::rules::fill::{self, Fields};
 use crate::rules::plain::{self, WITH_STATUS};
-use crate::rules::pod;
+use crate::rules::{pod, workload};
 
 /// Rules of Deployments.
 pub static RULES: Rules = Rules {
     default,
     prepare_status_update,
+    validate,
+    validate_update,
+    validate_status_update: |new, old| {
+        workload::status(
+            new,
+            old,
+            "replicas",
+            &["updatedReplicas", "readyReplicas", "availableReplicas"],
+        )
+    },
     prepare_create: plain::empty_status,
     generation: Generation::SpecAndAnnotations,
     columns: COLUMNS,
@@ -82,9 +94,69 @@ fn row(object: &Value, now: i64) -> Vec<Value> {
     ]
 }
 
+fn validate(object: &Value) -> Vec<FieldError> {
+    let (spec, at, mut errors) = (&object["spec"], At::ROOT.field("spec"), Errors::default());
+    workload::counts(spec, &["replicas"], &at, &mut errors);
+    workload::selector(spec, "deployment", &at, &mut errors);
+    workload::template(spec, "ReplicaSet", &at, &mut errors);
+    validate_strategy(&spec["strategy"], &at.field("strategy"), &mut errors);
+    let counts = ["minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"];
+    workload::counts(spec, &counts, &at, &mut errors);
+    let deadline = &spec["progressDeadlineSeconds"];
+    if deadline
+        .as_i64()
+        .is_some_and(|seconds| seconds <= number(&spec["minReadySeconds"]))
+    {
+        errors.invalid(
+            &at.field("progressDeadlineSeconds"),
+            deadline,
+            "must be greater than minReadySeconds",
+        );
+    }
+    errors.0
+}
+
+fn validate_strategy(strategy: &Value, at: &At<'_>, errors: &mut Errors) {
+    let (rolling, rolling_at) = (&strategy["rollingUpdate"], at.field("rollingUpdate"));
+    match text(&strategy["type"]) {
+        "Recreate" if !rolling.is_null() => {
+            errors.forbidden(&rolling_at, "may not be specified when strategy `type` is 'Recreate'");
+        }
+        "Recreate" => {}
+        "RollingUpdate" => {
+            let (unavailable, surge) = (&rolling["maxUnavailable"], &rolling["maxSurge"]);
+            workload::number_or_part(unavailable, &rolling_at.field("maxUnavailable"), errors);
+            workload::number_or_percent(surge, &rolling_at.field("maxSurge"), errors);
+            if workload::is_zero(unavailable) && workload::is_zero(surge) {
+                let detail = "may not be 0 when `maxSurge` is 0";
+                errors.invalid(&rolling_at.field("maxUnavailable"), unavailable, detail);
+            }
+        }
+        other => errors.0.push(FieldError::not_supported(
+            at.to_string(),
+            other,
+            &["Recreate", "RollingUpdate"],
+        )),
+    }
+}
+
+fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
+    if same(&new["spec"], &old["spec"]) {
+        return Vec::new();
+    }
+    let mut errors = Errors(validate(new));
+    errors.immutable(
+        &At::ROOT.field("spec").field("selector"),
+        &new["spec"]["selector"],
+        &old["spec"]["selector"],
+    );
+    errors.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::check::testing::check;
     use serde_json::json;
 
     #[test]
@@ -106,5 +178,84 @@ mod tests {
             assert_eq!(object["spec"]["replicas"], 1);
             assert_eq!(object["spec"]["template"]["spec"]["restartPolicy"], "Always");
         }
+    }
+
+    fn web(change: impl Fn(&mut Value)) -> Value {
+        let mut object = json!({"spec": {"selector": {"matchLabels": {"app": "web"}}, "template": {
+            "metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "nginx:1"}]}}}});
+        change(&mut object["spec"]);
+        default(&mut object);
+        object
+    }
+
+    type Case = (&'static str, fn(&mut Value), &'static [&'static str]);
+
+    #[test]
+    fn new_deployments() {
+        let cases: &[Case] = &[
+            ("good", |_| {}, &[]),
+            (
+                "no selector",
+                |s| s["selector"] = Value::Null,
+                &["spec.selector: Required value"],
+            ),
+            (
+                "empty selector",
+                |s| s["selector"] = json!({}),
+                &["spec.selector: Invalid value: {}: empty selector is invalid for deployment"],
+            ),
+            (
+                "other pods",
+                |s| s["selector"]["matchLabels"]["app"] = json!("db"),
+                &[
+                    "spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template `labels`",
+                ],
+            ),
+            (
+                "stands still",
+                |s| s["strategy"] = json!({"rollingUpdate": {"maxSurge": 0, "maxUnavailable": "0%"}}),
+                &[
+                    "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: \"0%\": may not be 0 when `maxSurge` is 0",
+                ],
+            ),
+            (
+                "no percentage",
+                |s| s["strategy"] = json!({"rollingUpdate": {"maxSurge": "x"}}),
+                &["spec.strategy.rollingUpdate.maxSurge: Invalid value: \"x\": a valid percent string must be"],
+            ),
+            (
+                "restart policy",
+                |s| s["template"]["spec"]["restartPolicy"] = json!("Never"),
+                &["spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\""],
+            ),
+            (
+                "negative",
+                |s| s["replicas"] = json!(-1),
+                &["spec.replicas: Invalid value: -1: must be greater than or equal to 0"],
+            ),
+            (
+                "container",
+                |s| s["template"]["spec"]["containers"][0]["name"] = json!("-"),
+                &["spec.template.spec.containers[0].name: Invalid value: \"-\": a lowercase RFC 1123 label"],
+            ),
+        ];
+        for (case, change, errors) in cases {
+            check(case, &validate(&web(change)), errors);
+        }
+    }
+
+    #[test]
+    fn the_selector_stays() {
+        let other = web(|s| {
+            s["selector"]["matchLabels"]["app"] = json!("db");
+            s["template"]["metadata"]["labels"]["app"] = json!("db");
+        });
+        let errors = ["spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"db\"}}: field is immutable"];
+        check("selector", &validate_update(&other, &web(|_| {})), &errors);
+        check(
+            "replicas",
+            &validate_update(&web(|s| s["replicas"] = json!(3)), &web(|_| {})),
+            &[],
+        );
     }
 }

@@ -28,6 +28,7 @@ pub mod selector;
 pub mod service;
 pub mod statefulset;
 pub mod volume;
+pub mod workload;
 
 use crate::kind::Rules;
 

@@ -2,16 +2,21 @@
 
 use serde_json::{Value, json};
 
+use crate::field::FieldError;
 use crate::kind::{Column, Rules, SelectableField};
 use crate::rules::cells::{self, number};
+use crate::rules::check::{At, Errors, same};
 use crate::rules::fill;
 use crate::rules::plain::{self, WITH_SPEC_AND_STATUS};
-use crate::rules::pod;
+use crate::rules::{pod, workload};
 
 /// Rules of ReplicaSets.
 pub static REPLICA_SET: Rules = Rules {
     default,
     prepare_create,
+    validate: validate_set,
+    validate_update: update_set,
+    validate_status_update: update_status,
     columns: COLUMNS,
     row: set_row,
     ..WITH_SPEC_AND_STATUS
@@ -21,6 +26,9 @@ pub static REPLICA_SET: Rules = Rules {
 pub static REPLICATION_CONTROLLER: Rules = Rules {
     default: default_controller,
     prepare_create,
+    validate: validate_controller,
+    validate_update: update_controller,
+    validate_status_update: update_status,
     orphans_by_default: true,
     selectable: &[SelectableField {
         label: "status.replicas",
@@ -105,4 +113,66 @@ fn row(object: &Value, selector: String, now: i64) -> Vec<Value> {
         images,
         selector.into(),
     ]
+}
+
+fn validate_set(object: &Value) -> Vec<FieldError> {
+    let (spec, at, mut errors) = (&object["spec"], At::ROOT.field("spec"), Errors::default());
+    workload::counts(spec, &["replicas", "minReadySeconds"], &at, &mut errors);
+    workload::selector(spec, "deployment", &at, &mut errors);
+    workload::template(spec, "ReplicaSet", &at, &mut errors);
+    errors.0
+}
+
+fn update_set(new: &Value, old: &Value) -> Vec<FieldError> {
+    if same(&new["spec"], &old["spec"]) {
+        return Vec::new();
+    }
+    let mut errors = Errors(validate_set(new));
+    errors.immutable(
+        &At::ROOT.field("spec").field("selector"),
+        &new["spec"]["selector"],
+        &old["spec"]["selector"],
+    );
+    errors.0
+}
+
+fn validate_controller(object: &Value) -> Vec<FieldError> {
+    let (spec, at, mut errors) = (&object["spec"], At::ROOT.field("spec"), Errors::default());
+    workload::counts(spec, &["replicas", "minReadySeconds"], &at, &mut errors);
+    let (selector, template) = (&spec["selector"], &spec["template"]);
+    let at_template = at.field("template");
+    if cells::len(selector) == 0 {
+        errors.required(&at.field("selector"), "");
+    }
+    if template.is_null() {
+        errors.required(&at_template, "");
+        return errors.0;
+    }
+    let labels = &template["metadata"]["labels"];
+    let picked = selector
+        .as_object()
+        .into_iter()
+        .flatten()
+        .all(|(key, value)| labels.get(key) == Some(value));
+    workload::unpicked(spec, picked, &at_template, &mut errors);
+    pod::spec::template(template, &at_template, &mut errors);
+    pod::spec::runs_forever(template, "ReplicationController", &at_template, &mut errors);
+    errors.0
+}
+
+fn update_controller(new: &Value, old: &Value) -> Vec<FieldError> {
+    if same(&new["spec"], &old["spec"]) {
+        Vec::new()
+    } else {
+        validate_controller(new)
+    }
+}
+
+fn update_status(new: &Value, old: &Value) -> Vec<FieldError> {
+    workload::status(
+        new,
+        old,
+        "replicas",
+        &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
+    )
 }

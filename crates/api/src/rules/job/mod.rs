@@ -1,5 +1,7 @@
 //! batch/v1 Job and CronJob.
 
+mod validate;
+
 use serde_json::Value;
 
 use crate::duration;
@@ -17,6 +19,9 @@ pub const JOB_NAME_LABELS: [&str; 2] = ["batch.kubernetes.io/job-name", "job-nam
 /// Rules of Jobs.
 pub static JOB: Rules = Rules {
     default: default_job,
+    validate: validate::job,
+    validate_update: validate::job_update,
+    validate_status_update: validate::job_status_update,
     prepare_create: prepare_job,
     orphans_by_default: true,
     selectable: &[SelectableField {
@@ -31,6 +36,8 @@ pub static JOB: Rules = Rules {
 /// Rules of CronJobs.
 pub static CRON_JOB: Rules = Rules {
     default: default_cron_job,
+    validate: validate::cron_job,
+    validate_update: validate::cron_job_update,
     prepare_create: plain::empty_status,
     columns: CRON_JOB_COLUMNS,
     row: cron_job_row,
