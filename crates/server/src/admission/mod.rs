@@ -11,13 +11,16 @@ use serde_json::Value;
 
 use crate::auth::{Authorizer, Identity};
 
+mod default_class;
 mod default_toleration_seconds;
 mod namespace_lifecycle;
 mod node_restriction;
 mod plugin;
 mod pods;
 mod priority;
+mod runtime_class;
 mod service_account;
+mod storage_object_in_use_protection;
 mod taint_nodes_by_condition;
 #[cfg(test)]
 mod testing;
@@ -32,6 +35,10 @@ const PLUGINS: &[&Plugin] = &[
     &taint_nodes_by_condition::PLUGIN,
     &priority::PLUGIN,
     &default_toleration_seconds::PLUGIN,
+    &default_class::STORAGE,
+    &storage_object_in_use_protection::PLUGIN,
+    &runtime_class::PLUGIN,
+    &default_class::INGRESS,
 ];
 
 /// What is being done.

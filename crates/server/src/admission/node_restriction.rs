@@ -83,8 +83,8 @@ fn pod(request: &Request<'_>, node: &str, object: &Value, old: Option<&Value>) -
     let refuse = |why: &str| Err(request.forbidden(object, why));
     match (request.operation, request.subresource, old) {
         (Operation::Create, "", _) => new_pod(request, node, object),
-        (Operation::Delete, "", Some(old)) if bound(old) => Ok(()),
-        (Operation::Delete, "", _) => refuse(&format!(
+        (Operation::Delete, "" | "eviction", Some(old)) if bound(old) => Ok(()),
+        (Operation::Delete, "" | "eviction", _) => refuse(&format!(
             "node {node:?} can only delete pods with spec.nodeName set to itself"
         )),
         (Operation::Update, "status", Some(old)) if !bound(old) => refuse(&format!(

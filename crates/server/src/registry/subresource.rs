@@ -14,7 +14,8 @@ use mizzen_api::status::ApiError;
 use serde_json::Value;
 
 use super::update::{self, Proposal, Target, change};
-use super::{body, names, patch, read};
+use super::{body, create, names, patch, read};
+use crate::admission::{self, Operation};
 use crate::dispatch::Ctx;
 use crate::options::WriteOptions;
 use crate::render::{Body, Output};
@@ -57,7 +58,10 @@ fn token(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, ApiError> {
     let expected = Expected::new("authentication.k8s.io", "v1", "TokenRequest");
     let request = body::of_kind(ctx, sent, &expected)?;
     let (namespace, name) = (&ctx.info.namespace, &ctx.info.name);
-    let answered = ctx.core.issuer.create(&ctx.snapshot(), namespace, name, &request, ctx.now, &names::uid())?;
+    let snapshot = ctx.snapshot();
+    let asked = create::request(ctx, &snapshot, Operation::Create, name, false);
+    admission::mutate(&asked, &mut request.clone(), None)?;
+    let answered = ctx.core.issuer.create(&snapshot, namespace, name, &request, ctx.now, &names::uid())?;
     Ok(Output::new(201, Body::Other(answered)))
 }
 

@@ -3,6 +3,7 @@
 //! A node must not read the secrets of pods that run elsewhere. What its pods refer to is read from the snapshot at each
 //! question: nodes ask rarely, and there is nothing to keep up to date.
 
+use mizzen_api::selector::FieldSelector;
 use mizzen_store::Snapshot;
 
 mod references;
@@ -104,14 +105,13 @@ fn fixed(what: &Attributes<'_>) -> bool {
 
 /// An object that a pod on the node refers to.
 fn related(snapshot: &Snapshot, node: &str, what: &Attributes<'_>, verb_fits: bool, target: Target) -> Decision {
-    let name = single_name(what);
     if !verb_fits {
         return no("can only read resources of this type");
     }
-    let Some(name) = name else {
+    let Some(name) = single_name(what) else {
         return no("No Object name found");
     };
-    if references::reachable(snapshot, node, what.namespace, name, target) {
+    if references::reachable(snapshot, node, what.namespace, &name, target) {
         return allow();
     }
     no(format!("no relationship found between node '{node}' and this object"))
@@ -129,8 +129,8 @@ fn pods(snapshot: &Snapshot, node: &str, what: &Attributes<'_>) -> Decision {
 
 /// The object that is named like the node; lists only with a selector for it.
 fn own_name(node: &str, what: &Attributes<'_>, field: &str) -> Decision {
-    let own = selected(what.field_selector, field) == Some(node) || (field == "metadata.name" && what.name == node);
-    if own {
+    let own = selected(what.field_selector, field).as_deref() == Some(node);
+    if own || (field == "metadata.name" && what.name == node) {
         return allow();
     }
     no(match what.verb {
@@ -157,19 +157,16 @@ fn own_object(node: &str, what: &Attributes<'_>, place_fits: bool) -> Decision {
 }
 
 /// The one object asked for: by name, or by a field selector on a list or watch.
-fn single_name<'a>(what: &Attributes<'a>) -> Option<&'a str> {
+fn single_name(what: &Attributes<'_>) -> Option<String> {
     let name = if what.name.is_empty() {
         selected(what.field_selector, "metadata.name")?
     } else {
-        what.name
+        what.name.into()
     };
     Some(name).filter(|name| !name.is_empty())
 }
 
-/// The value that a field selector demands of `field`.
-fn selected<'a>(selector: &'a str, field: &str) -> Option<&'a str> {
-    selector.split(',').find_map(|term| {
-        let value = term.strip_prefix(field)?.strip_prefix('=')?;
-        Some(value.strip_prefix('=').unwrap_or(value))
-    })
+/// The value that a field selector demands of `field`, read as the list itself will read it.
+fn selected(selector: &str, field: &str) -> Option<String> {
+    FieldSelector::parse(selector).ok()?.required(field).map(String::from)
 }

@@ -82,6 +82,9 @@ fn nodes_reach_what_their_pods_use_and_nothing_else() {
         ("watch||pods|||spec.nodeName==n1,status.phase!=Failed", true),
         ("list||pods|||spec.nodeName=n2", false),
         ("list||pods|||", false),
+        ("list||pods|||spec.nodeName!=n1", false),
+        // An escaped comma is part of the value before it.
+        ("list||pods|||status.phase!=x\\,spec.nodeName=n1", false),
         ("patch||pods/status|ns|a|", true),
         ("create||pods/eviction|ns|a|", true),
         ("patch||pods|ns|a|", false),

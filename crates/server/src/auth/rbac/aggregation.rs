@@ -1,10 +1,8 @@
 //! ClusterRoles that are made of others: `admin`, `edit`, `view` and those of users.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use mizzen_api::key;
+use mizzen_api::selector::LabelSelector;
 use mizzen_store::Snapshot;
 
 /// The rules an aggregated ClusterRole should have: those of every other role that one of its selectors selects, in the
@@ -19,12 +17,14 @@ pub fn aggregated_rules<'a>(
         .cluster_role_selectors
         .as_deref()
         .unwrap_or_default();
-    let none = BTreeMap::new();
     let mut rules: Vec<PolicyRule> = Vec::new();
     for selector in selectors {
+        // A selector that cannot be read selects nothing.
+        let Ok(selector) = LabelSelector::from_typed(Some(selector)) else {
+            continue;
+        };
         for other in all.clone() {
-            let selected = selects(selector, other.metadata.labels.as_ref().unwrap_or(&none));
-            if !selected || other.metadata.name == role.metadata.name {
+            if !selector.matches_labels(other.metadata.labels.as_ref()) || other.metadata.name == role.metadata.name {
                 continue;
             }
             for rule in other.rules.iter().flatten() {
@@ -65,25 +65,4 @@ pub fn cluster_roles(snapshot: &Snapshot) -> Vec<ClusterRole> {
         .collect();
     resolve_aggregation(&mut roles);
     roles
-}
-
-/// A label selector; an operator that does not exist selects nothing.
-fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
-    let equal = selector
-        .match_labels
-        .iter()
-        .flatten()
-        .all(|(key, value)| labels.get(key) == Some(value));
-    equal
-        && selector.match_expressions.iter().flatten().all(|requirement| {
-            let value = labels.get(&requirement.key);
-            let listed = || value.is_some_and(|value| requirement.values.iter().flatten().any(|item| item == value));
-            match requirement.operator.as_str() {
-                "In" => listed(),
-                "NotIn" => !listed(),
-                "Exists" => value.is_some(),
-                "DoesNotExist" => value.is_none(),
-                _ => false,
-            }
-        })
 }

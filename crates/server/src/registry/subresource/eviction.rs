@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use super::super::commit::{ATTEMPTS, Failed, Sides, commit};
 use super::super::meta::Meta;
-use super::super::{body, delete, prepare};
+use super::super::{body, create, delete, prepare};
 use super::binding::set_condition;
+use crate::admission::{self, Operation};
 use crate::dispatch::Ctx;
 use crate::options::DeleteOptions;
 use crate::render::{Output, parse};
@@ -24,6 +25,7 @@ pub(super) async fn handle(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, ApiErr
     if !named.is_empty() && named != ctx.info.name {
         return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
     }
+    admit(ctx, &eviction)?;
     let options = match &eviction["deleteOptions"] {
         Value::Null => DeleteOptions::default(),
         body => DeleteOptions::parse(ctx.head.query, Some(body))?,
@@ -33,6 +35,13 @@ pub(super) async fn handle(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, ApiErr
     }
     delete::delete(ctx, &ctx.info.namespace, &ctx.info.name, &options).await?;
     Ok(Output::success(201, Value::Null))
+}
+
+/// Nodes evict only their own pods, which must be asked before anything is marked.
+fn admit(ctx: &Ctx<'_>, eviction: &Value) -> Result<(), ApiError> {
+    let snapshot = ctx.snapshot();
+    let asked = create::request(ctx, &snapshot, Operation::Create, &ctx.info.name, false);
+    admission::mutate(&asked, &mut eviction.clone(), None).map(|_| ())
 }
 
 /// Marks the pod as disrupted, and takes one from its budget in the same transaction.
