@@ -1,1 +1,16 @@
-//! mizzen-scheduler.
+//! The scheduler: pods → nodes.
+//!
+//! Floor 2. [`cycle`] is a pure function of a snapshot: it places all pending pods of one batch and says why the others
+//! fit nowhere. [`rules`] is the one list of what makes a node possible and what makes it good. Only [`shell`] waits and writes.
+#![forbid(unsafe_code)]
+
+pub mod cycle;
+pub mod rules;
+pub mod shell;
+
+mod cluster;
+mod explain;
+#[cfg(test)]
+mod testing;
+
+pub use cycle::{Decision, Outcome, schedule};

@@ -1,0 +1,227 @@
+//! The shell around the cycle: waits for something that could change a decision, schedules, binds.
+//!
+//! All bindings of a cycle are sent at once, so they share commits. A pod that fits nowhere gets its condition and Event once,
+//! and is looked at again whenever nodes or pods change.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, EventSource, Namespace, Node, ObjectReference, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use mizzen_api::key;
+use mizzen_client::{Api, Client, ClientError, Patch};
+use mizzen_store::{Store, Watch, WatchError};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::cycle::{Decision, Outcome, SCHEDULER_NAME, schedule};
+
+/// Writes on their way at a time.
+const PARALLEL: usize = 128;
+/// Changes taken from a watch at a time; they only wake us.
+const EVENTS_MAX: usize = 1024;
+/// Wait after a binding failed, so that a broken API is not hammered.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// Schedules until `shutdown` is cancelled.
+pub async fn run(store: Arc<dyn Store>, api: Arc<dyn Api>, shutdown: CancellationToken) {
+    let scheduler = Scheduler {
+        store,
+        client: Client::new(api),
+        told: HashMap::new(),
+    };
+    tokio::select! {
+        () = scheduler.run() => {}
+        () = shutdown.cancelled() => {}
+    }
+}
+
+struct Scheduler {
+    store: Arc<dyn Store>,
+    client: Client,
+    /// What was last said about a pod that fits nowhere, by UID, so that it is said once.
+    told: HashMap<String, String>,
+}
+
+/// The watches that wake the scheduler.
+struct Watches {
+    pods: Watch,
+    nodes: Watch,
+    namespaces: Watch,
+}
+
+impl Watches {
+    async fn changed(&mut self) -> Result<(), WatchError> {
+        tokio::select! {
+            pods = self.pods.next(EVENTS_MAX) => pods.map(drop),
+            nodes = self.nodes.next(EVENTS_MAX) => nodes.map(drop),
+            namespaces = self.namespaces.next(EVENTS_MAX) => namespaces.map(drop),
+        }
+    }
+}
+
+impl Scheduler {
+    async fn run(mut self) {
+        loop {
+            let Ok(mut watches) = self.watches() else { continue };
+            loop {
+                let failed = self.cycle().await;
+                if failed {
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+                match watches.changed().await {
+                    Ok(()) => {}
+                    Err(WatchError::Compacted(_)) => break,
+                    Err(WatchError::Closed) => return,
+                }
+            }
+        }
+    }
+
+    fn watches(&self) -> Result<Watches, mizzen_store::Compacted> {
+        let at = self.store.snapshot().revision();
+        Ok(Watches {
+            pods: self.store.watch(&key::all::<Pod>(), at)?,
+            nodes: self.store.watch(&key::all::<Node>(), at)?,
+            namespaces: self.store.watch(&key::all::<Namespace>(), at)?,
+        })
+    }
+
+    /// One cycle; `true` if some write failed and the cycle should be repeated.
+    async fn cycle(&mut self) -> bool {
+        let decisions = schedule(&self.store.snapshot());
+        let uids: Vec<&str> = decisions.iter().filter_map(|d| d.pod.metadata.uid.as_deref()).collect();
+        self.told.retain(|uid, _| uids.contains(&uid.as_str()));
+        let mut work = Vec::new();
+        for decision in decisions {
+            let uid = decision.pod.metadata.uid.clone().unwrap_or_default();
+            if let Outcome::Unschedulable(why) = &decision.outcome {
+                if self.told.get(&uid) == Some(why) {
+                    continue;
+                }
+                self.told.insert(uid, why.clone());
+            }
+            work.push(execute(self.client.clone(), decision));
+        }
+        stream::iter(work)
+            .buffer_unordered(PARALLEL)
+            .any(|failed| async move { failed })
+            .await
+    }
+}
+
+/// Carries out a decision; `true` if it failed in a way that is worth repeating.
+async fn execute(client: Client, decision: Decision) -> bool {
+    let pod = decision.pod;
+    let result = match decision.outcome {
+        Outcome::Node(node) => bind(&client, &pod, &node).await,
+        Outcome::Unschedulable(why) => refuse(&client, &pod, "Unschedulable", &why).await,
+        Outcome::Gated => {
+            refuse(
+                &client,
+                &pod,
+                "SchedulingGated",
+                "Scheduling is blocked due to non-empty scheduling gates",
+            )
+            .await
+        }
+    };
+    match result {
+        Ok(()) => false,
+        // Gone, bound or changed meanwhile: the change has woken us already.
+        Err(error) if matches!(error.code(), Some(404 | 409)) => false,
+        Err(error) => {
+            tracing::warn!(pod = pod.metadata.name, %error, "a scheduling decision could not be written");
+            true
+        }
+    }
+}
+
+async fn bind(client: &Client, pod: &Pod, node: &str) -> Result<(), ClientError> {
+    let (namespace, name) = names(pod);
+    let body = json!({
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": name, "namespace": namespace, "uid": pod.metadata.uid},
+        "target": {"kind": "Node", "name": node},
+    });
+    client.create_in::<Pod>(namespace, name, "binding", &body).await?;
+    event(
+        client,
+        pod,
+        "Normal",
+        "Scheduled",
+        format!("Successfully assigned {namespace}/{name} to {node}"),
+    )
+    .await;
+    Ok(())
+}
+
+async fn refuse(client: &Client, pod: &Pod, reason: &str, why: &str) -> Result<(), ClientError> {
+    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
+    let before = conditions.into_iter().flatten().find(|c| c.type_ == "PodScheduled");
+    if before.is_some_and(|c| c.reason.as_deref() == Some(reason) && c.message.as_deref() == Some(why)) {
+        return Ok(());
+    }
+    let (namespace, name) = names(pod);
+    let since = before
+        .filter(|c| c.status == "False")
+        .and_then(|c| c.last_transition_time.clone())
+        .unwrap_or(Time(Timestamp::now()));
+    let condition = json!({"type": "PodScheduled", "status": "False", "reason": reason, "message": why,
+        "lastTransitionTime": since, "observedGeneration": pod.metadata.generation});
+    let patch = Patch::Strategic(json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}}));
+    client.patch::<Pod>(namespace, name, "status", &patch).await?;
+    if reason == "Unschedulable" {
+        event(client, pod, "Warning", "FailedScheduling", why.to_string()).await;
+    }
+    Ok(())
+}
+
+/// Records an Event; one that cannot be recorded is only logged, since the pod itself says what matters.
+async fn event(client: &Client, pod: &Pod, kind: &str, reason: &str, message: String) {
+    let now = Timestamp::now();
+    let (namespace, name) = names(pod);
+    let event = Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{name}.{:x}", now.as_nanosecond())),
+            namespace: Some(namespace.to_string()),
+            ..ObjectMeta::default()
+        },
+        involved_object: ObjectReference {
+            api_version: Some("v1".into()),
+            kind: Some("Pod".into()),
+            namespace: Some(namespace.to_string()),
+            name: Some(name.to_string()),
+            uid: pod.metadata.uid.clone(),
+            resource_version: pod.metadata.resource_version.clone(),
+            field_path: None,
+        },
+        type_: Some(kind.into()),
+        reason: Some(reason.into()),
+        message: Some(message),
+        count: Some(1),
+        first_timestamp: Some(Time(now)),
+        last_timestamp: Some(Time(now)),
+        source: Some(EventSource {
+            component: Some(SCHEDULER_NAME.into()),
+            host: None,
+        }),
+        reporting_component: Some(SCHEDULER_NAME.into()),
+        ..Event::default()
+    };
+    if let Err(error) = client.create(&event).await {
+        tracing::debug!(%error, "an Event was not recorded");
+    }
+}
+
+fn names(pod: &Pod) -> (&str, &str) {
+    (
+        pod.metadata.namespace.as_deref().unwrap_or_default(),
+        pod.metadata.name.as_deref().unwrap_or_default(),
+    )
+}

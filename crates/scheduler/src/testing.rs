@@ -1,0 +1,94 @@
+//! The one place where tests call the scheduler: a world in a line of text, the placements as a line of text.
+//!
+//! Items: `node/name` with `cpu=`, `pods=`, `zone=`, `taint=`, `cordoned`; `pod/name` with `cpu=`, `on=`, `app=`, `select=`
+//! (zone), `tolerate=`, `port=`, `together=`, `apart=`, `spread=` (app, by host name), `priority=`, `gated`.
+
+use mizzen_store::{Entry, Revision, Snapshot};
+use serde_json::{Value, json};
+
+use crate::{Outcome, schedule};
+
+/// Schedules a world and compares the decisions.
+pub fn check(case: &str, world: &str, placed: &str) {
+    let items = world.split(';').map(str::trim);
+    let snapshot: Snapshot = items
+        .enumerate()
+        .map(|(index, item)| entry(item, index as u64 + 1))
+        .collect();
+    let decisions: Vec<String> = schedule(&snapshot)
+        .into_iter()
+        .map(|d| {
+            let name = d.pod.metadata.name.clone().unwrap_or_default();
+            match d.outcome {
+                Outcome::Node(node) => format!("{name}→{node}"),
+                Outcome::Unschedulable(why) => format!("{name}: {why}"),
+                Outcome::Gated => format!("{name}: gated"),
+            }
+        })
+        .collect();
+    assert_eq!(decisions.join("; "), placed, "{case}");
+}
+
+fn entry(item: &str, revision: u64) -> Entry {
+    let mut words = item.split_whitespace();
+    let (kind, name) = words.next().unwrap().split_once('/').unwrap();
+    let (mut object, key) = match kind {
+        "node" => (
+            json!({"apiVersion": "v1", "kind": "Node",
+                "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
+                "spec": {}, "status": {"allocatable": {"cpu": "8", "memory": "8Gi", "pods": "110"}}}),
+            format!("core/nodes//{name}"),
+        ),
+        _ => (
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "d"},
+                "spec": {"containers": [{"name": "c", "resources": {"requests": {}}}]}}),
+            format!("core/pods/d/{name}"),
+        ),
+    };
+    for word in words {
+        let (attribute, value) = word.split_once('=').unwrap_or((word, ""));
+        if kind == "node" {
+            node(&mut object, attribute, value)
+        } else {
+            pod(&mut object, attribute, value)
+        }
+    }
+    let bytes = serde_json::to_vec(&object).unwrap();
+    Entry::new(key.into(), bytes.into(), Revision(revision), Revision(revision), 0..0)
+}
+
+fn node(object: &mut Value, attribute: &str, value: &str) {
+    match attribute {
+        "cpu" | "pods" => object["status"]["allocatable"][attribute] = value.into(),
+        "zone" => object["metadata"]["labels"]["zone"] = value.into(),
+        "taint" => object["spec"]["taints"] = json!([{"key": value, "effect": "NoSchedule"}]),
+        "cordoned" => object["spec"]["unschedulable"] = true.into(),
+        _ => panic!("{attribute}: unknown attribute"),
+    }
+}
+
+fn pod(object: &mut Value, attribute: &str, value: &str) {
+    let labels = json!({"matchLabels": {"app": value}});
+    let term = json!({"requiredDuringSchedulingIgnoredDuringExecution":
+        [{"labelSelector": labels, "topologyKey": "kubernetes.io/hostname"}]});
+    match attribute {
+        "cpu" => object["spec"]["containers"][0]["resources"]["requests"]["cpu"] = value.into(),
+        "on" => object["spec"]["nodeName"] = value.into(),
+        "app" => object["metadata"]["labels"] = json!({"app": value}),
+        "select" => object["spec"]["nodeSelector"] = json!({"zone": value}),
+        "tolerate" => object["spec"]["tolerations"] = json!([{"key": value, "operator": "Exists"}]),
+        "port" => {
+            let number: i32 = value.parse().unwrap();
+            object["spec"]["containers"][0]["ports"] = json!([{"containerPort": number, "hostPort": number}]);
+        }
+        "together" => object["spec"]["affinity"]["podAffinity"] = term,
+        "apart" => object["spec"]["affinity"]["podAntiAffinity"] = term,
+        "spread" => {
+            object["spec"]["topologySpreadConstraints"] = json!([{"maxSkew": 1, "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "DoNotSchedule", "labelSelector": labels}]);
+        }
+        "priority" => object["spec"]["priority"] = value.parse::<i32>().unwrap().into(),
+        "gated" => object["spec"]["schedulingGates"] = json!([{"name": "wait"}]),
+        _ => panic!("{attribute}: unknown attribute"),
+    }
+}
