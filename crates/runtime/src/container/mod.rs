@@ -85,7 +85,7 @@ pub(crate) fn start(launch: &ContainerLaunch, stdio: Stdio) -> Result<Started, F
         }
         let built = match root::build(launch).and_then(|built| {
             let terminal = hand_over(built.terminal, report)?;
-            root::enter(built.root, launch.spec.security.read_only_root)?;
+            root::enter(built.root, &launch.spec)?;
             Ok(terminal)
         }) {
             Ok(terminal) => terminal,

@@ -127,7 +127,6 @@ fn prepare(
     let ids = user::resolve(&spec.user)?;
     connect(stdio, terminal, ids.uid)?;
     set_rlimits(&spec.rlimits)?;
-    make_cwd(&spec.cwd)?;
     sys::new_session_keyring();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     if let Some(profile) = program.apparmor {
@@ -198,21 +197,6 @@ fn set_rlimits(limits: &[(String, u64, u64)]) -> Result<(), Failure> {
         check(unsafe { libc::setrlimit(number as _, &raw const limit) }).step(step)?;
     }
     Ok(())
-}
-
-fn make_cwd(cwd: &str) -> Result<(), Failure> {
-    let path = cwd_path(cwd);
-    if !path.is_absolute() {
-        return Err(Failure::create(
-            format!("make working directory {cwd:?}"),
-            "it is not an absolute path",
-        ));
-    }
-    match super::path::make_directory(rustix::fs::CWD, path) {
-        // On a read-only root, or where only the user may look: entering it decides.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EROFS | libc::EACCES)) => Ok(()),
-        other => other.map(drop).step(|| format!("make working directory {cwd:?}")),
-    }
 }
 
 fn cwd_path(cwd: &str) -> &Path {

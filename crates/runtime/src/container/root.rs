@@ -13,7 +13,7 @@ use rustix::mount::{MountAttrFlags, MountFlags, MountPropagationFlags, UnmountFl
 
 use super::failure::{Failure, Step};
 use super::{ContainerLaunch, mount, path};
-use crate::spec::{Mount, MountSource, Propagation};
+use crate::spec::{ContainerSpec, Mount, MountSource, Propagation};
 
 const NOSUID_NODEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
 const KERNEL: MountAttrFlags = NOSUID_NODEV.union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
@@ -98,8 +98,9 @@ pub(super) fn build(launch: &ContainerLaunch) -> Result<Built, Failure> {
 }
 
 /// Makes the built root this process' root, and forgets the host's.
-pub(super) fn enter(root: OwnedFd, read_only: bool) -> Result<(), Failure> {
-    if read_only {
+pub(super) fn enter(root: OwnedFd, spec: &ContainerSpec) -> Result<(), Failure> {
+    make_working_directory(&root, &spec.cwd)?;
+    if spec.security.read_only_root {
         mount::read_only(&root, false).step(|| "make the root file system read-only")?;
     }
     rustix::process::fchdir(&root).step(|| "enter the root file system")?;
@@ -107,6 +108,20 @@ pub(super) fn enter(root: OwnedFd, read_only: bool) -> Result<(), Failure> {
     rustix::process::pivot_root(".", ".").step(|| "change the root file system")?;
     rustix::mount::unmount(".", UnmountFlags::DETACH).step(|| "leave the host's file systems")?;
     rustix::process::chdir("/").step(|| "enter the root file system")
+}
+
+/// Working directories that the image lacks are made, as Docker does.
+fn make_working_directory(root: &OwnedFd, cwd: &str) -> Result<(), Failure> {
+    let step = || format!("make working directory {cwd:?}");
+    let path = Path::new(if cwd.is_empty() { "/" } else { cwd });
+    if !path.is_absolute() {
+        return Err(Failure::create(step(), "it is not an absolute path"));
+    }
+    match path::make_directory(root, path) {
+        // In a read-only volume, or one of a network file system that root may not enter: entering it decides.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EROFS | libc::EACCES)) => Ok(()),
+        other => other.map(drop).step(step),
+    }
 }
 
 fn overlay(launch: &ContainerLaunch) -> Result<OwnedFd, Failure> {

@@ -4,6 +4,11 @@
 //! oci [WORD]` runs the tests whose name contains WORD. Each has its own run directory and cgroup, taken away at its end.
 
 mod basics;
+mod lifecycle;
+mod limits;
+mod mounts;
+mod security;
+mod streams;
 mod world;
 
 use std::process::ExitCode;
@@ -20,5 +25,13 @@ fn main() -> ExitCode {
     if std::env::args().any(|a| a == "--list") {
         return ExitCode::SUCCESS;
     }
-    world::run(&[("basics", basics::TESTS)], &words)
+    let groups = [
+        ("basics", basics::TESTS),
+        ("lifecycle", lifecycle::TESTS),
+        ("limits", limits::TESTS),
+        ("mounts", mounts::TESTS),
+        ("security", security::TESTS),
+        ("streams", streams::TESTS),
+    ];
+    world::run(&groups, &words)
 }

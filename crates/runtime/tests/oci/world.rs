@@ -69,8 +69,8 @@ pub fn run(groups: &[(&str, &[Test])], words: &[String]) -> ExitCode {
     }
 }
 
-/// One directory is one image.
-struct Directories;
+/// An image is its directories, topmost first, with colons between.
+pub struct Directories;
 
 impl ImageLayers for Directories {
     fn layers(&self, image_id: &str) -> Result<Vec<PathBuf>, LayersError> {
