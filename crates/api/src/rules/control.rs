@@ -4,13 +4,18 @@
 use serde_json::Value;
 
 use crate::duration;
+use crate::field::FieldError;
 use crate::kind::{Column, Generation, Rules, SelectableField};
+use crate::names;
 use crate::rules::cells::{self, NONE, UNSET, list, number, scalar_or, text, text_or};
+use crate::rules::check::{At, Errors};
 use crate::rules::fill;
 use crate::rules::plain::{PLAIN, WITH_SPEC_AND_STATUS, WITH_STATUS};
 
 /// Rules of Leases.
 pub static LEASE: Rules = Rules {
+    validate: validate_lease,
+    validate_update: |new, _| validate_lease(new),
     columns: &[
         Column::NAME,
         Column::text("Holder", "Who holds the lease."),
@@ -41,6 +46,8 @@ const LEASE_BASE: Rules = Rules {
 
 /// Rules of Events (core/v1; events.k8s.io/v1 serves the same objects).
 pub static EVENT: Rules = Rules {
+    validate: validate_event,
+    validate_update: |new, _| validate_event(new),
     create_on_update: true,
     selectable: &[
         SelectableField {
@@ -95,6 +102,8 @@ pub static EVENT: Rules = Rules {
 
 /// Rules of CertificateSigningRequests.
 pub static SIGNING_REQUEST: Rules = Rules {
+    validate: validate_request,
+    validate_update: update_request,
     selectable: &[SelectableField {
         label: "spec.signerName",
         value: |csr| text(&csr["spec"]["signerName"]).into(),
@@ -407,4 +416,171 @@ fn version_row(object: &Value, now: i64) -> Vec<Value> {
         cells::shortened(&versions, 3, ",", UNSET).into(),
         cells::age(object, now),
     ]
+}
+
+fn validate_lease(object: &Value) -> Vec<FieldError> {
+    let (spec, at, mut errors) = (&object["spec"], At::ROOT.field("spec"), Errors::default());
+    errors.positive(&at.field("leaseDurationSeconds"), &spec["leaseDurationSeconds"]);
+    errors.not_negative(&at.field("leaseTransitions"), &spec["leaseTransitions"]);
+    let strategy = text(&spec["strategy"]);
+    if !strategy.is_empty() && !strategy.contains('/') {
+        errors.one_of(&at.field("strategy"), &spec["strategy"], &["OldestEmulationVersion"]);
+    }
+    if !text(&spec["preferredHolder"]).is_empty() && strategy.is_empty() {
+        errors.forbidden(
+            &at.field("preferredHolder"),
+            "may only be specified if `strategy` is defined",
+        );
+    }
+    errors.0
+}
+
+/// Longest texts in events of the newer form.
+const EVENT_FIELD_MAX: usize = 128;
+const EVENT_MESSAGE_MAX: usize = 1024;
+
+fn validate_event(object: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    let (own, about) = (
+        text(&object["metadata"]["namespace"]),
+        text(&object["involvedObject"]["namespace"]),
+    );
+    let newer = !object["eventTime"].is_null();
+    let fits = match (about.is_empty(), newer) {
+        (true, false) => matches!(own, "" | "default"),
+        (true, true) => matches!(own, "default" | "kube-system"),
+        (false, false) => own == about,
+        (false, true) => true,
+    };
+    if !fits {
+        let at = At::ROOT.field("involvedObject");
+        errors.invalid(&at.field("namespace"), about, "does not match event.namespace");
+    }
+    if newer {
+        newer_event(object, &mut errors);
+    }
+    errors.0
+}
+
+/// What an event that carries `eventTime` must say, and how long it may be.
+fn newer_event(object: &Value, errors: &mut Errors) {
+    let at = At::ROOT.field("reportingComponent");
+    errors.required_form(&at, &object["reportingComponent"], names::qualified_name);
+    for field in ["reportingInstance", "action", "reason"] {
+        let at = At::ROOT.field(field);
+        errors.required_text(&at, &object[field], "");
+        if text(&object[field]).len() > EVENT_FIELD_MAX {
+            errors.invalid(&at, "", format!("can have at most {EVENT_FIELD_MAX} characters"));
+        }
+    }
+    if text(&object["message"]).len() > EVENT_MESSAGE_MAX {
+        errors.invalid(
+            &At::ROOT.field("message"),
+            "",
+            format!("can have at most {EVENT_MESSAGE_MAX} characters"),
+        );
+    }
+}
+
+fn validate_request(object: &Value) -> Vec<FieldError> {
+    let (spec, at, mut errors) = (&object["spec"], At::ROOT.field("spec"), Errors::default());
+    errors.required_text(&at.field("request"), &spec["request"], "");
+    if list(&spec["usages"]).is_empty() {
+        errors.required(&at.field("usages"), "");
+    }
+    match text(&spec["signerName"]) {
+        "" => errors.required(&at.field("signerName"), ""),
+        name => match name.split_once('/') {
+            Some((domain, path)) if !path.is_empty() => {
+                errors.all(&at.field("signerName"), name, names::dns1123_subdomain(domain));
+            }
+            _ => errors.invalid(
+                &at.field("signerName"),
+                name,
+                "must be a fully qualified domain and path of the form 'example.com/signer-name'",
+            ),
+        },
+    }
+    if spec["expirationSeconds"].as_i64().is_some_and(|seconds| seconds < 600) {
+        errors.invalid(
+            &at.field("expirationSeconds"),
+            &spec["expirationSeconds"],
+            "may not specify a duration less than 600 seconds (10 minutes)",
+        );
+    }
+    errors.0
+}
+
+/// A request is never changed; decisions go through `/approval` and `/status`.
+fn update_request(new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    errors.immutable(&At::ROOT.field("spec"), &new["spec"], &old["spec"]);
+    errors.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::check::testing::check;
+    use serde_json::json;
+
+    #[test]
+    fn events_are_in_the_namespace_of_their_object() {
+        for (case, event, errors) in [
+            (
+                "same",
+                json!({"metadata": {"namespace": "a"}, "involvedObject": {"namespace": "a"}}),
+                &[][..],
+            ),
+            (
+                "other",
+                json!({"metadata": {"namespace": "a"}, "involvedObject": {"namespace": "b"}}),
+                &["involvedObject.namespace: Invalid value: \"b\": does not match event.namespace"],
+            ),
+            (
+                "node",
+                json!({"metadata": {"namespace": "default"}, "involvedObject": {"kind": "Node"}}),
+                &[],
+            ),
+            (
+                "newer",
+                json!({"metadata": {"namespace": "default"}, "eventTime": "2026-01-01T00:00:00Z", "reason": "R",
+                    "reportingComponent": "a.b/c", "reportingInstance": "x"}),
+                &["action: Required value"],
+            ),
+        ] {
+            check(case, &validate_event(&event), errors);
+        }
+    }
+
+    #[test]
+    fn leases_run_out() {
+        let lease = json!({"spec": {"leaseDurationSeconds": 0}});
+        let errors = ["spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0"];
+        check("zero", &validate_lease(&lease), &errors);
+        check("none", &validate_lease(&json!({"spec": {}})), &[]);
+    }
+
+    #[test]
+    fn an_event_in_a_row() {
+        let event = json!({"metadata": {"name": "e"}, "involvedObject": {"kind": "Pod", "name": "p"}, "type": "Normal", "reason": "Started",
+            "message": " up ", "firstTimestamp": "1970-01-01T00:00:00Z", "lastTimestamp": "1970-01-01T00:05:00Z", "count": 3,
+            "source": {"component": "kubelet", "host": "n1"}});
+        let row = event_row(&event, 600);
+        assert_eq!(
+            row,
+            [
+                json!("5m"),
+                json!("Normal"),
+                json!("Started"),
+                json!("pod/p"),
+                json!(""),
+                json!("kubelet, n1"),
+                json!("up"),
+                json!("10m"),
+                json!(3),
+                json!("e")
+            ]
+        );
+    }
 }

@@ -13,7 +13,6 @@ pub mod deployment;
 pub mod endpoints;
 pub mod extension;
 pub mod fill;
-pub mod identity;
 pub mod job;
 pub mod metadata;
 pub mod namespace;
@@ -22,10 +21,12 @@ pub mod node;
 pub mod plain;
 pub mod pod;
 pub mod policy;
+pub mod rbac;
 pub mod replicaset;
 pub mod resources;
 pub mod selector;
 pub mod service;
+pub mod serviceaccount;
 pub mod statefulset;
 pub mod volume;
 pub mod workload;
@@ -69,8 +70,10 @@ pub fn of(group: &str, plural: &str) -> &'static Rules {
             _ => &PLAIN,
         },
         "rbac.authorization.k8s.io" => match plural {
-            "roles" | "clusterroles" => &identity::ROLE,
-            "rolebindings" | "clusterrolebindings" => &identity::BINDING,
+            "roles" => &rbac::ROLE,
+            "clusterroles" => &rbac::CLUSTER_ROLE,
+            "rolebindings" => &rbac::BINDING,
+            "clusterrolebindings" => &rbac::CLUSTER_BINDING,
             _ => &PLAIN,
         },
         "admissionregistration.k8s.io" => admission(plural),
@@ -87,7 +90,7 @@ fn core(plural: &str) -> &'static Rules {
         "events" => &control::EVENT,
         "endpoints" => &endpoints::ENDPOINTS,
         "services" => &service::RULES,
-        "serviceaccounts" => &identity::SERVICE_ACCOUNT,
+        "serviceaccounts" => &serviceaccount::RULES,
         "namespaces" => &namespace::RULES,
         "nodes" => &node::RULES,
         "persistentvolumes" => &volume::VOLUME,

@@ -2,8 +2,11 @@
 
 use serde_json::{Value, json};
 
+use crate::field::FieldError;
 use crate::kind::{Column, Rules, SelectableField};
-use crate::rules::cells::{self, text};
+use crate::names;
+use crate::rules::cells::{self, list, text};
+use crate::rules::check::{At, Errors};
 use crate::rules::fill;
 use crate::rules::plain::{self, WITH_STATUS};
 
@@ -17,6 +20,8 @@ pub static RULES: Rules = Rules {
     default,
     prepare_create,
     prepare_update,
+    validate,
+    validate_status_update,
     returns_deleted: true,
     selectable: &[SelectableField {
         label: "status.phase",
@@ -76,6 +81,40 @@ fn prepare_create(object: &mut Value) {
 fn prepare_update(new: &mut Value, old: &Value) {
     plain::keep_status(new, old);
     plain::keep_field(new, old, "spec");
+}
+
+fn validate(object: &Value) -> Vec<FieldError> {
+    let at = At::ROOT.field("spec");
+    let (at, mut errors) = (at.field("finalizers"), Errors::default());
+    for finalizer in list(&object["spec"]["finalizers"]) {
+        let name = text(finalizer);
+        errors.all(&at, name, names::qualified_name(name));
+        if !name.contains('/') && !matches!(name, FINALIZER | "orphan" | "foregroundDeletion") {
+            errors.invalid(
+                &at,
+                name,
+                "name is neither a standard finalizer name nor is it fully qualified",
+            );
+        }
+    }
+    errors.0
+}
+
+/// The phase follows deletion.
+fn validate_status_update(new: &Value, _old: &Value) -> Vec<FieldError> {
+    let (phase, at, mut errors) = (&new["status"]["phase"], At::ROOT.field("status"), Errors::default());
+    let (wanted, detail) = if cells::is_terminating(new) {
+        (
+            "Terminating",
+            "may only be 'Terminating' if `deletionTimestamp` is not empty",
+        )
+    } else {
+        ("Active", "may only be 'Active' if `deletionTimestamp` is empty")
+    };
+    if phase != wanted {
+        errors.invalid(&at.field("Phase"), phase, detail);
+    }
+    errors.0
 }
 
 #[cfg(test)]
