@@ -181,7 +181,8 @@ fn assign_ports(snapshot: &Snapshot, range: (u16, u16), service: &mut Value, hel
     let has = wants || spec["type"] == "LoadBalancer";
     let mut taken: Vec<(u16, String)> = Vec::new();
     let needs_health = spec["type"] == "LoadBalancer" && spec["externalTrafficPolicy"] == "Local";
-    for (at, port) in spec["ports"].as_array_mut().into_iter().flatten().enumerate() {
+    let ports = spec.get_mut("ports").and_then(Value::as_array_mut);
+    for (at, port) in ports.into_iter().flatten().enumerate() {
         let protocol = port["protocol"].as_str().unwrap_or("TCP").to_string();
         let path = format!("spec.ports[{at}].nodePort");
         match number(&port["nodePort"]) {

@@ -100,7 +100,8 @@ fn ephemeral_containers(stored: &mut Value, sent: &Value) -> Vec<FieldError> {
 fn resources(stored: &mut Value, sent: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for list in ["containers", "initContainers"] {
-        let (Some(containers), Some(wanted)) = (stored["spec"][list].as_array_mut(), sent["spec"][list].as_array()) else {
+        let containers = stored["spec"].get_mut(list).and_then(Value::as_array_mut);
+        let (Some(containers), Some(wanted)) = (containers, sent["spec"][list].as_array()) else {
             continue;
         };
         if containers.len() != wanted.len() {

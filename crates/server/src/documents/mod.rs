@@ -1,5 +1,7 @@
 //! Discovery and OpenAPI documents: made once, served with their ETags (api-facts §1.1, §1.2).
 
+mod openapi;
+
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
@@ -58,6 +60,7 @@ pub(crate) fn answer(core: &Core, head: &Head<'_>, path: &str) -> Option<Answer>
         ["api"] => discovery::api_versions(&format!("{}:{}", core.config.advertise, core.config.port)),
         ["apis"] => discovery::group_list(all()),
         ["apis", group] => discovery::group(all(), group)?,
+        ["openapi", rest @ ..] => return openapi::answer(head, rest),
         ["api", version] => discovery::resources(all(), "", version)?,
         ["apis", group, version] => discovery::resources(all(), group, version)?,
         _ => return None,
