@@ -9,8 +9,11 @@ pub mod meta;
 pub mod plan;
 pub mod shell;
 
+pub mod cluster_dns;
 pub mod deployment;
 pub mod endpoint_slice;
+pub mod node_ipam;
+pub mod node_lifecycle;
 pub mod replica_set;
 pub mod root_ca;
 pub mod service_account;

@@ -3,40 +3,54 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use mizzen_api::key;
 use mizzen_api::selector::LabelSelector;
 use mizzen_store::{Change, Entry, Event, Snapshot};
 
+use crate::node_ipam::PodRange;
 use crate::shell::{Controller, Wake};
-use crate::{deployment, endpoint_slice, replica_set, root_ca, service_account};
+use crate::{
+    cluster_dns, deployment, endpoint_slice, node_ipam, node_lifecycle, replica_set, root_ca, service_account,
+};
 
 /// What controllers must know of the cluster.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// PEM of the certificate authority that pods are given.
     pub root_ca_pem: String,
+    /// Pod addresses of the cluster.
+    pub pod_range: PodRange,
+    /// Address of the cluster's DNS Service.
+    pub cluster_dns: String,
 }
 
 /// All controllers.
 pub fn all(settings: &Settings) -> Vec<Controller> {
-    let ca = settings.root_ca_pem.clone();
+    let (ca, dns, range) = (
+        settings.root_ca_pem.clone(),
+        settings.cluster_dns.clone(),
+        settings.pod_range,
+    );
     vec![
         Controller {
             name: "service-account-controller",
+            identity: "service-account-controller",
             primary: key::all::<Namespace>(),
             wakes: vec![itself::<Namespace>(), namespace_of::<ServiceAccount>()],
             reconcile: Arc::new(service_account::reconcile),
         },
         Controller {
             name: "root-ca-cert-publisher",
+            identity: "root-ca-cert-publisher",
             primary: key::all::<Namespace>(),
             wakes: vec![itself::<Namespace>(), namespace_of::<ConfigMap>()],
             reconcile: Arc::new(move |snapshot, key, now| root_ca::reconcile(snapshot, key, now, &ca)),
         },
         Controller {
             name: "replicaset-controller",
+            identity: "replicaset-controller",
             primary: key::all::<ReplicaSet>(),
             wakes: vec![
                 itself::<ReplicaSet>(),
@@ -46,6 +60,7 @@ pub fn all(settings: &Settings) -> Vec<Controller> {
         },
         Controller {
             name: "deployment-controller",
+            identity: "deployment-controller",
             primary: key::all::<Deployment>(),
             wakes: vec![
                 itself::<Deployment>(),
@@ -56,6 +71,7 @@ pub fn all(settings: &Settings) -> Vec<Controller> {
         },
         Controller {
             name: "endpointslice-controller",
+            identity: "endpointslice-controller",
             primary: key::all::<Service>(),
             wakes: vec![
                 itself::<Service>(),
@@ -64,6 +80,27 @@ pub fn all(settings: &Settings) -> Vec<Controller> {
                 same_name::<Endpoints, Service>(),
             ],
             reconcile: Arc::new(endpoint_slice::reconcile),
+        },
+        Controller {
+            name: "node-lifecycle-controller",
+            identity: "node-controller",
+            primary: key::all::<Node>(),
+            wakes: vec![itself::<Node>()],
+            reconcile: Arc::new(node_lifecycle::reconcile),
+        },
+        Controller {
+            name: "node-ipam-controller",
+            identity: "node-controller",
+            primary: key::all::<Node>(),
+            wakes: vec![itself::<Node>()],
+            reconcile: Arc::new(move |snapshot, key, now| node_ipam::reconcile(snapshot, key, now, range)),
+        },
+        Controller {
+            name: "cluster-dns-controller",
+            identity: "cluster-dns-controller",
+            primary: key::all::<Node>(),
+            wakes: vec![itself::<Node>()],
+            reconcile: Arc::new(move |snapshot, key, now| cluster_dns::reconcile(snapshot, key, now, &dns)),
         },
     ]
 }

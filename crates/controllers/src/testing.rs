@@ -1,7 +1,8 @@
 //! The one place where tests call a controller: a world in a line of text, the writes as a line of text.
 //!
 //! A world is items separated by `;`: `kind/namespace/name attribute…`. Attributes: `of=` (controlled by), `label=` (app),
-//! `ready`, `deleting`, `phase=`, `ip=`, `node=`, `replicas=`, `image=`, `revision=`, `available=`, `selector=`, `port=`.
+//! `ready`, `deleting`, `phase=`, `ip=`, `node=`, `replicas=`, `image=`, `revision=`, `available=`, `selector=`, `port=`,
+//! `cidr=`, `nodetaint=`, `renewed=`.
 //! Writes read `create Kind namespace/name`, where a generated name is cut to its prefix, with `xN` for N alike.
 
 use jiff::Timestamp;
@@ -135,6 +136,11 @@ fn attribute(object: &mut Value, name: &str, value: &str) {
             object["metadata"]["annotations"] = wanted;
         }
         "selector" => object["spec"]["selector"] = json!({"app": value}),
+        "cidr" => object["spec"]["podCIDR"] = value.into(),
+        "nodetaint" => {
+            object["spec"]["taints"] = json!([{"key": format!("node.kubernetes.io/{value}"), "effect": "NoSchedule"}]);
+        }
+        "renewed" => object["spec"]["renewTime"] = Timestamp::from_second(number()).unwrap().to_string().into(),
         "port" => object["spec"]["ports"] = json!([{"port": number()}]),
         "managed" => {
             object["metadata"]["labels"] = json!({"endpoints.kubernetes.io/managed-by": "endpoint-controller"})

@@ -31,8 +31,10 @@ pub type Reconcile = Arc<dyn Fn(&Snapshot, &str, Timestamp) -> Result<Plan, Cont
 /// A controller as the shell runs it.
 #[derive(Clone)]
 pub struct Controller {
-    /// Names its identity: it acts as service account `kube-system/<name>`.
+    /// Its name, in logs and as the source of Events.
     pub name: &'static str,
+    /// It acts as this service account of `kube-system`, whose role says what it may.
+    pub identity: &'static str,
     /// Every key under this prefix is looked at when the shell starts.
     pub primary: String,
     /// Which changes wake which keys.
@@ -66,7 +68,7 @@ pub async fn run(
 ) {
     let mut tasks = JoinSet::new();
     for controller in controllers {
-        let client = Client::new(api(controller.name));
+        let client = Client::new(api(controller.identity));
         let runner = Runner {
             store: Arc::clone(&store),
             recorder: Recorder::new(client.clone(), controller.name),
