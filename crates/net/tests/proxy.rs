@@ -192,6 +192,38 @@ fn ipv6_services_are_served() {
 }
 
 #[test]
+fn clients_outside_of_the_cluster_reach_services_with_the_nodes_address() {
+    in_new_network(|| async {
+        let node = Node::start().await;
+        node.apply(&[service(&[node.a.at(8080)])]).await;
+        let answer = node.outside.run(|| ask_tcp(cluster_ip())).unwrap();
+        assert_eq!(
+            answer,
+            ("a".into(), node.network.gateway()),
+            "so that answers come back this way"
+        );
+    });
+}
+
+#[test]
+fn pods_are_not_told_of_a_shorter_way() {
+    in_new_network(|| async {
+        let _ = std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "0");
+        let node = Node::start().await;
+        let (mut stream, _) = node.b.netns.run(|| connect(node.a.at(8080))).unwrap();
+        for _ in 0..50 {
+            assert!(echoes(&mut stream));
+        }
+        let neighbours = node
+            .b
+            .netns
+            .run(|| std::fs::read_to_string("/proc/thread-self/net/arp").unwrap());
+        assert!(neighbours.contains("10.244.0.1 "), "{neighbours}");
+        assert!(!neighbours.contains(&node.a.address.ip().to_string()), "{neighbours}");
+    });
+}
+
+#[test]
 fn connections_spread_over_all_endpoints() {
     in_new_network(|| async {
         let node = Node::start().await;

@@ -11,7 +11,10 @@ const REPLACE: i32 = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
 
 // Attributes of kinds of links (linux/if_link.h, linux/veth.h), which the libc crate lacks.
 const VETH_INFO_PEER: u16 = 1;
+const IFLA_BRPORT_STATE: u16 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
+const BRIDGE_PORT_FORWARDING: u8 = 3;
+const OPERATIONAL_UP: u8 = 6;
 const IFLA_INET_CONF: u16 = 1;
 
 /// A per-device IPv4 setting: the number of `IPV4_DEVCONF_*` (linux/ip.h). Setting it by netlink also works where
@@ -42,6 +45,8 @@ pub struct Link {
     pub kind: Option<String>,
     /// Whether it is the loopback device.
     pub loopback: bool,
+    /// Whether packets pass: its other end is up, and if it is a bridge port, the bridge uses it.
+    pub ready: bool,
 }
 
 /// A pair of virtual Ethernet devices, the second born in another network namespace.
@@ -262,14 +267,17 @@ pub fn link(socket: &mut Socket, name: &str) -> Result<Option<Link>, Error> {
 fn link_of(payload: &[u8]) -> Option<Link> {
     let attributes = payload.get(16..)?;
     let master = message::attribute(attributes, libc::IFLA_MASTER).and_then(|v| message::u32_at(v, 0));
-    let kind = message::attribute(attributes, libc::IFLA_LINKINFO)
-        .and_then(|info| message::attribute(info, libc::IFLA_INFO_KIND))
-        .map(message::text);
+    let info = message::attribute(attributes, libc::IFLA_LINKINFO).unwrap_or_default();
+    let kind = message::attribute(info, libc::IFLA_INFO_KIND).map(message::text);
+    let port_state = message::attribute(info, libc::IFLA_INFO_SLAVE_DATA)
+        .and_then(|port| message::attribute(port, IFLA_BRPORT_STATE)?.first());
+    let state = message::attribute(attributes, libc::IFLA_OPERSTATE).and_then(|value| value.first());
     Some(Link {
         index: message::u32_at(payload, 4)?,
         name: message::text(message::attribute(attributes, libc::IFLA_IFNAME)?),
         master,
         kind,
+        ready: state == Some(&OPERATIONAL_UP) && port_state.is_none_or(|state| *state == BRIDGE_PORT_FORWARDING),
         loopback: message::u32_at(payload, 8)? & libc::IFF_LOOPBACK as u32 != 0,
     })
 }

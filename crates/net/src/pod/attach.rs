@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -15,6 +16,9 @@ use crate::netlink::{Family, Socket};
 
 /// The loopback device is the first of every network namespace.
 const LOOPBACK: u32 = 1;
+/// How long a new interface may take to come into use before the pod is started anyway.
+const READY_MAX: Duration = Duration::from_secs(1);
+const READY_POLL: Duration = Duration::from_micros(200);
 
 /// What a pod's interface is like.
 #[derive(Debug)]
@@ -74,7 +78,26 @@ pub fn attach(wish: &Wish<'_>) -> Result<(), Error> {
             index: interface,
         },
     );
-    Ok(inside.send(&batch)?)
+    inside.send(&batch)?;
+    wait_until_ready(&mut inside, wish)
+}
+
+/// The kernel takes note of a link that came up a moment later, on a thread of its own. What a pod sends before is lost,
+/// and is sent again only after a second; so we wait for it, as a rule for less than a millisecond.
+fn wait_until_ready(inside: &mut Socket, wish: &Wish<'_>) -> Result<(), Error> {
+    let mut outside = Socket::open(Family::Route)?;
+    let deadline = Instant::now() + READY_MAX;
+    loop {
+        let ends = [route::link(inside, INTERFACE)?, route::link(&mut outside, wish.link)?];
+        if ends.iter().all(|end| end.as_ref().is_some_and(|link| link.ready)) {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            tracing::warn!(link = wish.link, "a pod's interface is set up, but not yet in use");
+            return Ok(());
+        }
+        thread::sleep(READY_POLL);
+    }
 }
 
 fn connect(wish: &Wish<'_>, netns: &File) -> Result<(), Error> {

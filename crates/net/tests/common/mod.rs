@@ -181,7 +181,7 @@ pub fn ask_tcp(to: SocketAddr) -> Result<(String, IpAddr), std::io::ErrorKind> {
 }
 
 pub fn connect(to: SocketAddr) -> Result<(TcpStream, (String, IpAddr)), std::io::ErrorKind> {
-    let mut stream = TcpStream::connect_timeout(&to, Duration::from_millis(700)).map_err(|e| e.kind())?;
+    let mut stream = TcpStream::connect_timeout(&to, Duration::from_millis(1_500)).map_err(|e| e.kind())?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     let mut answer = Vec::new();
     let mut byte = [0];
@@ -198,7 +198,7 @@ pub fn echoes(stream: &mut TcpStream) -> bool {
 }
 
 pub fn ask_udp(socket: &UdpSocket, to: SocketAddr) -> Result<(String, IpAddr), std::io::ErrorKind> {
-    socket.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(1_500))).unwrap();
     socket.connect(to).map_err(|e| e.kind())?;
     socket.send(b"hello").map_err(|e| e.kind())?;
     let mut buffer = [0; 64];
@@ -246,7 +246,24 @@ pub fn neighbour() -> Netns {
         let mut batch = Batch::new();
         route::set_up(&mut batch, index);
         route::add_address(&mut batch, index, "192.0.2.2".parse().unwrap(), 24);
+        // It takes the node for a router to Services and pods, as a misconfigured or curious one may.
+        let gateway = Some("192.0.2.1".parse().unwrap());
+        for destination in ["10.96.0.0", "10.244.0.0"] {
+            let destination = destination.parse().unwrap();
+            route::add_route(
+                &mut batch,
+                &route::Route {
+                    destination,
+                    prefix: 16,
+                    gateway,
+                    index,
+                },
+            );
+        }
         inside.send(&batch).unwrap();
     });
+    while !route::link(&mut host, "upv").unwrap().unwrap().ready {
+        thread::sleep(Duration::from_millis(1));
+    }
     netns
 }
