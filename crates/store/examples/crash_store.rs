@@ -38,7 +38,8 @@ fn main() -> Result<(), Failure> {
     let mut known = HashMap::new();
     for round in 0..rounds {
         let acknowledged = crash(dir.path(), mix(seed ^ round), &mut totals)?;
-        verify(dir.path(), &mut known, &acknowledged).map_err(|error| format!("seed {seed}, round {round}: {error}"))?;
+        verify(dir.path(), &mut known, &acknowledged)
+            .map_err(|error| format!("seed {seed}, round {round}: {error}"))?;
         if round % 20 == 19 {
             println!("{} rounds: {totals:?} in {:.1} s", round + 1, started.elapsed().as_secs_f64());
         }
@@ -140,8 +141,9 @@ fn number(state: &Snapshot, writer: u64) -> Result<u64, Failure> {
 /// What a writer's transaction of this number leaves at its two other keys.
 fn content(writer: u64, number: u64) -> Option<Bytes> {
     let random = mix(writer << 32 | number);
-    let len = if random % 50 == 0 { 200_000 } else { random % 5000 };
-    (number != 0 && number % 7 != 0).then(|| (0..len).map(|at| mix(random ^ (at / 64)) as u8).collect())
+    let len = if random.is_multiple_of(50) { 200_000 } else { random % 5000 };
+    let words = || (0..len / 8).flat_map(|at| (random ^ at).to_le_bytes()).collect();
+    (number != 0 && !number.is_multiple_of(7)).then(words)
 }
 
 fn child(dir: &Path, _seed: u64) -> Result<(), Failure> {

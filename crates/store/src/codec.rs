@@ -172,7 +172,8 @@ mod tests {
             (".{0,20}", value).prop_map(|(key, value)| Operation::Put { key, value }),
         ];
         let expects = proptest::collection::vec((".{0,20}", expect), 0..4);
-        (expects, proptest::collection::vec(operation, 0..4)).prop_map(|(expect, operations)| Txn { expect, operations })
+        (expects, proptest::collection::vec(operation, 0..4))
+            .prop_map(|(expect, operations)| Txn { expect, operations })
     }
 
     proptest! {

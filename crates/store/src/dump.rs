@@ -47,9 +47,8 @@ pub(crate) fn name(index: u64) -> String {
 pub(crate) fn write(dir: &Path, meta: &Meta, state: &Snapshot) -> io::Result<PathBuf> {
     let index = meta.last_log_id.map_or(0, |id| id.index);
     let (path, staged) = (dir.join(name(index)), dir.join(format!("{}.tmp", name(index))));
-    let done = write_to(&staged, meta, state)
-        .and_then(|()| std::fs::rename(&staged, &path))
-        .and_then(|()| sync_dir(dir));
+    let done =
+        write_to(&staged, meta, state).and_then(|()| std::fs::rename(&staged, &path)).and_then(|()| sync_dir(dir));
     if done.is_err() {
         // It only takes room; the next start removes it as well.
         let _ = std::fs::remove_file(&staged);

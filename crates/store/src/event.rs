@@ -50,4 +50,3 @@ pub enum WatchError {
     #[error("the store is shutting down")]
     Closed,
 }
-

@@ -22,7 +22,10 @@ async fn put(store: &Embedded, key: &str, len: usize) -> Revision {
 /// Keys, revisions and lengths: what must be the same after a restart.
 fn contents(store: &Embedded) -> Vec<(String, Revision, Revision, Bytes)> {
     let entries = store.snapshot();
-    entries.prefix("").map(|entry| (entry.key.to_string(), entry.revision, entry.created, entry.value.clone())).collect()
+    entries
+        .prefix("")
+        .map(|entry| (entry.key.to_string(), entry.revision, entry.created, entry.value.clone()))
+        .collect()
 }
 
 /// The log's files that hold something, oldest first.

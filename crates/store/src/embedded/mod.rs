@@ -82,8 +82,7 @@ impl Embedded {
         let sizes = Sizes { first: options.first_segment_bytes.max(64 << 10), max: options.segment_bytes };
         let log = Log::open(&dir, sizes, held)?;
         let shared = Arc::new(Shared::new(options.retention, state.clone()));
-        let machine =
-            Machine::new(dir.clone(), saved, State::from_snapshot(state), Arc::clone(&shared), log.clone());
+        let machine = Machine::new(dir.clone(), saved, State::from_snapshot(state), Arc::clone(&shared), log.clone());
 
         let (queue, waiting) = mpsc::channel(QUEUE);
         let stop = Arc::new(Notify::new());

@@ -179,9 +179,9 @@ fn read_payload(tag: u8, reader: &mut Reader<'_>) -> Result<EntryPayload<TypeCon
             let txns = (0..reader.u32()?).map(|_| codec::read_txn(reader)).collect::<Result<_, _>>()?;
             Ok(EntryPayload::Normal(Batch(Arc::new(txns))))
         }
-        MEMBERSHIP => serde_json::from_slice(reader.bytes()?)
-            .map(EntryPayload::Membership)
-            .map_err(|_| DecodeError::Membership),
+        MEMBERSHIP => {
+            serde_json::from_slice(reader.bytes()?).map(EntryPayload::Membership).map_err(|_| DecodeError::Membership)
+        }
         tag => Err(DecodeError::Tag(tag)),
     }
 }

@@ -70,8 +70,11 @@ impl Machine {
     pub(crate) fn capture(&self) -> (Meta, Snapshot) {
         let inner = self.lock();
         let index = inner.applied.map_or(0, |id| id.index);
-        let meta =
-            Meta { last_log_id: inner.applied, last_membership: inner.membership.clone(), snapshot_id: dump::name(index) };
+        let meta = Meta {
+            last_log_id: inner.applied,
+            last_membership: inner.membership.clone(),
+            snapshot_id: dump::name(index),
+        };
         (meta, inner.state.current().clone())
     }
 
