@@ -12,13 +12,8 @@ pub const UNSET: &str = "<unset>";
 
 impl Column {
     /// The first column of every table.
-    pub const NAME: Column = Column {
-        name: "Name",
-        kind: "string",
-        format: "name",
-        description: "Name of the object.",
-        priority: 0,
-    };
+    pub const NAME: Column =
+        Column { name: "Name", kind: "string", format: "name", description: "Name of the object.", priority: 0 };
     /// Time since creation.
     pub const AGE: Column = Column::text("Age", "Time since the object was created.");
     /// The time of creation, for kinds without columns of their own.
@@ -38,35 +33,17 @@ impl Column {
 
     /// A column of texts.
     pub const fn text(name: &'static str, description: &'static str) -> Column {
-        Column {
-            name,
-            kind: "string",
-            format: "",
-            description,
-            priority: 0,
-        }
+        Column { name, kind: "string", format: "", description, priority: 0 }
     }
 
     /// A column of whole numbers.
     pub const fn integer(name: &'static str, description: &'static str) -> Column {
-        Column {
-            name,
-            kind: "integer",
-            format: "",
-            description,
-            priority: 0,
-        }
+        Column { name, kind: "integer", format: "", description, priority: 0 }
     }
 
     /// A column of truth values.
     pub const fn boolean(name: &'static str, description: &'static str) -> Column {
-        Column {
-            name,
-            kind: "boolean",
-            format: "",
-            description,
-            priority: 0,
-        }
+        Column { name, kind: "boolean", format: "", description, priority: 0 }
     }
 
     /// The same column, shown only with `-o wide`.
@@ -95,11 +72,7 @@ pub fn name(object: &Value) -> Value {
 pub fn name_or_default(object: &Value, annotation: &str) -> Value {
     let name = text(&object["metadata"]["name"]);
     let is_default = object["metadata"]["annotations"][annotation] == "true";
-    if is_default {
-        format!("{name} (default)").into()
-    } else {
-        name.into()
-    }
+    if is_default { format!("{name} (default)").into() } else { name.into() }
 }
 
 /// Time since `metadata.creationTimestamp`.
@@ -159,22 +132,15 @@ pub fn len(value: &Value) -> usize {
 /// Names and images of a pod spec's containers.
 pub fn containers(pod_spec: &Value) -> [Value; 2] {
     ["name", "image"].map(|field| {
-        let texts: Vec<&str> = list(&pod_spec["containers"])
-            .iter()
-            .map(|container| text(&container[field]))
-            .collect();
+        let texts: Vec<&str> = list(&pod_spec["containers"]).iter().map(|container| text(&container[field])).collect();
         texts.join(",").into()
     })
 }
 
 /// A map of labels as `a=1,b=2`, ordered by key.
 pub fn labels(map: &Value) -> String {
-    let mut pairs: Vec<String> = map
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(key, value)| format!("{key}={}", text(value)))
-        .collect();
+    let mut pairs: Vec<String> =
+        map.as_object().into_iter().flatten().map(|(key, value)| format!("{key}={}", text(value))).collect();
     pairs.sort();
     if pairs.is_empty() { NONE.into() } else { pairs.join(",") }
 }
@@ -182,9 +148,8 @@ pub fn labels(map: &Value) -> String {
 /// A label selector as clients write it on the command line, ordered by key.
 pub fn selector(selector: &Value) -> String {
     let pairs = selector["matchLabels"].as_object().into_iter().flatten();
-    let mut terms: Vec<(String, String)> = pairs
-        .map(|(key, value)| (key.clone(), format!("{key}={}", text(value))))
-        .collect();
+    let mut terms: Vec<(String, String)> =
+        pairs.map(|(key, value)| (key.clone(), format!("{key}={}", text(value)))).collect();
     for expression in list(&selector["matchExpressions"]) {
         let key = text(&expression["key"]);
         let mut values: Vec<&str> = list(&expression["values"]).iter().map(text).collect();
@@ -200,11 +165,7 @@ pub fn selector(selector: &Value) -> String {
         terms.push((key.into(), term));
     }
     terms.sort_by(|a, b| a.0.cmp(&b.0));
-    if terms.is_empty() {
-        NONE.into()
-    } else {
-        terms.into_iter().map(|(_, t)| t).collect::<Vec<_>>().join(",")
-    }
+    if terms.is_empty() { NONE.into() } else { terms.into_iter().map(|(_, t)| t).collect::<Vec<_>>().join(",") }
 }
 
 /// The first `shown` texts, and how many more there are; `empty` if there are none.
@@ -231,9 +192,7 @@ pub fn balancer_addresses(status: &Value) -> Vec<&str> {
 
 /// The status of the condition of this type, if there is one.
 pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
-    list(&object["status"]["conditions"])
-        .iter()
-        .find(|condition| condition["type"] == kind)
+    list(&object["status"]["conditions"]).iter().find(|condition| condition["type"] == kind)
 }
 
 /// Whether the condition of this type is True.

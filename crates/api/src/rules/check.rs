@@ -28,35 +28,23 @@ enum Step<'a> {
 
 impl At<'static> {
     /// The object itself.
-    pub const ROOT: At<'static> = At {
-        up: None,
-        step: Step::Root,
-    };
+    pub const ROOT: At<'static> = At { up: None, step: Step::Root };
 }
 
 impl<'a> At<'a> {
     /// `a.name`.
     pub fn field(&'a self, name: &'a str) -> At<'a> {
-        At {
-            up: Some(self),
-            step: Step::Field(name),
-        }
+        At { up: Some(self), step: Step::Field(name) }
     }
 
     /// `a[3]`.
     pub fn index(&'a self, index: usize) -> At<'a> {
-        At {
-            up: Some(self),
-            step: Step::Index(index),
-        }
+        At { up: Some(self), step: Step::Index(index) }
     }
 
     /// `a[key]`.
     pub fn key(&'a self, key: &'a str) -> At<'a> {
-        At {
-            up: Some(self),
-            step: Step::Key(key),
-        }
+        At { up: Some(self), step: Step::Key(key) }
     }
 }
 
@@ -183,8 +171,7 @@ pub fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Object(a), Value::Object(b)) => {
             let covers = |x: &serde_json::Map<String, Value>, y: &serde_json::Map<String, Value>| {
-                x.iter()
-                    .all(|(key, value)| same(value, y.get(key).unwrap_or(&Value::Null)))
+                x.iter().all(|(key, value)| same(value, y.get(key).unwrap_or(&Value::Null)))
             };
             covers(a, b) && covers(b, a)
         }
@@ -227,10 +214,7 @@ mod tests {
         let list = spec.field("containers");
         let item = list.index(2);
         assert_eq!(item.field("name").to_string(), "spec.containers[2].name");
-        assert_eq!(
-            At::ROOT.field("metadata").field("labels").key("a/b").to_string(),
-            "metadata.labels[a/b]"
-        );
+        assert_eq!(At::ROOT.field("metadata").field("labels").key("a/b").to_string(), "metadata.labels[a/b]");
     }
 
     #[test]

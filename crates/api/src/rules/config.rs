@@ -29,10 +29,7 @@ pub static SECRET: Rules = Rules {
     validate: validate_secret,
     validate_update: update_secret,
     default: default_secret,
-    selectable: &[SelectableField {
-        label: "type",
-        value: |secret| text(&secret["type"]).into(),
-    }],
+    selectable: &[SelectableField { label: "type", value: |secret| text(&secret["type"]).into() }],
     columns: &[
         Column::NAME,
         Column::text("Type", "What the values are for."),
@@ -41,12 +38,7 @@ pub static SECRET: Rules = Rules {
     ],
     row: |object, now| {
         let values = cells::len(&object["data"]).into();
-        vec![
-            cells::name(object),
-            text(&object["type"]).into(),
-            values,
-            cells::age(object, now),
-        ]
+        vec![cells::name(object), text(&object["type"]).into(), values, cells::age(object, now)]
     },
     ..PLAIN
 };
@@ -80,11 +72,7 @@ fn validate_config_map(object: &Value) -> Vec<FieldError> {
     for (key, value) in data.as_object().into_iter().flatten() {
         key_form(key, "data", &mut errors);
         if binary.get(key).is_some() {
-            errors.invalid(
-                &At::ROOT.field("data").key(key),
-                key,
-                "duplicate of key present in binaryData",
-            );
+            errors.invalid(&At::ROOT.field("data").key(key), key, "duplicate of key present in binaryData");
         }
         size += text(value).len();
     }
@@ -148,11 +136,7 @@ fn validate_secret(object: &Value) -> Vec<FieldError> {
         "kubernetes.io/service-account-token" => {
             let key = "kubernetes.io/service-account.name";
             let at = At::ROOT.field("metadata");
-            errors.required_text(
-                &at.field("annotations").key(key),
-                &object["metadata"]["annotations"][key],
-                "",
-            );
+            errors.required_text(&at.field("annotations").key(key), &object["metadata"]["annotations"][key], "");
         }
         "kubernetes.io/dockercfg" => docker_config(data, ".dockercfg", &at, &mut errors),
         "kubernetes.io/dockerconfigjson" => docker_config(data, ".dockerconfigjson", &at, &mut errors),
@@ -202,26 +186,15 @@ mod tests {
     fn string_data_becomes_data() {
         let mut secret = json!({"data": {"a": "b2xk", "b": "a2VwdA=="}, "stringData": {"a": "new"}});
         super::default_secret(&mut secret);
-        assert_eq!(
-            secret,
-            json!({"data": {"a": "bmV3", "b": "a2VwdA=="}, "type": "Opaque"})
-        );
+        assert_eq!(secret, json!({"data": {"a": "bmV3", "b": "a2VwdA=="}, "type": "Opaque"}));
     }
 
     #[test]
     fn keys_sizes_and_types() {
         for (case, secret, errors) in [
             ("good", json!({"data": {"a": "eA=="}}), &[][..]),
-            (
-                "key",
-                json!({"data": {"a/b": "eA=="}}),
-                &["data[a/b]: Invalid value: \"a/b\": a valid config key must"],
-            ),
-            (
-                "tls",
-                json!({"type": "kubernetes.io/tls", "data": {"tls.crt": ""}}),
-                &["data[tls.key]: Required value"],
-            ),
+            ("key", json!({"data": {"a/b": "eA=="}}), &["data[a/b]: Invalid value: \"a/b\": a valid config key must"]),
+            ("tls", json!({"type": "kubernetes.io/tls", "data": {"tls.crt": ""}}), &["data[tls.key]: Required value"]),
             (
                 "docker",
                 json!({"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": "eA=="}}),
@@ -244,20 +217,9 @@ mod tests {
     fn immutable_means_it() {
         let old = json!({"immutable": true, "data": {"a": "b"}});
         check("same", &super::update_config_map(&old, &old), &[]);
-        let errors = [
-            "immutable: Forbidden: field is immutable when",
-            "data: Forbidden: field is immutable when",
-        ];
-        check(
-            "changed",
-            &super::update_config_map(&json!({"data": {"a": "c"}}), &old),
-            &errors,
-        );
+        let errors = ["immutable: Forbidden: field is immutable when", "data: Forbidden: field is immutable when"];
+        check("changed", &super::update_config_map(&json!({"data": {"a": "c"}}), &old), &errors);
         let errors = ["type: Invalid value: \"b\": field is immutable"];
-        check(
-            "type",
-            &super::update_secret(&json!({"type": "b"}), &json!({"type": "a"})),
-            &errors,
-        );
+        check("type", &super::update_secret(&json!({"type": "b"}), &json!({"type": "a"})), &errors);
     }
 }

@@ -86,11 +86,7 @@ fn validate(object: &Value) -> Vec<FieldError> {
     match text(&strategy["type"]) {
         "OnDelete" => {}
         "RollingUpdate" => rolling(&strategy["rollingUpdate"], &at.field("rollingUpdate"), &mut errors),
-        other => errors.0.push(FieldError::not_supported(
-            at.to_string(),
-            other,
-            &["OnDelete", "RollingUpdate"],
-        )),
+        other => errors.0.push(FieldError::not_supported(at.to_string(), other, &["OnDelete", "RollingUpdate"])),
     }
     errors.0
 }
@@ -105,11 +101,9 @@ fn rolling(rolling: &Value, at: &At<'_>, errors: &mut Errors) {
     workload::number_or_part(surge, &at.field("maxSurge"), errors);
     match (workload::is_zero(unavailable), workload::is_zero(surge)) {
         (true, true) => errors.required(&at.field("maxUnavailable"), "cannot be 0 when maxSurge is 0"),
-        (false, false) => errors.invalid(
-            &at.field("maxSurge"),
-            surge,
-            "may not be set when maxUnavailable is non-zero",
-        ),
+        (false, false) => {
+            errors.invalid(&at.field("maxSurge"), surge, "may not be set when maxUnavailable is non-zero")
+        }
         _ => {}
     }
 }
@@ -119,11 +113,7 @@ fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
         return Vec::new();
     }
     let mut errors = Errors(validate(new));
-    errors.immutable(
-        &At::ROOT.field("spec").field("selector"),
-        &new["spec"]["selector"],
-        &old["spec"]["selector"],
-    );
+    errors.immutable(&At::ROOT.field("spec").field("selector"), &new["spec"]["selector"], &old["spec"]["selector"]);
     errors.0
 }
 
@@ -136,11 +126,7 @@ mod tests {
     fn one_of_surge_and_unavailable() {
         for (case, strategy, errors) in [
             ("defaults", json!({}), &[][..]),
-            (
-                "surge",
-                json!({"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}),
-                &[],
-            ),
+            ("surge", json!({"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}), &[]),
             (
                 "both",
                 json!({"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 1}}),

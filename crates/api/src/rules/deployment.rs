@@ -17,12 +17,7 @@ pub static RULES: Rules = Rules {
     validate,
     validate_update,
     validate_status_update: |new, old| {
-        workload::status(
-            new,
-            old,
-            "replicas",
-            &["updatedReplicas", "readyReplicas", "availableReplicas"],
-        )
+        workload::status(new, old, "replicas", &["updatedReplicas", "readyReplicas", "availableReplicas"])
     },
     prepare_create: plain::empty_status,
     generation: Generation::SpecAndAnnotations,
@@ -103,15 +98,8 @@ fn validate(object: &Value) -> Vec<FieldError> {
     let counts = ["minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"];
     workload::counts(spec, &counts, &at, &mut errors);
     let deadline = &spec["progressDeadlineSeconds"];
-    if deadline
-        .as_i64()
-        .is_some_and(|seconds| seconds <= number(&spec["minReadySeconds"]))
-    {
-        errors.invalid(
-            &at.field("progressDeadlineSeconds"),
-            deadline,
-            "must be greater than minReadySeconds",
-        );
+    if deadline.as_i64().is_some_and(|seconds| seconds <= number(&spec["minReadySeconds"])) {
+        errors.invalid(&at.field("progressDeadlineSeconds"), deadline, "must be greater than minReadySeconds");
     }
     errors.0
 }
@@ -132,11 +120,7 @@ fn validate_strategy(strategy: &Value, at: &At<'_>, errors: &mut Errors) {
                 errors.invalid(&rolling_at.field("maxUnavailable"), unavailable, detail);
             }
         }
-        other => errors.0.push(FieldError::not_supported(
-            at.to_string(),
-            other,
-            &["Recreate", "RollingUpdate"],
-        )),
+        other => errors.0.push(FieldError::not_supported(at.to_string(), other, &["Recreate", "RollingUpdate"])),
     }
 }
 
@@ -145,11 +129,7 @@ fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
         return Vec::new();
     }
     let mut errors = Errors(validate(new));
-    errors.immutable(
-        &At::ROOT.field("spec").field("selector"),
-        &new["spec"]["selector"],
-        &old["spec"]["selector"],
-    );
+    errors.immutable(&At::ROOT.field("spec").field("selector"), &new["spec"]["selector"], &old["spec"]["selector"]);
     errors.0
 }
 
@@ -194,11 +174,7 @@ mod tests {
     fn new_deployments() {
         let cases: &[Case] = &[
             ("good", |_| {}, &[]),
-            (
-                "no selector",
-                |s| s["selector"] = Value::Null,
-                &["spec.selector: Required value"],
-            ),
+            ("no selector", |s| s["selector"] = Value::Null, &["spec.selector: Required value"]),
             (
                 "empty selector",
                 |s| s["selector"] = json!({}),
@@ -252,10 +228,6 @@ mod tests {
         });
         let errors = ["spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"db\"}}: field is immutable"];
         check("selector", &validate_update(&other, &web(|_| {})), &errors);
-        check(
-            "replicas",
-            &validate_update(&web(|s| s["replicas"] = json!(3)), &web(|_| {})),
-            &[],
-        );
+        check("replicas", &validate_update(&web(|s| s["replicas"] = json!(3)), &web(|_| {})), &[]);
     }
 }

@@ -51,11 +51,8 @@ fn default_slice(object: &mut Value) {
 /// Addresses or ports shown in a cell; further ones are counted.
 const SHOWN: usize = 3;
 
-const COLUMNS: &[Column] = &[
-    Column::NAME,
-    Column::text("Endpoints", "Addresses and ports of the ready endpoints."),
-    Column::AGE,
-];
+const COLUMNS: &[Column] =
+    &[Column::NAME, Column::text("Endpoints", "Addresses and ports of the ready endpoints."), Column::AGE];
 
 fn row(object: &Value, now: i64) -> Vec<Value> {
     let subsets = list(&object["subsets"]);
@@ -70,21 +67,13 @@ fn row(object: &Value, now: i64) -> Vec<Value> {
             shown.extend(addresses().map(|ip| join(ip, cells::number(&port["port"]))));
         }
     }
-    let text = if subsets.is_empty() {
-        NONE.into()
-    } else {
-        cells::shortened(&shown, SHOWN, ",", "")
-    };
+    let text = if subsets.is_empty() { NONE.into() } else { cells::shortened(&shown, SHOWN, ",", "") };
     vec![cells::name(object), text.into(), cells::age(object, now)]
 }
 
 /// Address and port, an IPv6 address in brackets.
 fn join(ip: &str, port: i64) -> String {
-    if ip.contains(':') {
-        format!("[{ip}]:{port}")
-    } else {
-        format!("{ip}:{port}")
-    }
+    if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
 }
 
 const SLICE_COLUMNS: &[Column] = &[
@@ -103,11 +92,7 @@ fn slice_row(object: &Value, now: i64) -> Vec<Value> {
     let ports: Vec<String> = list(&object["ports"]).iter().map(port).collect();
     let addresses: Vec<String> = list(&object["endpoints"])
         .iter()
-        .flat_map(|endpoint| {
-            list(&endpoint["addresses"])
-                .iter()
-                .map(|address| text(address).to_string())
-        })
+        .flat_map(|endpoint| list(&endpoint["addresses"]).iter().map(|address| text(address).to_string()))
         .collect();
     vec![
         cells::name(object),
@@ -127,10 +112,7 @@ fn validate_endpoints(object: &Value) -> Vec<FieldError> {
     let (subsets_at, mut errors) = (At::ROOT.field("subsets"), Errors::default());
     for (i, subset) in list(&object["subsets"]).iter().enumerate() {
         let at = subsets_at.index(i);
-        if ["addresses", "notReadyAddresses"]
-            .iter()
-            .all(|field| list(&subset[*field]).is_empty())
-        {
+        if ["addresses", "notReadyAddresses"].iter().all(|field| list(&subset[*field]).is_empty()) {
             errors.required(&at, "must specify `addresses` or `notReadyAddresses`");
         }
         for field in ["addresses", "notReadyAddresses"] {
@@ -178,18 +160,9 @@ pub fn endpoint_ip(address: &str, at: &At<'_>, errors: &mut Errors) {
         errors.invalid(at, address, format!("may not be unspecified ({address})"));
     }
     for (holds, detail) in [
-        (
-            ip.is_loopback(),
-            "may not be in the loopback range (127.0.0.0/8, ::1/128)",
-        ),
-        (
-            link_local,
-            "may not be in the link-local range (169.254.0.0/16, fe80::/10)",
-        ),
-        (
-            link_multicast,
-            "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)",
-        ),
+        (ip.is_loopback(), "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+        (link_local, "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
+        (link_multicast, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"),
     ] {
         if holds {
             errors.invalid(at, address, detail);
@@ -198,11 +171,7 @@ pub fn endpoint_ip(address: &str, at: &At<'_>, errors: &mut Errors) {
 }
 
 fn update_endpoints(new: &Value, old: &Value) -> Vec<FieldError> {
-    if same(&new["subsets"], &old["subsets"]) {
-        Vec::new()
-    } else {
-        validate_endpoints(new)
-    }
+    if same(&new["subsets"], &old["subsets"]) { Vec::new() } else { validate_endpoints(new) }
 }
 
 fn validate_slice(object: &Value) -> Vec<FieldError> {
@@ -212,21 +181,14 @@ fn validate_slice(object: &Value) -> Vec<FieldError> {
     let (ports, at) = (list(&object["ports"]), At::ROOT.field("ports"));
     for (i, port) in ports.iter().enumerate() {
         let at = at.index(i);
-        if ports[..i]
-            .iter()
-            .any(|other| text(&other["name"]) == text(&port["name"]))
-        {
+        if ports[..i].iter().any(|other| text(&other["name"]) == text(&port["name"])) {
             errors.duplicate(&at.field("name"), text(&port["name"]));
         }
         port_rest(port, &at, &mut errors);
     }
     let (endpoints, at) = (list(&object["endpoints"]), At::ROOT.field("endpoints"));
     if endpoints.len() > SLICE_ENDPOINTS_MAX {
-        errors.0.push(FieldError::too_many(
-            at.to_string(),
-            endpoints.len(),
-            SLICE_ENDPOINTS_MAX,
-        ));
+        errors.0.push(FieldError::too_many(at.to_string(), endpoints.len(), SLICE_ENDPOINTS_MAX));
         return errors.0;
     }
     for (i, endpoint) in endpoints.iter().enumerate() {
@@ -239,9 +201,7 @@ fn slice_endpoint(endpoint: &Value, kind: &str, at: &At<'_>, errors: &mut Errors
     let (addresses, addresses_at) = (list(&endpoint["addresses"]), at.field("addresses"));
     match addresses.len() {
         0 => errors.required(&addresses_at, "must contain at least 1 address"),
-        n if n > ADDRESSES_MAX => errors
-            .0
-            .push(FieldError::too_many(addresses_at.to_string(), n, ADDRESSES_MAX)),
+        n if n > ADDRESSES_MAX => errors.0.push(FieldError::too_many(addresses_at.to_string(), n, ADDRESSES_MAX)),
         _ => {}
     }
     for (i, address) in addresses.iter().enumerate() {
@@ -254,11 +214,7 @@ fn slice_endpoint(endpoint: &Value, kind: &str, at: &At<'_>, errors: &mut Errors
                     errors.invalid(&addresses_at, address, format!("must be an {kind} address"));
                 }
             }
-            _ => errors.all(
-                &at,
-                address,
-                names::dns1123_subdomain(address.strip_suffix('.').unwrap_or(address)),
-            ),
+            _ => errors.all(&at, address, names::dns1123_subdomain(address.strip_suffix('.').unwrap_or(address))),
         }
     }
     errors.form(&at.field("nodeName"), &endpoint["nodeName"], names::dns1123_subdomain);
@@ -267,9 +223,7 @@ fn slice_endpoint(endpoint: &Value, kind: &str, at: &At<'_>, errors: &mut Errors
     for field in ["forZones", "forNodes"] {
         let (hints, at) = (list(&endpoint["hints"][field]), hints_at.field(field));
         if hints.len() > HINTS_MAX {
-            errors
-                .0
-                .push(FieldError::too_many(at.to_string(), hints.len(), HINTS_MAX));
+            errors.0.push(FieldError::too_many(at.to_string(), hints.len(), HINTS_MAX));
         }
         for (i, hint) in hints.iter().enumerate().take(HINTS_MAX) {
             let at = at.index(i);
@@ -277,11 +231,7 @@ fn slice_endpoint(endpoint: &Value, kind: &str, at: &At<'_>, errors: &mut Errors
                 errors.duplicate(&at.field("name"), &hint["name"]);
             }
             let name = text(&hint["name"]);
-            let form = if field == "forZones" {
-                names::label_value
-            } else {
-                names::dns1123_subdomain
-            };
+            let form = if field == "forZones" { names::label_value } else { names::dns1123_subdomain };
             errors.all(&at.field("name"), name, form(name));
         }
     }
@@ -300,25 +250,15 @@ mod tests {
 
     #[test]
     fn addresses_are_shown_with_each_port() {
-        let ips = |n: usize| {
-            (1..=n)
-                .map(|i| json!({"ip": format!("10.0.0.{i}")}))
-                .collect::<Vec<_>>()
-        };
+        let ips = |n: usize| (1..=n).map(|i| json!({"ip": format!("10.0.0.{i}")})).collect::<Vec<_>>();
         for (subsets, text) in [
             (json!([]), "<none>"),
-            (
-                json!([{"addresses": ips(2), "ports": [{"port": 80}]}]),
-                "10.0.0.1:80,10.0.0.2:80",
-            ),
+            (json!([{"addresses": ips(2), "ports": [{"port": 80}]}]), "10.0.0.1:80,10.0.0.2:80"),
             (
                 json!([{"addresses": ips(2), "ports": [{"port": 80}, {"port": 443}]}]),
                 "10.0.0.1:80,10.0.0.2:80,10.0.0.1:443 + 1 more...",
             ),
-            (
-                json!([{"addresses": [{"ip": "::1"}], "ports": [{"port": 80}]}]),
-                "[::1]:80",
-            ),
+            (json!([{"addresses": [{"ip": "::1"}], "ports": [{"port": 80}]}]), "[::1]:80"),
         ] {
             assert_eq!(super::row(&json!({"subsets": subsets}), 0)[1], text);
         }
@@ -352,10 +292,6 @@ mod tests {
             check(case, &super::validate_slice(&slice), errors);
         }
         let (four, six) = (json!({"addressType": "IPv4"}), json!({"addressType": "IPv6"}));
-        check(
-            "kind",
-            &super::update_slice(&six, &four),
-            &["addressType: Invalid value: \"IPv6\": field is immutable"],
-        );
+        check("kind", &super::update_slice(&six, &four), &["addressType: Invalid value: \"IPv6\": field is immutable"]);
     }
 }

@@ -28,23 +28,12 @@ pub fn validate(group: &str, plural: &str, namespaced: bool, object: &Value) -> 
 
 /// All errors in the metadata of a changed object: those of its new content and what may not change.
 pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let (metadata, stored, at, mut errors) = (
-        &new["metadata"],
-        &old["metadata"],
-        At::ROOT.field("metadata"),
-        Errors::default(),
-    );
+    let (metadata, stored, at, mut errors) =
+        (&new["metadata"], &old["metadata"], At::ROOT.field("metadata"), Errors::default());
     if !stored["deletionTimestamp"].is_null() {
         no_new_finalizers(metadata, stored, &at, &mut errors);
     }
-    for field in [
-        "name",
-        "namespace",
-        "uid",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-    ] {
+    for field in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
         let value = &metadata[field];
         // What the client left out was filled from the stored object.
         if !value.is_null() && *value != stored[field] {
@@ -145,25 +134,14 @@ fn finalizers(finalizers: &Value, at: &At<'_>, errors: &mut Errors) {
     for finalizer in names {
         errors.all(at, finalizer, names::qualified_name(text(finalizer)));
     }
-    if [ORPHAN, FOREGROUND]
-        .iter()
-        .all(|wanted| names.iter().any(|name| name == wanted))
-    {
-        errors.invalid(
-            at,
-            finalizers,
-            format!("finalizer {ORPHAN} and {FOREGROUND} cannot be both set"),
-        );
+    if [ORPHAN, FOREGROUND].iter().all(|wanted| names.iter().any(|name| name == wanted)) {
+        errors.invalid(at, finalizers, format!("finalizer {ORPHAN} and {FOREGROUND} cannot be both set"));
     }
 }
 
 fn no_new_finalizers(new: &Value, old: &Value, at: &At<'_>, errors: &mut Errors) {
     let kept = list(&old["finalizers"]);
-    let mut added: Vec<&str> = list(&new["finalizers"])
-        .iter()
-        .filter(|f| !kept.contains(f))
-        .map(text)
-        .collect();
+    let mut added: Vec<&str> = list(&new["finalizers"]).iter().filter(|f| !kept.contains(f)).map(text).collect();
     if !added.is_empty() {
         added.sort_unstable();
         let listed: Vec<String> = added.iter().map(|name| format!("{name:?}")).collect();
@@ -245,16 +223,8 @@ mod tests {
                 json!({"namespace": "n"}),
                 vec!["metadata.name: Required value: name or generateName is required"],
             ),
-            (
-                "prefix may end with a dash",
-                json!({"name": "a-x", "generateName": "a-", "namespace": "n"}),
-                vec![],
-            ),
-            (
-                "no namespace",
-                json!({"name": "a"}),
-                vec!["metadata.namespace: Required value"],
-            ),
+            ("prefix may end with a dash", json!({"name": "a-x", "generateName": "a-", "namespace": "n"}), vec![]),
+            ("no namespace", json!({"name": "a"}), vec!["metadata.namespace: Required value"]),
             (
                 "label",
                 json!({"name": "a", "namespace": "n", "labels": {"a": "-"}}),
@@ -284,11 +254,7 @@ mod tests {
         let old = json!({"metadata": {"name": "a", "uid": "1", "deletionTimestamp": "t", "finalizers": ["x/y"]}});
         for (case, metadata, errors) in [
             ("same", json!({"name": "a", "uid": "1"}), vec![]),
-            (
-                "uid",
-                json!({"name": "a", "uid": "2"}),
-                vec!["metadata.uid: Invalid value: \"2\": field is immutable"],
-            ),
+            ("uid", json!({"name": "a", "uid": "2"}), vec!["metadata.uid: Invalid value: \"2\": field is immutable"]),
             (
                 "finalizer added while deleting",
                 json!({"name": "a", "finalizers": ["x/y", "x/z"]}),

@@ -4,30 +4,43 @@
 //! own and start from one of the consts of [`plain`]. All functions take whatever JSON they are given: an unexpected
 //! shape is skipped by defaults and columns, and reported by validation.
 
+pub mod address;
+pub mod admission;
+pub mod apiservice;
+pub mod autoscaler;
 pub mod cells;
 pub mod check;
 pub mod config;
-pub mod control;
 pub mod daemonset;
+pub mod definition;
 pub mod deployment;
+pub mod device;
+pub mod disruption;
 pub mod endpoints;
-pub mod extension;
+pub mod event;
 pub mod fill;
+pub mod flow;
+pub mod ingress;
 pub mod job;
+pub mod lease;
 pub mod metadata;
 pub mod namespace;
-pub mod network;
+pub mod networkpolicy;
 pub mod node;
 pub mod plain;
 pub mod pod;
-pub mod policy;
+pub mod podclass;
+pub mod quota;
 pub mod rbac;
 pub mod replicaset;
 pub mod resources;
 pub mod selector;
 pub mod service;
 pub mod serviceaccount;
+pub mod signing;
 pub mod statefulset;
+pub mod storage;
+pub mod storageversion;
 pub mod volume;
 pub mod workload;
 
@@ -56,17 +69,17 @@ pub fn of(group: &str, plural: &str) -> &'static Rules {
         },
         "storage.k8s.io" => storage(plural),
         "resource.k8s.io" => match plural {
-            "resourceclaims" => &control::RESOURCE_CLAIM,
-            "resourceslices" => &control::RESOURCE_SLICE,
-            "devicetaintrules" | "resourcepoolstatusrequests" => &control::DEVICE_WITH_STATUS,
-            _ => &control::DEVICE,
+            "resourceclaims" => &device::RESOURCE_CLAIM,
+            "resourceslices" => &device::RESOURCE_SLICE,
+            "devicetaintrules" | "resourcepoolstatusrequests" => &device::DEVICE_WITH_STATUS,
+            _ => &device::DEVICE,
         },
         "networking.k8s.io" => match plural {
-            "ingresses" => &network::INGRESS,
-            "ingressclasses" => &network::INGRESS_CLASS,
-            "networkpolicies" => &network::POLICY,
-            "servicecidrs" => &network::SERVICE_CIDR,
-            "ipaddresses" => &network::IP_ADDRESS,
+            "ingresses" => &ingress::INGRESS,
+            "ingressclasses" => &ingress::INGRESS_CLASS,
+            "networkpolicies" => &networkpolicy::POLICY,
+            "servicecidrs" => &address::SERVICE_CIDR,
+            "ipaddresses" => &address::IP_ADDRESS,
             _ => &PLAIN,
         },
         "rbac.authorization.k8s.io" => match plural {
@@ -87,7 +100,7 @@ fn core(plural: &str) -> &'static Rules {
         "podtemplates" => &pod::POD_TEMPLATE,
         "configmaps" => &config::CONFIG_MAP,
         "secrets" => &config::SECRET,
-        "events" => &control::EVENT,
+        "events" => &event::EVENT,
         "endpoints" => &endpoints::ENDPOINTS,
         "services" => &service::RULES,
         "serviceaccounts" => &serviceaccount::RULES,
@@ -96,53 +109,53 @@ fn core(plural: &str) -> &'static Rules {
         "persistentvolumes" => &volume::VOLUME,
         "persistentvolumeclaims" => &volume::CLAIM,
         "replicationcontrollers" => &replicaset::REPLICATION_CONTROLLER,
-        "resourcequotas" => &policy::QUOTA,
-        "limitranges" => &policy::LIMIT_RANGE,
+        "resourcequotas" => &quota::QUOTA,
+        "limitranges" => &quota::LIMIT_RANGE,
         _ => &PLAIN,
     }
 }
 
 fn storage(plural: &str) -> &'static Rules {
     match plural {
-        "storageclasses" => &volume::STORAGE_CLASS,
-        "csidrivers" => &volume::CSI_DRIVER,
-        "csinodes" => &volume::CSI_NODE,
-        "csistoragecapacities" => &volume::CSI_CAPACITY,
-        "volumeattachments" => &volume::ATTACHMENT,
-        "volumeattributesclasses" => &volume::ATTRIBUTES_CLASS,
+        "storageclasses" => &storage::STORAGE_CLASS,
+        "csidrivers" => &storage::CSI_DRIVER,
+        "csinodes" => &storage::CSI_NODE,
+        "csistoragecapacities" => &storage::CSI_CAPACITY,
+        "volumeattachments" => &storage::ATTACHMENT,
+        "volumeattributesclasses" => &storage::ATTRIBUTES_CLASS,
         _ => &PLAIN,
     }
 }
 
 fn admission(plural: &str) -> &'static Rules {
     match plural {
-        "validatingwebhookconfigurations" => &extension::VALIDATING_WEBHOOKS,
-        "mutatingwebhookconfigurations" => &extension::MUTATING_WEBHOOKS,
-        "validatingadmissionpolicies" => &extension::VALIDATING_POLICY,
-        "mutatingadmissionpolicies" => &extension::MUTATING_POLICY,
-        "validatingadmissionpolicybindings" | "mutatingadmissionpolicybindings" => &extension::POLICY_BINDING,
+        "validatingwebhookconfigurations" => &admission::VALIDATING_WEBHOOKS,
+        "mutatingwebhookconfigurations" => &admission::MUTATING_WEBHOOKS,
+        "validatingadmissionpolicies" => &admission::VALIDATING_POLICY,
+        "mutatingadmissionpolicies" => &admission::MUTATING_POLICY,
+        "validatingadmissionpolicybindings" | "mutatingadmissionpolicybindings" => &admission::POLICY_BINDING,
         _ => &PLAIN,
     }
 }
 
 fn others(group: &str, plural: &str) -> &'static Rules {
     match (group, plural) {
-        ("autoscaling", "horizontalpodautoscalers") => &policy::AUTOSCALER,
-        ("policy", "poddisruptionbudgets") => &policy::DISRUPTION_BUDGET,
-        ("scheduling.k8s.io", "priorityclasses") => &policy::PRIORITY_CLASS,
+        ("autoscaling", "horizontalpodautoscalers") => &autoscaler::AUTOSCALER,
+        ("policy", "poddisruptionbudgets") => &disruption::DISRUPTION_BUDGET,
+        ("scheduling.k8s.io", "priorityclasses") => &podclass::PRIORITY_CLASS,
         ("scheduling.k8s.io", "podgroups") => &WITH_STATUS,
-        ("node.k8s.io", "runtimeclasses") => &policy::RUNTIME_CLASS,
-        ("coordination.k8s.io", "leases") => &control::LEASE,
-        ("coordination.k8s.io", "leasecandidates") => &control::LEASE_CANDIDATE,
-        ("events.k8s.io", "events") => &control::EVENT,
+        ("node.k8s.io", "runtimeclasses") => &podclass::RUNTIME_CLASS,
+        ("coordination.k8s.io", "leases") => &lease::LEASE,
+        ("coordination.k8s.io", "leasecandidates") => &lease::LEASE_CANDIDATE,
+        ("events.k8s.io", "events") => &event::EVENT,
         ("discovery.k8s.io", "endpointslices") => &endpoints::ENDPOINT_SLICE,
-        ("apiextensions.k8s.io", "customresourcedefinitions") => &extension::DEFINITION,
-        ("apiregistration.k8s.io", "apiservices") => &extension::API_SERVICE,
-        ("certificates.k8s.io", "certificatesigningrequests") => &control::SIGNING_REQUEST,
+        ("apiextensions.k8s.io", "customresourcedefinitions") => &definition::DEFINITION,
+        ("apiregistration.k8s.io", "apiservices") => &apiservice::API_SERVICE,
+        ("certificates.k8s.io", "certificatesigningrequests") => &signing::SIGNING_REQUEST,
         ("certificates.k8s.io", "podcertificaterequests") => &WITH_STATUS,
-        ("flowcontrol.apiserver.k8s.io", "flowschemas") => &control::FLOW_SCHEMA,
-        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => &control::PRIORITY_LEVEL,
-        ("internal.apiserver.k8s.io", "storageversions") => &control::STORAGE_VERSION,
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => &flow::FLOW_SCHEMA,
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => &flow::PRIORITY_LEVEL,
+        ("internal.apiserver.k8s.io", "storageversions") => &storageversion::STORAGE_VERSION,
         ("storagemigration.k8s.io", "storageversionmigrations") => &WITH_SPEC_AND_STATUS,
         _ => &PLAIN,
     }

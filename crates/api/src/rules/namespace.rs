@@ -23,33 +23,16 @@ pub static RULES: Rules = Rules {
     validate,
     validate_status_update,
     returns_deleted: true,
-    selectable: &[SelectableField {
-        label: "status.phase",
-        value: |ns| text(&ns["status"]["phase"]).into(),
-    }],
-    columns: &[
-        Column::NAME,
-        Column::text("Status", "Whether the namespace is in use or going away."),
-        Column::AGE,
-    ],
-    row: |object, now| {
-        vec![
-            cells::name(object),
-            text(&object["status"]["phase"]).into(),
-            cells::age(object, now),
-        ]
-    },
+    selectable: &[SelectableField { label: "status.phase", value: |ns| text(&ns["status"]["phase"]).into() }],
+    columns: &[Column::NAME, Column::text("Status", "Whether the namespace is in use or going away."), Column::AGE],
+    row: |object, now| vec![cells::name(object), text(&object["status"]["phase"]).into(), cells::age(object, now)],
     ..WITH_STATUS
 };
 
 fn default(object: &mut Value) {
     let Some(object) = object.as_object_mut() else { return };
     if let Some(metadata) = fill::existing(object, "metadata") {
-        let name = metadata
-            .get("name")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_string();
+        let name = metadata.get("name").and_then(Value::as_str).unwrap_or_default().to_string();
         if !name.is_empty() {
             if let Some(labels) = fill::child(metadata, "labels") {
                 labels.insert(NAME_LABEL.into(), name.into());
@@ -90,11 +73,7 @@ fn validate(object: &Value) -> Vec<FieldError> {
         let name = text(finalizer);
         errors.all(&at, name, names::qualified_name(name));
         if !name.contains('/') && !matches!(name, FINALIZER | "orphan" | "foregroundDeletion") {
-            errors.invalid(
-                &at,
-                name,
-                "name is neither a standard finalizer name nor is it fully qualified",
-            );
+            errors.invalid(&at, name, "name is neither a standard finalizer name nor is it fully qualified");
         }
     }
     errors.0
@@ -104,10 +83,7 @@ fn validate(object: &Value) -> Vec<FieldError> {
 fn validate_status_update(new: &Value, _old: &Value) -> Vec<FieldError> {
     let (phase, at, mut errors) = (&new["status"]["phase"], At::ROOT.field("status"), Errors::default());
     let (wanted, detail) = if cells::is_terminating(new) {
-        (
-            "Terminating",
-            "may only be 'Terminating' if `deletionTimestamp` is not empty",
-        )
+        ("Terminating", "may only be 'Terminating' if `deletionTimestamp` is not empty")
     } else {
         ("Active", "may only be 'Active' if `deletionTimestamp` is empty")
     };

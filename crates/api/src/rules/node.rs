@@ -82,11 +82,7 @@ fn status(object: &Value) -> String {
         Some(_) => "NotReady",
         None => "Unknown",
     };
-    if flag(&object["spec"]["unschedulable"]) {
-        format!("{ready},SchedulingDisabled")
-    } else {
-        ready.into()
-    }
+    if flag(&object["spec"]["unschedulable"]) { format!("{ready},SchedulingDisabled") } else { ready.into() }
 }
 
 fn roles(object: &Value) -> String {
@@ -105,10 +101,7 @@ fn roles(object: &Value) -> String {
 
 fn address<'a>(object: &'a Value, kind: &str) -> &'a str {
     let addresses = list(&object["status"]["addresses"]);
-    addresses
-        .iter()
-        .find(|address| address["type"] == kind)
-        .map_or(NONE, |address| text(&address["address"]))
+    addresses.iter().find(|address| address["type"] == kind).map_or(NONE, |address| text(&address["address"]))
 }
 
 fn validate(object: &Value) -> Vec<FieldError> {
@@ -208,26 +201,14 @@ mod tests {
         let taint = |effect: &str| json!({"key": "a", "effect": effect});
         for (case, taints, errors) in [
             ("good", json!([taint("NoSchedule"), taint("NoExecute")]), &[][..]),
-            (
-                "twice",
-                json!([taint("NoSchedule"), taint("NoSchedule")]),
-                &["metadata.taints[1]: Duplicate value: {"],
-            ),
-            (
-                "effect",
-                json!([taint("Never")]),
-                &["metadata.taints[0].effect: Unsupported value: \"Never\""],
-            ),
+            ("twice", json!([taint("NoSchedule"), taint("NoSchedule")]), &["metadata.taints[1]: Duplicate value: {"]),
+            ("effect", json!([taint("Never")]), &["metadata.taints[0].effect: Unsupported value: \"Never\""]),
         ] {
             check(case, &super::validate(&json!({"spec": {"taints": taints}})), errors);
         }
         let old = json!({"spec": {"podCIDRs": ["10.0.0.0/24"]}});
         let errors = ["spec.podCIDRs: Forbidden: node updates may not change podCIDR"];
-        check(
-            "range",
-            &super::validate_update(&json!({"spec": {"podCIDRs": ["10.0.1.0/24"]}}), &old),
-            &errors,
-        );
+        check("range", &super::validate_update(&json!({"spec": {"podCIDRs": ["10.0.1.0/24"]}}), &old), &errors);
         check("first range", &super::validate_update(&old, &json!({"spec": {}})), &[]);
     }
 }

@@ -35,10 +35,7 @@ pub const WITH_STATUS: Rules = Rules {
 };
 
 /// As [`WITH_STATUS`], and the generation counts changes of `spec`.
-pub const WITH_SPEC_AND_STATUS: Rules = Rules {
-    generation: Generation::Spec,
-    ..WITH_STATUS
-};
+pub const WITH_SPEC_AND_STATUS: Rules = Rules { generation: Generation::Spec, ..WITH_STATUS };
 
 fn nothing(_: &mut Value) {}
 fn keep_nothing(_: &mut Value, _: &Value) {}
@@ -116,21 +113,12 @@ mod tests {
         let sent = json!({"metadata": {"name": "a"}, "spec": {"n": 2}, "data": {}, "status": {"ready": 2}});
         let mut main = sent.clone();
         super::keep_status(&mut main, &stored);
-        assert_eq!(
-            main,
-            json!({"metadata": {"name": "a"}, "spec": {"n": 2}, "data": {}, "status": {"ready": 1}})
-        );
+        assert_eq!(main, json!({"metadata": {"name": "a"}, "spec": {"n": 2}, "data": {}, "status": {"ready": 1}}));
         let mut status = sent.clone();
         super::keep_all_but_status(&mut status, &stored);
-        assert_eq!(
-            status,
-            json!({"metadata": {"name": "a"}, "spec": {"n": 1}, "status": {"ready": 2}})
-        );
+        assert_eq!(status, json!({"metadata": {"name": "a"}, "spec": {"n": 1}, "status": {"ready": 2}}));
         let mut created = sent;
         super::drop_status(&mut created);
-        assert_eq!(
-            created,
-            json!({"metadata": {"name": "a"}, "spec": {"n": 2}, "data": {}})
-        );
+        assert_eq!(created, json!({"metadata": {"name": "a"}, "spec": {"n": 2}, "data": {}}));
     }
 }

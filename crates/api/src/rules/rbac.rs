@@ -14,12 +14,7 @@ use crate::rules::selector;
 /// The API group of roles, users and groups.
 pub const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
 
-const BASE_ROLE: Rules = Rules {
-    create_on_update: true,
-    columns: ROLE_COLUMNS,
-    row: cells::name_and_created,
-    ..PLAIN
-};
+const BASE_ROLE: Rules = Rules { create_on_update: true, columns: ROLE_COLUMNS, row: cells::name_and_created, ..PLAIN };
 
 /// Rules of Roles.
 pub static ROLE: Rules = Rules {
@@ -35,13 +30,8 @@ pub static CLUSTER_ROLE: Rules = Rules {
     ..BASE_ROLE
 };
 
-const BASE_BINDING: Rules = Rules {
-    default: default_binding,
-    create_on_update: true,
-    columns: BINDING_COLUMNS,
-    row: binding_row,
-    ..PLAIN
-};
+const BASE_BINDING: Rules =
+    Rules { default: default_binding, create_on_update: true, columns: BINDING_COLUMNS, row: binding_row, ..PLAIN };
 
 /// Rules of RoleBindings.
 pub static BINDING: Rules = Rules {
@@ -81,16 +71,10 @@ const BINDING_COLUMNS: &[Column] = &[
 ];
 
 fn binding_row(object: &Value, now: i64) -> Vec<Value> {
-    let role = format!(
-        "{}/{}",
-        text(&object["roleRef"]["kind"]),
-        text(&object["roleRef"]["name"])
-    );
+    let role = format!("{}/{}", text(&object["roleRef"]["kind"]), text(&object["roleRef"]["name"]));
     let mut row = vec![cells::name(object), role.into(), cells::age(object, now)];
     for kind in ["User", "Group", "ServiceAccount"] {
-        let subjects = list(&object["subjects"])
-            .iter()
-            .filter(|subject| subject["kind"] == kind);
+        let subjects = list(&object["subjects"]).iter().filter(|subject| subject["kind"] == kind);
         let names: Vec<String> = subjects
             .map(|subject| match (kind, text(&subject["name"])) {
                 ("ServiceAccount", name) => format!("{}/{name}", text(&subject["namespace"])),
@@ -108,15 +92,9 @@ fn validate_role(role: &Value, namespaced: bool) -> Vec<FieldError> {
         policy_rule(rule, namespaced, &rules_at.index(i), &mut errors);
     }
     let at = At::ROOT.field("aggregationRule");
-    let (selectors, at) = (
-        list(&role["aggregationRule"]["clusterRoleSelectors"]),
-        at.field("clusterRoleSelectors"),
-    );
+    let (selectors, at) = (list(&role["aggregationRule"]["clusterRoleSelectors"]), at.field("clusterRoleSelectors"));
     if !role["aggregationRule"].is_null() && selectors.is_empty() {
-        errors.required(
-            &at,
-            "at least one clusterRoleSelector required if aggregationRule is non-nil",
-        );
+        errors.required(&at, "at least one clusterRoleSelector required if aggregationRule is non-nil");
     }
     for (i, selector) in selectors.iter().enumerate() {
         selector::label_selector(selector, &at.index(i), &mut errors);
@@ -131,16 +109,10 @@ fn policy_rule(rule: &Value, namespaced: bool, at: &At<'_>, errors: &mut Errors)
     }
     if is_empty("nonResourceURLs") {
         if is_empty("apiGroups") {
-            errors.required(
-                &at.field("apiGroups"),
-                "resource rules must supply at least one api group",
-            );
+            errors.required(&at.field("apiGroups"), "resource rules must supply at least one api group");
         }
         if is_empty("resources") {
-            errors.required(
-                &at.field("resources"),
-                "resource rules must supply at least one resource",
-            );
+            errors.required(&at.field("resources"), "resource rules must supply at least one resource");
         }
         return;
     }
@@ -149,27 +121,17 @@ fn policy_rule(rule: &Value, namespaced: bool, at: &At<'_>, errors: &mut Errors)
         errors.invalid(&at, urls, "namespaced rules cannot apply to non-resource URLs");
     }
     if !(is_empty("apiGroups") && is_empty("resources") && is_empty("resourceNames")) {
-        errors.invalid(
-            &at,
-            urls,
-            "rules cannot apply to both regular resources and non-resource URLs",
-        );
+        errors.invalid(&at, urls, "rules cannot apply to both regular resources and non-resource URLs");
     }
 }
 
 fn validate_binding(binding: &Value, namespaced: bool) -> Vec<FieldError> {
     let (role, at, mut errors) = (&binding["roleRef"], At::ROOT.field("roleRef"), Errors::default());
-    let kinds: &[&str] = if namespaced {
-        &["Role", "ClusterRole"]
-    } else {
-        &["ClusterRole"]
-    };
+    let kinds: &[&str] = if namespaced { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
     let mut one_of = |field: &str, supported: &[&str]| {
         if !supported.contains(&text(&role[field])) {
             let at = at.field(field).to_string();
-            errors
-                .0
-                .push(FieldError::not_supported(at, text(&role[field]), supported));
+            errors.0.push(FieldError::not_supported(at, text(&role[field]), supported));
         }
     };
     one_of("apiGroup", &[RBAC_GROUP]);
@@ -195,19 +157,13 @@ fn validate_subject(subject: &Value, namespaced: bool, at: &At<'_>, errors: &mut
         "User" | "Group" => RBAC_GROUP,
         other => {
             let at = at.field("kind").to_string();
-            errors.0.push(FieldError::not_supported(
-                at,
-                other,
-                &["ServiceAccount", "User", "Group"],
-            ));
+            errors.0.push(FieldError::not_supported(at, other, &["ServiceAccount", "User", "Group"]));
             return;
         }
     };
     if text(&subject["apiGroup"]) != group {
         let at = at.field("apiGroup").to_string();
-        errors
-            .0
-            .push(FieldError::not_supported(at, text(&subject["apiGroup"]), &[group]));
+        errors.0.push(FieldError::not_supported(at, text(&subject["apiGroup"]), &[group]));
     }
 }
 
@@ -228,18 +184,8 @@ mod tests {
     #[test]
     fn rules_are_of_resources_or_of_paths() {
         for (case, namespaced, rule, errors) in [
-            (
-                "resources",
-                true,
-                json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}),
-                &[][..],
-            ),
-            (
-                "paths",
-                false,
-                json!({"verbs": ["get"], "nonResourceURLs": ["/metrics"]}),
-                &[],
-            ),
+            ("resources", true, json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}), &[][..]),
+            ("paths", false, json!({"verbs": ["get"], "nonResourceURLs": ["/metrics"]}), &[]),
             (
                 "paths in a namespace",
                 true,
@@ -270,11 +216,7 @@ mod tests {
             binding
         };
         check("same", &update_binding(&binding("a"), &binding("a"), true), &[]);
-        check(
-            "other",
-            &update_binding(&binding("b"), &binding("a"), true),
-            &["roleRef: Invalid value: {"],
-        );
+        check("other", &update_binding(&binding("b"), &binding("a"), true), &["roleRef: Invalid value: {"]);
         let account = json!({"roleRef": {"apiGroup": RBAC_GROUP, "kind": "Role", "name": "r"}, "subjects": [{"kind": "ServiceAccount", "name": "s"}]});
         check(
             "account without namespace",

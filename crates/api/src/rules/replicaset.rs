@@ -30,10 +30,7 @@ pub static REPLICATION_CONTROLLER: Rules = Rules {
     validate_update: update_controller,
     validate_status_update: update_status,
     orphans_by_default: true,
-    selectable: &[SelectableField {
-        label: "status.replicas",
-        value: replicas,
-    }],
+    selectable: &[SelectableField { label: "status.replicas", value: replicas }],
     columns: COLUMNS,
     row: controller_row,
     ..WITH_SPEC_AND_STATUS
@@ -128,11 +125,7 @@ fn update_set(new: &Value, old: &Value) -> Vec<FieldError> {
         return Vec::new();
     }
     let mut errors = Errors(validate_set(new));
-    errors.immutable(
-        &At::ROOT.field("spec").field("selector"),
-        &new["spec"]["selector"],
-        &old["spec"]["selector"],
-    );
+    errors.immutable(&At::ROOT.field("spec").field("selector"), &new["spec"]["selector"], &old["spec"]["selector"]);
     errors.0
 }
 
@@ -149,11 +142,7 @@ fn validate_controller(object: &Value) -> Vec<FieldError> {
         return errors.0;
     }
     let labels = &template["metadata"]["labels"];
-    let picked = selector
-        .as_object()
-        .into_iter()
-        .flatten()
-        .all(|(key, value)| labels.get(key) == Some(value));
+    let picked = selector.as_object().into_iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
     workload::unpicked(spec, picked, &at_template, &mut errors);
     pod::spec::template(template, &at_template, &mut errors);
     pod::spec::runs_forever(template, "ReplicationController", &at_template, &mut errors);
@@ -161,18 +150,9 @@ fn validate_controller(object: &Value) -> Vec<FieldError> {
 }
 
 fn update_controller(new: &Value, old: &Value) -> Vec<FieldError> {
-    if same(&new["spec"], &old["spec"]) {
-        Vec::new()
-    } else {
-        validate_controller(new)
-    }
+    if same(&new["spec"], &old["spec"]) { Vec::new() } else { validate_controller(new) }
 }
 
 fn update_status(new: &Value, old: &Value) -> Vec<FieldError> {
-    workload::status(
-        new,
-        old,
-        "replicas",
-        &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
-    )
+    workload::status(new, old, "replicas", &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"])
 }

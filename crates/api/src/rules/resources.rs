@@ -75,10 +75,7 @@ pub fn requirements(resources: &Value, scope: Scope, claims: &[&str], at: &At<'_
                 errors.invalid(&requests_at, request, detail);
             }
             (Some(wanted), Some(limit)) if wanted > limit => {
-                let detail = format!(
-                    "must be less than or equal to {resource} limit of {}",
-                    text(&limits[resource])
-                );
+                let detail = format!("must be less than or equal to {resource} limit of {}", text(&limits[resource]));
                 errors.invalid(&requests_at, request, detail);
             }
             (_, None) if !overcommits => {
@@ -183,14 +180,7 @@ fn claim_names(used: &Value, claimed: &[&str], at: &At<'_>, errors: &mut Errors)
         errors.form(&at.field("request"), &claim["request"], names::dns1123_label);
         let whole_and_part = |seen: &(&str, &str)| seen.0 == key.0 && (seen.1.is_empty() || key.1.is_empty());
         if seen.contains(&key) || seen.iter().any(whole_and_part) {
-            errors.duplicate(
-                &at,
-                if key.1.is_empty() {
-                    key.0.into()
-                } else {
-                    format!("{}/{}", key.0, key.1)
-                },
-            );
+            errors.duplicate(&at, if key.1.is_empty() { key.0.into() } else { format!("{}/{}", key.0, key.1) });
         }
         seen.push(key);
         if !claimed.contains(&key.0) {
@@ -207,11 +197,7 @@ mod tests {
     #[test]
     fn requests_stay_within_limits() {
         for (case, resources, expected) in [
-            (
-                "good",
-                json!({"limits": {"cpu": "1"}, "requests": {"cpu": "500m"}}),
-                vec![],
-            ),
+            ("good", json!({"limits": {"cpu": "1"}, "requests": {"cpu": "500m"}}), vec![]),
             (
                 "more than the limit",
                 json!({"limits": {"cpu": "1"}, "requests": {"cpu": "2"}}),
@@ -230,11 +216,7 @@ mod tests {
                     "r.limits[disk]: Invalid value: \"disk\": must be a standard resource for containers",
                 ],
             ),
-            (
-                "device",
-                json!({"limits": {"a.b/gpu": "1"}, "requests": {"a.b/gpu": "1"}}),
-                vec![],
-            ),
+            ("device", json!({"limits": {"a.b/gpu": "1"}, "requests": {"a.b/gpu": "1"}}), vec![]),
             (
                 "device without limit",
                 json!({"requests": {"a.b/gpu": "1"}}),
@@ -245,19 +227,11 @@ mod tests {
                 json!({"limits": {"a.b/gpu": "500m"}}),
                 vec!["r.limits[a.b/gpu]: Invalid value: \"500m\": must be an integer"],
             ),
-            (
-                "claim",
-                json!({"claims": [{"name": "x"}]}),
-                vec!["r.claims[0]: Not found: \"x\""],
-            ),
+            ("claim", json!({"claims": [{"name": "x"}]}), vec!["r.claims[0]: Not found: \"x\""]),
         ] {
             let mut errors = Errors::default();
             requirements(&resources, Scope::Container, &[], &At::ROOT.field("r"), &mut errors);
-            assert_eq!(
-                errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                expected,
-                "{case}"
-            );
+            assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), expected, "{case}");
         }
     }
 }

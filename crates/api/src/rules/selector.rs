@@ -30,9 +30,7 @@ pub fn label_selector(selector: &Value, at: &At<'_>, errors: &mut Errors) {
 
 /// Whether a selector picks nothing in particular.
 pub fn is_empty(selector: &Value) -> bool {
-    let labels = selector["matchLabels"]
-        .as_object()
-        .is_none_or(serde_json::Map::is_empty);
+    let labels = selector["matchLabels"].as_object().is_none_or(serde_json::Map::is_empty);
     labels && list(&selector["matchExpressions"]).is_empty()
 }
 
@@ -83,10 +81,7 @@ fn node_expression(expression: &Value, at: &At<'_>, errors: &mut Errors) {
         "In" | "NotIn" if values.is_empty() => errors.required(&at.field("values"), NEEDS_VALUES),
         "Exists" | "DoesNotExist" if !values.is_empty() => errors.forbidden(&at.field("values"), NO_VALUES),
         "Gt" | "Lt" if values.len() != 1 => {
-            errors.required(
-                &at.field("values"),
-                "must be specified single value when `operator` is 'Lt' or 'Gt'",
-            );
+            errors.required(&at.field("values"), "must be specified single value when `operator` is 'Lt' or 'Gt'");
         }
         "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
         other => errors.invalid(&at.field("operator"), other, OPERATOR),
@@ -136,26 +131,11 @@ mod tests {
             (json!({}), true),
             (json!({"matchLabels": {"app": "web"}}), true),
             (json!({"matchLabels": {"app": "db"}}), false),
-            (
-                json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["web", "db"]}]}),
-                true,
-            ),
-            (
-                json!({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["web"]}]}),
-                false,
-            ),
-            (
-                json!({"matchExpressions": [{"key": "new", "operator": "NotIn", "values": ["web"]}]}),
-                true,
-            ),
-            (
-                json!({"matchExpressions": [{"key": "new", "operator": "Exists"}]}),
-                false,
-            ),
-            (
-                json!({"matchExpressions": [{"key": "new", "operator": "DoesNotExist"}]}),
-                true,
-            ),
+            (json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["web", "db"]}]}), true),
+            (json!({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["web"]}]}), false),
+            (json!({"matchExpressions": [{"key": "new", "operator": "NotIn", "values": ["web"]}]}), true),
+            (json!({"matchExpressions": [{"key": "new", "operator": "Exists"}]}), false),
+            (json!({"matchExpressions": [{"key": "new", "operator": "DoesNotExist"}]}), true),
         ] {
             assert_eq!(matches(&selector, &labels), picks, "{selector}");
         }

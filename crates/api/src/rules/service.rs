@@ -18,14 +18,8 @@ pub static RULES: Rules = Rules {
     create_on_update: true,
     returns_deleted: true,
     selectable: &[
-        SelectableField {
-            label: "spec.clusterIP",
-            value: |s| text(&s["spec"]["clusterIP"]).into(),
-        },
-        SelectableField {
-            label: "spec.type",
-            value: |s| text(&s["spec"]["type"]).into(),
-        },
+        SelectableField { label: "spec.clusterIP", value: |s| text(&s["spec"]["clusterIP"]).into() },
+        SelectableField { label: "spec.type", value: |s| text(&s["spec"]["type"]).into() },
     ],
     columns: COLUMNS,
     row,
@@ -43,10 +37,7 @@ fn default(object: &mut Value) {
     affinity(spec);
     fill::text(spec, "type", "ClusterIP");
     let kind = text(&spec["type"]).to_string();
-    let external_ips = spec
-        .get("externalIPs")
-        .and_then(Value::as_array)
-        .is_some_and(|ips| !ips.is_empty());
+    let external_ips = spec.get("externalIPs").and_then(Value::as_array).is_some_and(|ips| !ips.is_empty());
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer") || (kind == "ClusterIP" && external_ips) {
         fill::text(spec, "externalTrafficPolicy", "Cluster");
     }
@@ -78,14 +69,9 @@ fn affinity(spec: &mut Fields) {
     if spec["sessionAffinity"] == "None" {
         fill::remove(spec, "sessionAffinityConfig");
     } else if spec["sessionAffinity"] == "ClientIP" {
-        let timeout = spec
-            .get("sessionAffinityConfig")
-            .map(|config| &config["clientIP"]["timeoutSeconds"]);
+        let timeout = spec.get("sessionAffinityConfig").map(|config| &config["clientIP"]["timeoutSeconds"]);
         if timeout.is_none_or(Value::is_null) {
-            spec.insert(
-                "sessionAffinityConfig".into(),
-                json!({"clientIP": {"timeoutSeconds": AFFINITY_SECONDS}}),
-            );
+            spec.insert("sessionAffinityConfig".into(), json!({"clientIP": {"timeoutSeconds": AFFINITY_SECONDS}}));
         }
     }
 }
@@ -112,16 +98,10 @@ fn prepare_update(new: &mut Value, old: &Value) {
 
 /// `clusterIP` is the first of `clusterIPs`; a client may write only one of the two.
 fn pair_cluster_ips(spec: &mut Fields, old: Option<&Value>) {
-    let ip = spec
-        .get("clusterIP")
-        .and_then(Value::as_str)
-        .filter(|ip| !ip.is_empty())
-        .map(str::to_string);
+    let ip = spec.get("clusterIP").and_then(Value::as_str).filter(|ip| !ip.is_empty()).map(str::to_string);
     let old_ips = old.map(|old| &old["clusterIPs"]);
     let same_ips = spec.get("clusterIPs") == old_ips || fill::is_empty(spec, "clusterIPs");
-    let old_ip = old
-        .and_then(|old| old["clusterIP"].as_str())
-        .filter(|ip| !ip.is_empty());
+    let old_ip = old.and_then(|old| old["clusterIP"].as_str()).filter(|ip| !ip.is_empty());
     match (ip, old_ip) {
         // Only the old field was set, or only it changed: the list follows.
         (Some(ip), None) if fill::is_empty(spec, "clusterIPs") => {
@@ -177,13 +157,7 @@ fn drop_void(spec: &mut Fields, old: &Value, to: &str, from: &str) {
         return;
     }
     if to == "ExternalName" {
-        for name in [
-            "clusterIP",
-            "clusterIPs",
-            "ipFamilies",
-            "ipFamilyPolicy",
-            "internalTrafficPolicy",
-        ] {
+        for name in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
             drop_unchanged(spec, old, name);
         }
     }
@@ -191,27 +165,17 @@ fn drop_void(spec: &mut Fields, old: &Value, to: &str, from: &str) {
         let empty = Vec::new();
         let old_ports = old["ports"].as_array().unwrap_or(&empty);
         for port in fill::items(spec, "ports") {
-            if port
-                .get("nodePort")
-                .is_some_and(|n| old_ports.iter().any(|o| &o["nodePort"] == n))
-            {
+            if port.get("nodePort").is_some_and(|n| old_ports.iter().any(|o| &o["nodePort"] == n)) {
                 fill::remove(port, "nodePort");
             }
         }
-        let external_ips = spec
-            .get("externalIPs")
-            .and_then(Value::as_array)
-            .is_some_and(|ips| !ips.is_empty());
+        let external_ips = spec.get("externalIPs").and_then(Value::as_array).is_some_and(|ips| !ips.is_empty());
         if to == "ExternalName" || !external_ips {
             drop_unchanged(spec, old, "externalTrafficPolicy");
         }
     }
     if to != "LoadBalancer" {
-        for name in [
-            "healthCheckNodePort",
-            "allocateLoadBalancerNodePorts",
-            "loadBalancerClass",
-        ] {
+        for name in ["healthCheckNodePort", "allocateLoadBalancerNodePorts", "loadBalancerClass"] {
             drop_unchanged(spec, old, name);
         }
     }
@@ -248,16 +212,8 @@ fn row(object: &Value, now: i64) -> Vec<Value> {
 }
 
 fn port(port: &Value) -> String {
-    let (number, node, protocol) = (
-        number(&port["port"]),
-        number(&port["nodePort"]),
-        text(&port["protocol"]),
-    );
-    if node > 0 {
-        format!("{number}:{node}/{protocol}")
-    } else {
-        format!("{number}/{protocol}")
-    }
+    let (number, node, protocol) = (number(&port["port"]), number(&port["nodePort"]), text(&port["protocol"]));
+    if node > 0 { format!("{number}:{node}/{protocol}") } else { format!("{number}/{protocol}") }
 }
 
 fn external(object: &Value) -> String {
@@ -265,21 +221,11 @@ fn external(object: &Value) -> String {
     let own = list(&spec["externalIPs"]).iter().map(text);
     let (addresses, empty): (Vec<&str>, &str) = match text(&spec["type"]) {
         "ClusterIP" | "NodePort" => (own.collect(), NONE),
-        "LoadBalancer" => (
-            cells::balancer_addresses(&object["status"])
-                .into_iter()
-                .chain(own)
-                .collect(),
-            "<pending>",
-        ),
+        "LoadBalancer" => (cells::balancer_addresses(&object["status"]).into_iter().chain(own).collect(), "<pending>"),
         "ExternalName" => return text(&spec["externalName"]).into(),
         _ => return "<unknown>".into(),
     };
-    if addresses.is_empty() {
-        empty.into()
-    } else {
-        addresses.join(",")
-    }
+    if addresses.is_empty() { empty.into() } else { addresses.join(",") }
 }
 
 #[cfg(test)]

@@ -4,7 +4,4 @@ use crate::kind::Rules;
 use crate::rules::plain::PLAIN;
 
 /// Rules of ServiceAccounts.
-pub static RULES: Rules = Rules {
-    returns_deleted: true,
-    ..PLAIN
-};
+pub static RULES: Rules = Rules { returns_deleted: true, ..PLAIN };

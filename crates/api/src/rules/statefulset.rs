@@ -18,12 +18,7 @@ pub static RULES: Rules = Rules {
     validate,
     validate_update,
     validate_status_update: |new, old| {
-        let parts = [
-            "readyReplicas",
-            "currentReplicas",
-            "updatedReplicas",
-            "availableReplicas",
-        ];
+        let parts = ["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"];
         workload::status(new, old, "replicas", &parts)
     },
     columns: COLUMNS,
@@ -92,13 +87,7 @@ fn row(object: &Value, now: i64) -> Vec<Value> {
     let (spec, status) = (&object["spec"], &object["status"]);
     let [names, images] = cells::containers(&spec["template"]["spec"]);
     let ready = format!("{}/{}", number(&status["readyReplicas"]), number(&spec["replicas"]));
-    vec![
-        cells::name(object),
-        ready.into(),
-        cells::age(object, now),
-        names,
-        images,
-    ]
+    vec![cells::name(object), ready.into(), cells::age(object, now), names, images]
 }
 
 const REVISION_COLUMNS: &[Column] = &[
@@ -120,12 +109,7 @@ fn revision_row(object: &Value, now: i64) -> Vec<Value> {
         }
         None => NONE.into(),
     };
-    vec![
-        cells::name(object),
-        controller.into(),
-        number(&object["revision"]).into(),
-        cells::age(object, now),
-    ]
+    vec![cells::name(object), controller.into(), number(&object["revision"]).into(), cells::age(object, now)]
 }
 
 /// What an update of the spec may change.
@@ -155,26 +139,15 @@ fn validate_spec(object: &Value) -> Vec<FieldError> {
     match text(management) {
         "" => errors.required(&at.field("podManagementPolicy"), ""),
         "OrderedReady" | "Parallel" => {}
-        _ => errors.invalid(
-            &at.field("podManagementPolicy"),
-            management,
-            "must be 'OrderedReady' or 'Parallel'",
-        ),
+        _ => errors.invalid(&at.field("podManagementPolicy"), management, "must be 'OrderedReady' or 'Parallel'"),
     }
     validate_strategy(&spec["updateStrategy"], &at.field("updateStrategy"), &mut errors);
-    let (policy, policy_at) = (
-        &spec["persistentVolumeClaimRetentionPolicy"],
-        at.field("persistentVolumeClaimRetentionPolicy"),
-    );
+    let (policy, policy_at) =
+        (&spec["persistentVolumeClaimRetentionPolicy"], at.field("persistentVolumeClaimRetentionPolicy"));
     for field in ["whenDeleted", "whenScaled"] {
         errors.one_of(&policy_at.field(field), &policy[field], &["Retain", "Delete"]);
     }
-    workload::counts(
-        spec,
-        &["replicas", "minReadySeconds", "revisionHistoryLimit"],
-        &at,
-        &mut errors,
-    );
+    workload::counts(spec, &["replicas", "minReadySeconds", "revisionHistoryLimit"], &at, &mut errors);
     errors.not_negative(&at.field("ordinals.start"), &spec["ordinals"]["start"]);
     errors.form(&at.field("serviceName"), &spec["serviceName"], names::dns1123_label);
     workload::selector(spec, "statefulset", &at, &mut errors);
@@ -196,9 +169,7 @@ fn with_claim_volumes(spec: &Value) -> Option<Value> {
     let volumes = pod.get_mut("volumes")?.as_array_mut()?;
     volumes.retain(|volume| !claims.iter().any(|claim| volume["name"] == name(claim).as_str()));
     volumes.extend(
-        claims
-            .iter()
-            .map(|claim| json!({"name": name(claim), "persistentVolumeClaim": {"claimName": name(claim)}})),
+        claims.iter().map(|claim| json!({"name": name(claim), "persistentVolumeClaim": {"claimName": name(claim)}})),
     );
     Some(spec)
 }
@@ -208,11 +179,7 @@ fn validate_strategy(strategy: &Value, at: &At<'_>, errors: &mut Errors) {
     match text(&strategy["type"]) {
         "" => errors.required(at, ""),
         "OnDelete" if !rolling.is_null() => {
-            errors.invalid(
-                &at.field("rollingUpdate"),
-                rolling,
-                "only allowed for updateStrategy 'RollingUpdate'",
-            );
+            errors.invalid(&at.field("rollingUpdate"), rolling, "only allowed for updateStrategy 'RollingUpdate'");
         }
         "OnDelete" => {}
         "RollingUpdate" => {
@@ -234,11 +201,7 @@ fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
     }
     let mut errors = Errors(validate_spec(new));
     let fixed = |fields: &Value| {
-        let kept = fields
-            .as_object()
-            .into_iter()
-            .flatten()
-            .filter(|(name, _)| !UPDATABLE.contains(&name.as_str()));
+        let kept = fields.as_object().into_iter().flatten().filter(|(name, _)| !UPDATABLE.contains(&name.as_str()));
         Value::Object(kept.map(|(name, value)| (name.clone(), value.clone())).collect())
     };
     if !same(&fixed(&new["spec"]), &fixed(&old["spec"])) {
@@ -320,17 +283,11 @@ mod tests {
     #[test]
     fn strategies() {
         for (sent, filled) in [
-            (
-                json!({}),
-                json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}),
-            ),
+            (json!({}), json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}})),
             (json!({"type": "OnDelete"}), json!({"type": "OnDelete"})),
             (json!({"type": "RollingUpdate"}), json!({"type": "RollingUpdate"})),
         ] {
-            assert_eq!(
-                set(|s| s["updateStrategy"] = sent.clone())["spec"]["updateStrategy"],
-                filled
-            );
+            assert_eq!(set(|s| s["updateStrategy"] = sent.clone())["spec"]["updateStrategy"], filled);
         }
     }
 }

@@ -36,11 +36,7 @@ pub fn unpicked(spec: &Value, picked: bool, at: &At<'_>, errors: &mut Errors) {
     let labels = &spec["template"]["metadata"]["labels"];
     if !spec["selector"].is_null() && !picked {
         let at = at.field("metadata");
-        errors.invalid(
-            &at.field("labels"),
-            labels,
-            "`selector` does not match template `labels`",
-        );
+        errors.invalid(&at.field("labels"), labels, "`selector` does not match template `labels`");
     }
 }
 
@@ -85,11 +81,7 @@ pub fn status(new: &Value, old: &Value, total: &str, parts: &[&str]) -> Vec<Fiel
     }
     for part in parts {
         if number(&status[*part]) > number(&status[total]) {
-            errors.invalid(
-                &at.field(part),
-                &status[*part],
-                format!("cannot be greater than status.{total}"),
-            );
+            errors.invalid(&at.field(part), &status[*part], format!("cannot be greater than status.{total}"));
         }
     }
     if parts.contains(&"availableReplicas") && number(&status["availableReplicas"]) > number(&status["readyReplicas"]) {
@@ -101,11 +93,7 @@ pub fn status(new: &Value, old: &Value, total: &str, parts: &[&str]) -> Vec<Fiel
     }
     let collisions = (&status["collisionCount"], &old["collisionCount"]);
     if number(collisions.0) < number(collisions.1) {
-        errors.invalid(
-            &at.field("collisionCount"),
-            number(collisions.0),
-            "cannot be decremented",
-        );
+        errors.invalid(&at.field("collisionCount"), number(collisions.0), "cannot be decremented");
     }
     errors.0
 }

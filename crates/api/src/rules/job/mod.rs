@@ -24,10 +24,7 @@ pub static JOB: Rules = Rules {
     validate_status_update: validate::job_status_update,
     prepare_create: prepare_job,
     orphans_by_default: true,
-    selectable: &[SelectableField {
-        label: "status.successful",
-        value: successful,
-    }],
+    selectable: &[SelectableField { label: "status.successful", value: successful }],
     columns: JOB_COLUMNS,
     row: job_row,
     ..WITH_SPEC_AND_STATUS
@@ -50,10 +47,7 @@ fn default_job(object: &mut Value) {
         return;
     };
     job_template_spec(spec);
-    let labels = spec["template"]["metadata"]
-        .get("labels")
-        .filter(|l| l.is_object())
-        .cloned();
+    let labels = spec["template"]["metadata"].get("labels").filter(|l| l.is_object()).cloned();
     job_spec(spec);
     if let (Some(labels), Some(metadata)) = (labels, fill::child(object, "metadata")) {
         if fill::is_empty(metadata, "labels") {
@@ -85,15 +79,7 @@ fn job_spec(spec: &mut Fields) {
     fill::optional(spec, "completionMode", "NonIndexed");
     fill::optional(spec, "suspend", false);
     let failure_policy = !fill::is_unset(spec, "podFailurePolicy");
-    fill::optional(
-        spec,
-        "podReplacementPolicy",
-        if failure_policy {
-            "Failed"
-        } else {
-            "TerminatingOrFailed"
-        },
-    );
+    fill::optional(spec, "podReplacementPolicy", if failure_policy { "Failed" } else { "TerminatingOrFailed" });
     fill::optional(spec, "manualSelector", false);
 }
 
@@ -227,11 +213,7 @@ fn cron_job_row(object: &Value, now: i64) -> Vec<Value> {
         text_or(&spec["timeZone"], NONE).into(),
         (if flag(&spec["suspend"]) { "True" } else { "False" }).into(),
         cells::len(&status["active"]).into(),
-        if last.is_null() {
-            NONE.into()
-        } else {
-            duration::since(last, now).into()
-        },
+        if last.is_null() { NONE.into() } else { duration::since(last, now).into() },
         cells::age(object, now),
         names,
         images,
@@ -248,16 +230,9 @@ mod tests {
     fn a_new_job_selects_by_its_uid() {
         let mut job = json!({"metadata": {"name": "sum", "uid": "u1"}, "spec": {"template": {"metadata": {"labels": {"a": "b"}}, "spec": {}}}});
         default_job(&mut job);
-        assert_eq!(
-            job["metadata"]["labels"],
-            json!({"a": "b"}),
-            "labels come from the template as it was sent"
-        );
+        assert_eq!(job["metadata"]["labels"], json!({"a": "b"}), "labels come from the template as it was sent");
         prepare_job(&mut job);
-        assert_eq!(
-            job["spec"]["selector"],
-            json!({"matchLabels": {"batch.kubernetes.io/controller-uid": "u1"}})
-        );
+        assert_eq!(job["spec"]["selector"], json!({"matchLabels": {"batch.kubernetes.io/controller-uid": "u1"}}));
         let labels = json!({"a": "b", "batch.kubernetes.io/controller-uid": "u1", "controller-uid": "u1",
             "batch.kubernetes.io/job-name": "sum", "job-name": "sum"});
         assert_eq!(job["spec"]["template"]["metadata"]["labels"], labels);
@@ -272,10 +247,7 @@ mod tests {
         ] {
             let mut job = json!({"metadata": {}, "spec": sent});
             default_job(&mut job);
-            assert_eq!(
-                (&job["spec"]["completions"], &job["spec"]["parallelism"]),
-                (&completions, &parallelism)
-            );
+            assert_eq!((&job["spec"]["completions"], &job["spec"]["parallelism"]), (&completions, &parallelism));
         }
     }
 }

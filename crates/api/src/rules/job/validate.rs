@@ -68,11 +68,7 @@ fn generated_selector(object: &Value, errors: &mut Errors) {
         }
     }
     if !selector::matches(&spec["selector"], &Value::Object(expected)) {
-        errors.invalid(
-            &at.field("selector"),
-            &spec["selector"],
-            "`selector` not auto-generated",
-        );
+        errors.invalid(&at.field("selector"), &spec["selector"], "`selector` not auto-generated");
     }
 }
 
@@ -87,11 +83,7 @@ fn job_spec(spec: &Value, at: &At<'_>, errors: &mut Errors) {
         "maxFailedIndexes",
     ];
     workload::counts(spec, &counts, at, errors);
-    errors.one_of(
-        &at.field("completionMode"),
-        &spec["completionMode"],
-        &["NonIndexed", "Indexed"],
-    );
+    errors.one_of(&at.field("completionMode"), &spec["completionMode"], &["NonIndexed", "Indexed"]);
     if spec["completionMode"] == "Indexed" {
         indexed(spec, at, errors)
     } else {
@@ -105,16 +97,9 @@ fn job_spec(spec: &Value, at: &At<'_>, errors: &mut Errors) {
     }
     failure_policy(spec, &at.field("podFailurePolicy"), errors);
     success_policy(spec, &at.field("successPolicy"), errors);
-    let replacement: &[&str] = if spec["podFailurePolicy"].is_null() {
-        &["Failed", "TerminatingOrFailed"]
-    } else {
-        &["Failed"]
-    };
-    errors.one_of(
-        &at.field("podReplacementPolicy"),
-        &spec["podReplacementPolicy"],
-        replacement,
-    );
+    let replacement: &[&str] =
+        if spec["podFailurePolicy"].is_null() { &["Failed", "TerminatingOrFailed"] } else { &["Failed"] };
+    errors.one_of(&at.field("podReplacementPolicy"), &spec["podReplacementPolicy"], replacement);
     let template = at.field("template");
     pod::spec::template(&spec["template"], &template, errors);
     restart_policy(spec, &template.field("spec").field("restartPolicy"), errors);
@@ -127,11 +112,7 @@ fn restart_policy(spec: &Value, at: &At<'_>, errors: &mut Errors) {
             "Always" | "" => errors.required(at, "valid values: [\"OnFailure\" \"Never\"]"),
             "Never" => {}
             "OnFailure" if spec["podFailurePolicy"].is_null() => {}
-            "OnFailure" => errors.invalid(
-                at,
-                policy,
-                "only \"Never\" is supported when podFailurePolicy is specified",
-            ),
+            "OnFailure" => errors.invalid(at, policy, "only \"Never\" is supported when podFailurePolicy is specified"),
             _ => errors.one_of(at, policy, &["OnFailure", "Never"]),
         },
     }
@@ -156,10 +137,7 @@ fn indexed(spec: &Value, at: &At<'_>, errors: &mut Errors) {
             {COMPLETIONS_SOFT} and used with backoff limit per index"
         );
         if failed.is_null() {
-            errors.required(
-                &at_failed,
-                &format!("must be specified when completions is above {COMPLETIONS_SOFT}"),
-            );
+            errors.required(&at_failed, &format!("must be specified when completions is above {COMPLETIONS_SOFT}"));
         }
         if number(parallelism) > HIGH_COMPLETIONS_MAX {
             errors.invalid(&at.field("parallelism"), parallelism, detail.as_str());
@@ -192,30 +170,19 @@ fn managed_by(value: &Value, at: &At<'_>, errors: &mut Errors) {
 fn failure_policy(spec: &Value, at: &At<'_>, errors: &mut Errors) {
     let (rules, at) = (list(&spec["podFailurePolicy"]["rules"]), at.field("rules"));
     if rules.len() > POLICY_RULES_MAX {
-        errors
-            .0
-            .push(FieldError::too_many(at.to_string(), rules.len(), POLICY_RULES_MAX));
+        errors.0.push(FieldError::too_many(at.to_string(), rules.len(), POLICY_RULES_MAX));
     }
     for (i, rule) in rules.iter().enumerate() {
         let at = at.index(i);
         let action = &rule["action"];
         match text(action) {
-            "" => errors.required(
-                &at.field("action"),
-                "valid values: [\"Count\" \"FailIndex\" \"FailJob\" \"Ignore\"]",
-            ),
-            "FailIndex" if spec["backoffLimitPerIndex"].is_null() => {
-                errors.invalid(
-                    &at.field("action"),
-                    action,
-                    "requires the backoffLimitPerIndex to be set",
-                );
+            "" => {
+                errors.required(&at.field("action"), "valid values: [\"Count\" \"FailIndex\" \"FailJob\" \"Ignore\"]")
             }
-            _ => errors.one_of(
-                &at.field("action"),
-                action,
-                &["Count", "FailIndex", "FailJob", "Ignore"],
-            ),
+            "FailIndex" if spec["backoffLimitPerIndex"].is_null() => {
+                errors.invalid(&at.field("action"), action, "requires the backoffLimitPerIndex to be set");
+            }
+            _ => errors.one_of(&at.field("action"), action, &["Count", "FailIndex", "FailJob", "Ignore"]),
         }
         let (codes, conditions) = (&rule["onExitCodes"], list(&rule["onPodConditions"]));
         if !codes.is_null() {
@@ -223,16 +190,10 @@ fn failure_policy(spec: &Value, at: &At<'_>, errors: &mut Errors) {
         }
         conditions_of(conditions, &at.field("onPodConditions"), errors);
         match (codes.is_null(), conditions.is_empty()) {
-            (false, false) => errors.invalid(
-                &at,
-                rule,
-                "specifying both OnExitCodes and OnPodConditions is not supported",
-            ),
-            (true, true) => errors.invalid(
-                &at,
-                rule,
-                "specifying one of OnExitCodes and OnPodConditions is required",
-            ),
+            (false, false) => {
+                errors.invalid(&at, rule, "specifying both OnExitCodes and OnPodConditions is not supported")
+            }
+            (true, true) => errors.invalid(&at, rule, "specifying one of OnExitCodes and OnPodConditions is required"),
             _ => {}
         }
     }
@@ -268,9 +229,7 @@ fn exit_codes(spec: &Value, codes: &Value, at: &At<'_>, errors: &mut Errors) {
 
 fn conditions_of(conditions: &[Value], at: &At<'_>, errors: &mut Errors) {
     if conditions.len() > POLICY_RULES_MAX {
-        errors
-            .0
-            .push(FieldError::too_many(at.to_string(), conditions.len(), POLICY_RULES_MAX));
+        errors.0.push(FieldError::too_many(at.to_string(), conditions.len(), POLICY_RULES_MAX));
     }
     for (i, condition) in conditions.iter().enumerate() {
         let (at, kind) = (at.index(i), text(&condition["type"]));
@@ -285,23 +244,15 @@ fn success_policy(spec: &Value, at: &At<'_>, errors: &mut Errors) {
     }
     let (rules, at) = (list(&spec["successPolicy"]["rules"]), at.field("rules"));
     if rules.is_empty() {
-        errors.required(
-            &at,
-            "at least one rules must be specified when the successPolicy is specified",
-        );
+        errors.required(&at, "at least one rules must be specified when the successPolicy is specified");
     }
     if rules.len() > POLICY_RULES_MAX {
-        errors
-            .0
-            .push(FieldError::too_many(at.to_string(), rules.len(), POLICY_RULES_MAX));
+        errors.0.push(FieldError::too_many(at.to_string(), rules.len(), POLICY_RULES_MAX));
     }
     for (i, rule) in rules.iter().enumerate() {
         let (at, count) = (at.index(i), &rule["succeededCount"]);
         if count.is_null() && rule["succeededIndexes"].is_null() {
-            errors.required(
-                &at,
-                "at least one of succeededCount or succeededIndexes must be specified",
-            );
+            errors.required(&at, "at least one of succeededCount or succeededIndexes must be specified");
         }
         errors.positive(&at.field("succeededCount"), count);
         let completions = number(&spec["completions"]);
@@ -329,14 +280,8 @@ pub fn job_update(new: &Value, old: &Value) -> Vec<FieldError> {
             errors.invalid(&at.field("completions"), &spec["completions"], detail);
         }
     }
-    let fixed = [
-        "selector",
-        "completionMode",
-        "podFailurePolicy",
-        "backoffLimitPerIndex",
-        "managedBy",
-        "successPolicy",
-    ];
+    let fixed =
+        ["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"];
     for field in fixed {
         errors.immutable(&at.field(field), &spec[field], &stored[field]);
     }
@@ -379,17 +324,10 @@ pub fn job_status_update(new: &Value, old: &Value) -> Vec<FieldError> {
     let (status, at, mut errors) = (&new["status"], At::ROOT.field("status"), Errors::default());
     let counts = ["active", "succeeded", "failed", "ready", "terminating"];
     workload::counts(status, &counts, &at, &mut errors);
-    let (complete, failed) = (
-        cells::has_condition(new, "Complete"),
-        cells::has_condition(new, "Failed"),
-    );
+    let (complete, failed) = (cells::has_condition(new, "Complete"), cells::has_condition(new, "Failed"));
     let conditions = at.field("conditions");
     if complete && failed {
-        errors.invalid(
-            &conditions,
-            &status["conditions"],
-            "cannot set Complete=True and Failed=true conditions",
-        );
+        errors.invalid(&conditions, &status["conditions"], "cannot set Complete=True and Failed=true conditions");
     }
     for kind in ["Failed", "Complete", "FailureTarget", "SuccessCriteriaMet"] {
         if cells::has_condition(old, kind) && !cells::has_condition(new, kind) {
@@ -398,17 +336,10 @@ pub fn job_status_update(new: &Value, old: &Value) -> Vec<FieldError> {
         }
     }
     if (complete || failed) && number(&status["active"]) > 0 {
-        errors.invalid(
-            &at.field("active"),
-            &status["active"],
-            "active>0 is invalid for finished job",
-        );
+        errors.invalid(&at.field("active"), &status["active"], "active>0 is invalid for finished job");
     }
     if complete && status["completionTime"].is_null() {
-        errors.required(
-            &at.field("completionTime"),
-            "completionTime is required for Complete jobs",
-        );
+        errors.required(&at.field("completionTime"), "completionTime is required for Complete jobs");
     }
     if !complete && !status["completionTime"].is_null() {
         let detail = "cannot set completionTime when there is no Complete=True condition";
@@ -431,53 +362,29 @@ pub fn cron_job(object: &Value) -> Vec<FieldError> {
 
 /// Errors of a changed CronJob.
 pub fn cron_job_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    if same(&new["spec"], &old["spec"]) {
-        Vec::new()
-    } else {
-        cron_job(new)
-    }
+    if same(&new["spec"], &old["spec"]) { Vec::new() } else { cron_job(new) }
 }
 
 fn cron_job_rest(spec: &Value, at: &At<'_>, errors: &mut Errors) {
-    let counts = [
-        "startingDeadlineSeconds",
-        "successfulJobsHistoryLimit",
-        "failedJobsHistoryLimit",
-    ];
+    let counts = ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"];
     workload::counts(spec, &counts, at, errors);
     let policy = &spec["concurrencyPolicy"];
     errors.required_one_of(&at.field("concurrencyPolicy"), policy, &["Allow", "Forbid", "Replace"]);
     let (template, at) = (&spec["jobTemplate"], at.field("jobTemplate"));
-    metadata::labels(
-        &template["metadata"]["labels"],
-        &at.field("metadata").field("labels"),
-        errors,
-    );
+    metadata::labels(&template["metadata"]["labels"], &at.field("metadata").field("labels"), errors);
     let (job, at) = (&template["spec"], at.field("spec"));
     if !job["selector"].is_null() {
-        errors.invalid(
-            &at.field("selector"),
-            &job["selector"],
-            "`selector` will be auto-generated",
-        );
+        errors.invalid(&at.field("selector"), &job["selector"], "`selector` will be auto-generated");
     }
     if flag(&job["manualSelector"]) {
-        errors.0.push(FieldError::not_supported(
-            at.field("manualSelector").to_string(),
-            true,
-            &["nil", "false"],
-        ));
+        errors.0.push(FieldError::not_supported(at.field("manualSelector").to_string(), true, &["nil", "false"]));
     }
     job_spec(job, &at, errors);
 }
 
 fn schedule_form(schedule: &str, at: &At<'_>, errors: &mut Errors) {
     if schedule.contains("TZ") {
-        errors.invalid(
-            at,
-            schedule,
-            "cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
-        );
+        errors.invalid(at, schedule, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead");
     } else if let Err(error) = schedule.parse::<cron::Schedule>() {
         errors.invalid(at, schedule, error.to_string());
     }
@@ -491,9 +398,7 @@ fn time_zone(zone: &Value, at: &At<'_>, errors: &mut Errors) {
     let is_part = |part: &str| {
         !matches!(part, "" | "." | "..")
             && !part.starts_with('-')
-            && part
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"._-+".contains(&byte))
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-+".contains(&byte))
     };
     if name.is_empty() {
         errors.invalid(at, zone, "timeZone must be nil or non-empty string");
@@ -599,11 +504,7 @@ mod tests {
             ("@hourly", json!("Europe/Berlin"), &[]),
             ("", json!(null), &["spec.schedule: Required value"]),
             ("* * * *", json!(null), &["spec.schedule: Invalid value: \"* * * *\": "]),
-            (
-                "TZ=UTC * * * * *",
-                json!(null),
-                &["spec.schedule: Invalid value: \"TZ=UTC * * * * *\": cannot use TZ"],
-            ),
+            ("TZ=UTC * * * * *", json!(null), &["spec.schedule: Invalid value: \"TZ=UTC * * * * *\": cannot use TZ"]),
             (
                 "@daily",
                 json!("Mars/Base"),

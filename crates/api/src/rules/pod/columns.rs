@@ -11,19 +11,12 @@ pub const COLUMNS: &[Column] = &[
     Column::NAME,
     Column::text("Ready", "Containers that are ready, of all that should be."),
     Column::text("Status", "What the containers of this pod are doing."),
-    Column::text(
-        "Restarts",
-        "How often containers of this pod were restarted, and when the last time.",
-    ),
+    Column::text("Restarts", "How often containers of this pod were restarted, and when the last time."),
     Column::AGE,
     Column::text("IP", "Address of the pod.").wide(),
     Column::text("Node", "Node the pod runs on.").wide(),
     Column::text("Nominated Node", "Node on which room is being made for the pod.").wide(),
-    Column::text(
-        "Readiness Gates",
-        "Further conditions that hold, of all that must for the pod to be ready.",
-    )
-    .wide(),
+    Column::text("Readiness Gates", "Further conditions that hold, of all that must for the pod to be ready.").wide(),
 ];
 
 /// Columns of PodTemplates.
@@ -40,11 +33,7 @@ pub fn row(pod: &Value, now: i64) -> Vec<Value> {
     let summary = Summary::of(pod);
     let restarts = match summary.last_restart {
         Some(then) if summary.restarts != 0 => {
-            format!(
-                "{} ({} ago)",
-                summary.restarts,
-                duration::human(now.saturating_sub(then))
-            )
+            format!("{} ({} ago)", summary.restarts, duration::human(now.saturating_sub(then)))
         }
         _ => summary.restarts.to_string(),
     };
@@ -64,12 +53,7 @@ pub fn row(pod: &Value, now: i64) -> Vec<Value> {
 /// The row of a PodTemplate.
 pub fn template_row(object: &Value, _now: i64) -> Vec<Value> {
     let [names, images] = cells::containers(&object["template"]["spec"]);
-    vec![
-        cells::name(object),
-        names,
-        images,
-        cells::labels(&object["template"]["metadata"]["labels"]).into(),
-    ]
+    vec![cells::name(object), names, images, cells::labels(&object["template"]["metadata"]["labels"]).into()]
 }
 
 fn readiness_gates(pod: &Value) -> String {
@@ -77,10 +61,7 @@ fn readiness_gates(pod: &Value) -> String {
     if gates.is_empty() {
         return NONE.into();
     }
-    let open = gates
-        .iter()
-        .filter(|gate| cells::has_condition(pod, text(&gate["conditionType"])))
-        .count();
+    let open = gates.iter().filter(|gate| cells::has_condition(pod, text(&gate["conditionType"]))).count();
     format!("{open}/{}", gates.len())
 }
 
@@ -96,10 +77,7 @@ struct Summary {
 impl Summary {
     fn of(pod: &Value) -> Self {
         let (spec, status) = (&pod["spec"], &pod["status"]);
-        let sidecars = list(&spec["initContainers"])
-            .iter()
-            .filter(|c| c["restartPolicy"] == "Always")
-            .count();
+        let sidecars = list(&spec["initContainers"]).iter().filter(|c| c["restartPolicy"] == "Always").count();
         let mut summary = Summary {
             ready: 0,
             total: list(&spec["containers"]).len() + sidecars,
@@ -150,9 +128,8 @@ impl Summary {
             initializing = true;
             break;
         }
-        let initialized = list(&status["conditions"])
-            .iter()
-            .any(|c| c["type"] == "Initialized" && c["status"] == "True");
+        let initialized =
+            list(&status["conditions"]).iter().any(|c| c["type"] == "Initialized" && c["status"] == "True");
         (!initializing || initialized).then_some((of_sidecars, last_of_sidecars))
     }
 
@@ -316,13 +293,7 @@ mod tests {
                 false,
                 "0/1 SchedulingGated 0 10m",
             ),
-            (
-                "evicted",
-                one(),
-                json!({"phase": "Failed", "reason": "Evicted"}),
-                false,
-                "0/1 Evicted 0 10m",
-            ),
+            ("evicted", one(), json!({"phase": "Failed", "reason": "Evicted"}), false, "0/1 Evicted 0 10m"),
         ] {
             assert_eq!(cells(spec, status, deleting), expected, "{case}");
         }

@@ -73,14 +73,7 @@ fn unique<'a>(container: &'a Value, names: &mut Vec<&'a str>, at: &At<'_>, error
 /// Containers that are added to a running pod have no probes, ports or resources of their own.
 fn ephemeral<'a>(shared: &Shared<'a>, names: &mut Vec<&'a str>, at: &At<'_>, errors: &mut Errors) {
     const FORBIDDEN: &str = "cannot be set for an Ephemeral Container";
-    const FIELDS: [&str; 6] = [
-        "ports",
-        "resizePolicy",
-        "livenessProbe",
-        "readinessProbe",
-        "startupProbe",
-        "lifecycle",
-    ];
+    const FIELDS: [&str; 6] = ["ports", "resizePolicy", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle"];
     let others = names.clone();
     for (i, container) in list(&shared.spec["ephemeralContainers"]).iter().enumerate() {
         let at = at.index(i);
@@ -95,10 +88,7 @@ fn ephemeral<'a>(shared: &Shared<'a>, names: &mut Vec<&'a str>, at: &At<'_>, err
                 errors.forbidden(&at.field(field), FORBIDDEN);
             }
         }
-        if ["requests", "limits", "claims"]
-            .iter()
-            .any(|field| !super::is_unset(&container["resources"][field]))
-        {
+        if ["requests", "limits", "claims"].iter().any(|field| !super::is_unset(&container["resources"][field])) {
             errors.forbidden(&at.field("resources"), FORBIDDEN);
         }
         let mounts_at = at.field("volumeMounts");
@@ -116,32 +106,17 @@ fn common(container: &Value, shared: &Shared<'_>, at: &At<'_>, errors: &mut Erro
     errors.required_form(&at.field("name"), &container["name"], names::dns1123_label);
     errors.required_text(&at.field("image"), &container["image"], "");
     let message = &container["terminationMessagePolicy"];
-    errors.required_one_of(
-        &at.field("terminationMessagePolicy"),
-        message,
-        &["File", "FallbackToLogsOnError"],
-    );
+    errors.required_one_of(&at.field("terminationMessagePolicy"), message, &["File", "FallbackToLogsOnError"]);
     ports(&container["ports"], &at.field("ports"), errors);
     environment(&container["env"], &at.field("env"), errors);
     environment_sources(&container["envFrom"], &at.field("envFrom"), errors);
     volume::mounts(container, &shared.volumes, at, errors);
     let pull = &container["imagePullPolicy"];
     errors.required_one_of(&at.field("imagePullPolicy"), pull, &["Always", "IfNotPresent", "Never"]);
-    resources::requirements(
-        &container["resources"],
-        Scope::Container,
-        &shared.claims,
-        &at.field("resources"),
-        errors,
-    );
+    resources::requirements(&container["resources"], Scope::Container, &shared.claims, &at.field("resources"), errors);
     resize_policy(container, shared, &at.field("resizePolicy"), errors);
     let host_users = shared.spec["hostUsers"].as_bool().unwrap_or(true);
-    security::container(
-        &container["securityContext"],
-        host_users,
-        &at.field("securityContext"),
-        errors,
-    );
+    security::container(&container["securityContext"], host_users, &at.field("securityContext"), errors);
 }
 
 fn ports(ports: &Value, at: &At<'_>, errors: &mut Errors) {
@@ -206,16 +181,8 @@ fn value_from(variable: &Value, at: &At<'_>, errors: &mut Errors) {
             check(&source[field], &at.field(field), errors);
         }
     };
-    each(
-        "fieldRef",
-        &|field, at, errors| volume::field_ref(field, true, at, errors),
-        errors,
-    );
-    each(
-        "resourceFieldRef",
-        &|field, at, errors| volume::resource_ref(field, false, at, errors),
-        errors,
-    );
+    each("fieldRef", &|field, at, errors| volume::field_ref(field, true, at, errors), errors);
+    each("resourceFieldRef", &|field, at, errors| volume::resource_ref(field, false, at, errors), errors);
     each("configMapKeyRef", &key_ref, errors);
     each("secretKeyRef", &key_ref, errors);
     each("fileKeyRef", &file_key_ref, errors);
@@ -284,27 +251,16 @@ fn resize_policy(container: &Value, shared: &Shared<'_>, at: &At<'_>, errors: &m
 fn restart_policy(container: &Value, at: &At<'_>, errors: &mut Errors) {
     let (policy, rules) = (&container["restartPolicy"], list(&container["restartPolicyRules"]));
     if policy.is_null() && !rules.is_empty() {
-        errors.required(
-            &at.field("restartPolicy"),
-            "must specify restartPolicy when restart rules are used",
-        );
+        errors.required(&at.field("restartPolicy"), "must specify restartPolicy when restart rules are used");
     }
     errors.one_of(&at.field("restartPolicy"), policy, &["Always", "Never", "OnFailure"]);
     let rules_at = at.field("restartPolicyRules");
     if rules.len() > 20 {
-        errors.0.push(crate::field::FieldError::too_many(
-            rules_at.to_string(),
-            rules.len(),
-            20,
-        ));
+        errors.0.push(crate::field::FieldError::too_many(rules_at.to_string(), rules.len(), 20));
     }
     for (i, rule) in rules.iter().enumerate() {
         let at = rules_at.index(i);
-        errors.required_one_of(
-            &at.field("action"),
-            &rule["action"],
-            &["Restart", "RestartAllContainers"],
-        );
+        errors.required_one_of(&at.field("action"), &rule["action"], &["Restart", "RestartAllContainers"]);
         match &rule["exitCodes"] {
             Value::Null => errors.required(&at.field("exitCodes"), "must be specified"),
             codes => {
@@ -320,10 +276,7 @@ const PROBES: [&str; 3] = ["livenessProbe", "readinessProbe", "startupProbe"];
 fn no_probes(container: &Value, at: &At<'_>, errors: &mut Errors) {
     for field in ["lifecycle"].into_iter().chain(PROBES) {
         if !container[field].is_null() {
-            errors.forbidden(
-                &at.field(field),
-                "may not be set for init containers without restartPolicy=Always",
-            );
+            errors.forbidden(&at.field(field), "may not be set for init containers without restartPolicy=Always");
         }
     }
 }
@@ -345,13 +298,7 @@ fn probes_and_hooks(container: &Value, shared: &Shared<'_>, at: &At<'_>, errors:
 
 fn probe(name: &str, probe: &Value, grace_seconds: i64, at: &At<'_>, errors: &mut Errors) {
     handler(probe, grace_seconds, at, errors);
-    for field in [
-        "initialDelaySeconds",
-        "timeoutSeconds",
-        "periodSeconds",
-        "successThreshold",
-        "failureThreshold",
-    ] {
+    for field in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
         errors.not_negative(&at.field(field), &probe[field]);
     }
     let grace = &probe["terminationGracePeriodSeconds"];
@@ -428,11 +375,7 @@ pub fn host_network_ports(spec: &Value, is_pod: bool, at: &At<'_>, errors: &mut 
                 let at = at.index(i);
                 let at = at.field("ports");
                 let at = at.index(j);
-                errors.invalid(
-                    &at.field("hostPort"),
-                    host,
-                    "must match `containerPort` when `hostNetwork` is true",
-                );
+                errors.invalid(&at.field("hostPort"), host, "must match `containerPort` when `hostNetwork` is true");
             }
         }
     }

@@ -139,9 +139,7 @@ fn container(container: &mut Fields) {
 
 /// `Always` for the tag `latest`, given or implied; any other tag or a digest stays what it was.
 fn pull_policy(image: &str) -> &'static str {
-    let (name, digest) = image
-        .split_once('@')
-        .map_or((image, None), |(name, digest)| (name, Some(digest)));
+    let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
     let last = name.rsplit('/').next().unwrap_or_default();
     match last.split_once(':') {
         Some((_, "latest")) => "Always",

@@ -24,42 +24,15 @@ pub static POD: Rules = Rules {
     validate_status_update: validation::update_status,
     returns_deleted: true,
     selectable: &[
-        SelectableField {
-            label: "spec.nodeName",
-            value: |pod| text(&pod["spec"]["nodeName"]),
-        },
-        SelectableField {
-            label: "spec.restartPolicy",
-            value: |pod| text(&pod["spec"]["restartPolicy"]),
-        },
-        SelectableField {
-            label: "spec.schedulerName",
-            value: |pod| text(&pod["spec"]["schedulerName"]),
-        },
-        SelectableField {
-            label: "spec.serviceAccountName",
-            value: |pod| text(&pod["spec"]["serviceAccountName"]),
-        },
-        SelectableField {
-            label: "spec.hostNetwork",
-            value: |pod| flag(&pod["spec"]["hostNetwork"]),
-        },
-        SelectableField {
-            label: "status.phase",
-            value: |pod| text(&pod["status"]["phase"]),
-        },
-        SelectableField {
-            label: "status.podIP",
-            value: |pod| text(&pod["status"]["podIP"]),
-        },
-        SelectableField {
-            label: "status.podIPs",
-            value: pod_ips,
-        },
-        SelectableField {
-            label: "status.nominatedNodeName",
-            value: |pod| text(&pod["status"]["nominatedNodeName"]),
-        },
+        SelectableField { label: "spec.nodeName", value: |pod| text(&pod["spec"]["nodeName"]) },
+        SelectableField { label: "spec.restartPolicy", value: |pod| text(&pod["spec"]["restartPolicy"]) },
+        SelectableField { label: "spec.schedulerName", value: |pod| text(&pod["spec"]["schedulerName"]) },
+        SelectableField { label: "spec.serviceAccountName", value: |pod| text(&pod["spec"]["serviceAccountName"]) },
+        SelectableField { label: "spec.hostNetwork", value: |pod| flag(&pod["spec"]["hostNetwork"]) },
+        SelectableField { label: "status.phase", value: |pod| text(&pod["status"]["phase"]) },
+        SelectableField { label: "status.podIP", value: |pod| text(&pod["status"]["podIP"]) },
+        SelectableField { label: "status.podIPs", value: pod_ips },
+        SelectableField { label: "status.nominatedNodeName", value: |pod| text(&pod["status"]["nominatedNodeName"]) },
     ],
     columns: columns::COLUMNS,
     row: columns::row,
@@ -87,14 +60,8 @@ fn flag(value: &serde_json::Value) -> String {
 }
 
 fn pod_ips(pod: &serde_json::Value) -> String {
-    let ips = pod["status"]["podIPs"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    ips.iter()
-        .filter_map(|ip| ip["ip"].as_str())
-        .collect::<Vec<_>>()
-        .join(",")
+    let ips = pod["status"]["podIPs"].as_array().map(Vec::as_slice).unwrap_or_default();
+    ips.iter().filter_map(|ip| ip["ip"].as_str()).collect::<Vec<_>>().join(",")
 }
 
 fn validate_template(object: &serde_json::Value) -> Vec<crate::field::FieldError> {

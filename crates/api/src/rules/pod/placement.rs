@@ -103,21 +103,13 @@ pub fn tolerations(tolerations: &Value, at: &At<'_>, errors: &mut Errors) {
                 }
             }
             "Exists" if !value.is_empty() => {
-                errors.invalid(
-                    &at.field("operator"),
-                    value,
-                    "value must be empty when `operator` is 'Exists'",
-                );
+                errors.invalid(&at.field("operator"), value, "value must be empty when `operator` is 'Exists'");
             }
             "Exists" => {}
             _ => errors.one_of(&at.field("operator"), &toleration["operator"], &["Equal", "Exists"]),
         }
         if !text(effect).is_empty() {
-            errors.one_of(
-                &at.field("effect"),
-                effect,
-                &["NoSchedule", "PreferNoSchedule", "NoExecute"],
-            );
+            errors.one_of(&at.field("effect"), effect, &["NoSchedule", "PreferNoSchedule", "NoExecute"]);
         }
     }
 }
@@ -128,42 +120,23 @@ pub fn spread(constraints: &Value, at: &At<'_>, errors: &mut Errors) {
     for (i, constraint) in constraints.iter().enumerate() {
         let at = at.index(i);
         if number(&constraint["maxSkew"]) <= 0 {
-            errors.invalid(
-                &at.field("maxSkew"),
-                number(&constraint["maxSkew"]),
-                "must be greater than 0",
-            );
+            errors.invalid(&at.field("maxSkew"), number(&constraint["maxSkew"]), "must be greater than 0");
         }
         errors.required_text(&at.field("topologyKey"), &constraint["topologyKey"], "can not be empty");
         let action = &constraint["whenUnsatisfiable"];
         if !matches!(text(action), "DoNotSchedule" | "ScheduleAnyway") {
             let at = at.field("whenUnsatisfiable").to_string();
-            errors.0.push(FieldError::not_supported(
-                at,
-                text(action),
-                &["DoNotSchedule", "ScheduleAnyway"],
-            ));
+            errors.0.push(FieldError::not_supported(at, text(action), &["DoNotSchedule", "ScheduleAnyway"]));
         }
-        let key = |c: &Value| {
-            (
-                text(&c["topologyKey"]).to_string(),
-                text(&c["whenUnsatisfiable"]).to_string(),
-            )
-        };
+        let key = |c: &Value| (text(&c["topologyKey"]).to_string(), text(&c["whenUnsatisfiable"]).to_string());
         if constraints[i + 1..].iter().any(|other| key(other) == key(constraint)) {
             let (topology, action) = key(constraint);
-            errors.duplicate(
-                &at.field("{topologyKey, whenUnsatisfiable}"),
-                format!("{{{topology}, {action}}}"),
-            );
+            errors.duplicate(&at.field("{topologyKey, whenUnsatisfiable}"), format!("{{{topology}, {action}}}"));
         }
         let domains = &constraint["minDomains"];
         errors.positive(&at.field("minDomains"), domains);
         if !domains.is_null() && action != "DoNotSchedule" {
-            let detail = format!(
-                "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {}",
-                text(action)
-            );
+            let detail = format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {}", text(action));
             errors.invalid(&at.field("minDomains"), domains, detail);
         }
         for field in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {

@@ -15,11 +15,7 @@ pub fn container(context: &Value, host_users: bool, at: &At<'_>, errors: &mut Er
     let proc_mount = &context["procMount"];
     errors.one_of(&at.field("procMount"), proc_mount, &["Default", "Unmasked"]);
     if host_users && proc_mount == "Unmasked" {
-        errors.invalid(
-            &at.field("procMount"),
-            proc_mount,
-            "`hostUsers` must be false to use `Unmasked`",
-        );
+        errors.invalid(&at.field("procMount"), proc_mount, "`hostUsers` must be false to use `Unmasked`");
     }
     profiles(context, at, errors);
     if context["allowPrivilegeEscalation"] == false {
@@ -27,10 +23,7 @@ pub fn container(context: &Value, host_users: bool, at: &At<'_>, errors: &mut Er
             let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
             errors.invalid(at, context, detail);
         }
-        if list(&context["capabilities"]["add"])
-            .iter()
-            .any(|capability| capability == "CAP_SYS_ADMIN")
-        {
+        if list(&context["capabilities"]["add"]).iter().any(|capability| capability == "CAP_SYS_ADMIN") {
             let detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
             errors.invalid(at, context, detail);
         }
@@ -64,11 +57,7 @@ pub fn host_users(spec: &Value, at: &At<'_>, errors: &mut Errors) {
     if spec["hostUsers"] != false {
         return;
     }
-    for (field, shown) in [
-        ("hostNetwork", "hostNetwork"),
-        ("hostPID", "HostPID"),
-        ("hostIPC", "HostIPC"),
-    ] {
+    for (field, shown) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
         if flag(&spec[field]) {
             errors.forbidden(&at.field(shown), "when `hostUsers` is false");
         }
@@ -122,11 +111,7 @@ fn sysctls(spec: &Value, at: &At<'_>, errors: &mut Errors) {
             errors.required(&at, "");
         } else if !is_sysctl(name) {
             let form = "^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
-            errors.invalid(
-                &at,
-                name,
-                format!("must have at most {SYSCTL_MAX} characters and match regex {form}"),
-            );
+            errors.invalid(&at, name, format!("must have at most {SYSCTL_MAX} characters and match regex {form}"));
         } else if seen.contains(&name) {
             errors.duplicate(&at, name);
         }
@@ -135,9 +120,7 @@ fn sysctls(spec: &Value, at: &At<'_>, errors: &mut Errors) {
         if flag(&spec["hostNetwork"]) && dotted.starts_with("net.") {
             errors.invalid(&at, name, "may not be specified when 'hostNetwork' is true");
         }
-        let is_ipc = ["kernel.shm", "kernel.msg", "fs.mqueue."]
-            .iter()
-            .any(|start| dotted.starts_with(start));
+        let is_ipc = ["kernel.shm", "kernel.msg", "fs.mqueue."].iter().any(|start| dotted.starts_with(start));
         if flag(&spec["hostIPC"]) && (is_ipc || dotted == "kernel.sem") {
             errors.invalid(&at, name, "may not be specified when 'hostIPC' is true");
         }

@@ -23,10 +23,7 @@ pub fn validate(spec: &Value, pod_name: &str, is_pod: bool, at: &At<'_>, errors:
         errors.required(&at.field("terminationGracePeriodSeconds"), "");
     }
     let volumes = volume::all(spec, pod_name, &at.field("volumes"), errors);
-    let claims = list(&spec["resourceClaims"])
-        .iter()
-        .map(|claim| text(&claim["name"]))
-        .collect();
+    let claims = list(&spec["resourceClaims"]).iter().map(|claim| text(&claim["name"])).collect();
     device_claims(&spec["resourceClaims"], &at.field("resourceClaims"), errors);
     container::all(&Shared { spec, volumes, claims }, at, errors);
     if !spec["resources"].is_null() {
@@ -39,33 +36,18 @@ pub fn validate(spec: &Value, pod_name: &str, is_pod: bool, at: &At<'_>, errors:
     security::host_users(spec, at, errors);
     placement::affinity(&spec["affinity"], &at.field("affinity"), errors);
     placement::tolerations(&spec["tolerations"], &at.field("tolerations"), errors);
-    placement::spread(
-        &spec["topologySpreadConstraints"],
-        &at.field("topologySpreadConstraints"),
-        errors,
-    );
+    placement::spread(&spec["topologySpreadConstraints"], &at.field("topologySpreadConstraints"), errors);
     dns(spec, &at.field("dnsConfig"), errors);
     gates(spec, at, errors);
     names_of_others(spec, at, errors);
     host_names(spec, at, errors);
     let deadline = &spec["activeDeadlineSeconds"];
-    if deadline
-        .as_i64()
-        .is_some_and(|seconds| !(1..=i64::from(i32::MAX)).contains(&seconds))
-    {
-        errors.invalid(
-            &at.field("activeDeadlineSeconds"),
-            deadline,
-            names::out_of_range(1, i32::MAX.into()),
-        );
+    if deadline.as_i64().is_some_and(|seconds| !(1..=i64::from(i32::MAX)).contains(&seconds)) {
+        errors.invalid(&at.field("activeDeadlineSeconds"), deadline, names::out_of_range(1, i32::MAX.into()));
     }
     resources::amounts(&spec["overhead"], Scope::Any, &at.field("overhead"), errors);
     if !spec["os"].is_null() {
-        errors.required_one_of(
-            &at.field("os").field("name"),
-            &spec["os"]["name"],
-            &["linux", "windows"],
-        );
+        errors.required_one_of(&at.field("os").field("name"), &spec["os"]["name"], &["linux", "windows"]);
     }
 }
 
@@ -135,11 +117,7 @@ fn policies(spec: &Value, at: &At<'_>, errors: &mut Errors) {
     let dns_policies = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
     errors.required_one_of(&at.field("dnsPolicy"), dns, &dns_policies);
     let preemption = &spec["preemptionPolicy"];
-    errors.one_of(
-        &at.field("preemptionPolicy"),
-        preemption,
-        &["PreemptLowerPriority", "Never"],
-    );
+    errors.one_of(&at.field("preemptionPolicy"), preemption, &["PreemptLowerPriority", "Never"]);
 }
 
 fn dns(spec: &Value, at: &At<'_>, errors: &mut Errors) {
@@ -158,22 +136,14 @@ fn dns(spec: &Value, at: &At<'_>, errors: &mut Errors) {
     }
     let servers_at = at.field("nameservers");
     if servers.len() > NAMESERVERS_MAX {
-        errors.invalid(
-            &servers_at,
-            servers,
-            format!("must not have more than {NAMESERVERS_MAX} nameservers"),
-        );
+        errors.invalid(&servers_at, servers, format!("must not have more than {NAMESERVERS_MAX} nameservers"));
     }
     for (i, server) in servers.iter().enumerate() {
         errors.all(&servers_at.index(i), server, names::ip(text(server)));
     }
     let (searches, searches_at) = (list(&config["searches"]), at.field("searches"));
     if searches.len() > SEARCHES_MAX {
-        errors.invalid(
-            &searches_at,
-            searches,
-            format!("must not have more than {SEARCHES_MAX} search paths"),
-        );
+        errors.invalid(&searches_at, searches, format!("must not have more than {SEARCHES_MAX} search paths"));
     }
     if searches.iter().map(|search| text(search).len() + 1).sum::<usize>() > SEARCH_CHARACTERS_MAX + 1 {
         let detail =
@@ -197,11 +167,7 @@ fn gates(spec: &Value, at: &At<'_>, errors: &mut Errors) {
     let ready_at = at.field("readinessGates");
     for (i, gate) in list(&spec["readinessGates"]).iter().enumerate() {
         let kind = text(&gate["conditionType"]);
-        errors.all(
-            &ready_at.index(i).field("conditionType"),
-            kind,
-            names::qualified_name(kind),
-        );
+        errors.all(&ready_at.index(i).field("conditionType"), kind, names::qualified_name(kind));
     }
     let scheduling_at = at.field("schedulingGates");
     let gates = list(&spec["schedulingGates"]);
@@ -215,12 +181,7 @@ fn gates(spec: &Value, at: &At<'_>, errors: &mut Errors) {
 }
 
 fn names_of_others(spec: &Value, at: &At<'_>, errors: &mut Errors) {
-    for field in [
-        "serviceAccountName",
-        "nodeName",
-        "priorityClassName",
-        "runtimeClassName",
-    ] {
+    for field in ["serviceAccountName", "nodeName", "priorityClassName", "runtimeClassName"] {
         errors.form(&at.field(field), &spec[field], names::dns1123_subdomain);
     }
 }
@@ -271,11 +232,7 @@ pub fn runs_forever(template: &Value, kind: &str, at: &At<'_>, errors: &mut Erro
     let (spec, at) = (&template["spec"], at.field("spec"));
     if spec["restartPolicy"] != "Always" {
         let place = at.field("restartPolicy").to_string();
-        errors.0.push(crate::field::FieldError::not_supported(
-            place,
-            text(&spec["restartPolicy"]),
-            &["Always"],
-        ));
+        errors.0.push(crate::field::FieldError::not_supported(place, text(&spec["restartPolicy"]), &["Always"]));
     }
     if !spec["activeDeadlineSeconds"].is_null() {
         let detail = format!("activeDeadlineSeconds in {kind} is not Supported");

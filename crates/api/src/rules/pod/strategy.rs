@@ -10,10 +10,7 @@ use crate::rules::plain;
 pub fn prepare_create(object: &mut Value) {
     let class = pod::qos_class(&object["spec"]);
     let mut status = json!({"phase": "Pending", "qosClass": class.name()});
-    if object["spec"]["schedulingGates"]
-        .as_array()
-        .is_some_and(|gates| !gates.is_empty())
-    {
+    if object["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
         status["conditions"] = json!([{
             "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
             "message": "Scheduling is blocked due to non-empty scheduling gates",
@@ -45,9 +42,7 @@ pub fn prepare_status_update(new: &mut Value, old: &Value) {
     let empty = Vec::new();
     let old_conditions = old["status"]["conditions"].as_array().unwrap_or(&empty);
     for condition in fill::items(status, "conditions") {
-        let same = old_conditions
-            .iter()
-            .find(|c| Some(&c["type"]) == condition.get("type"));
+        let same = old_conditions.iter().find(|c| Some(&c["type"]) == condition.get("type"));
         if let Some(same) = same {
             keep_observed_generation(condition, same);
         }

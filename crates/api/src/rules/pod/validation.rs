@@ -22,10 +22,7 @@ pub fn create(pod: &Value) -> Vec<FieldError> {
         errors.forbidden(&at.field("ephemeralContainers"), "cannot be set on create");
     }
     if !text(&spec["nodeName"]).is_empty() && !list(&spec["schedulingGates"]).is_empty() {
-        errors.forbidden(
-            &at.field("nodeName"),
-            "cannot be set until all schedulingGates have been cleared",
-        );
+        errors.forbidden(&at.field("nodeName"), "cannot be set until all schedulingGates have been cleared");
     }
     errors.0
 }
@@ -45,11 +42,7 @@ fn images_are_trimmed(containers: &Value, at: &At<'_>, errors: &mut Errors) {
     for (i, container) in list(containers).iter().enumerate() {
         let image = text(&container["image"]);
         if image.trim() != image {
-            errors.invalid(
-                &at.index(i).field("image"),
-                image,
-                "must not have leading or trailing whitespace",
-            );
+            errors.invalid(&at.index(i).field("image"), image, "must not have leading or trailing whitespace");
         }
     }
 }
@@ -113,10 +106,7 @@ fn tolerations(new: &Value, old: &Value, at: &At<'_>, errors: &mut Errors) {
     let new_ones = list(&new["tolerations"]);
     let is_kept = |old: &Value| new_ones.iter().any(|new| like(new, old));
     if !list(&old["tolerations"]).iter().all(is_kept) {
-        errors.forbidden(
-            at,
-            "existing toleration can not be modified except its tolerationSeconds",
-        );
+        errors.forbidden(at, "existing toleration can not be modified except its tolerationSeconds");
         return;
     }
     if !same(&new["tolerations"], &old["tolerations"]) {
@@ -126,14 +116,8 @@ fn tolerations(new: &Value, old: &Value, at: &At<'_>, errors: &mut Errors) {
 
 fn scheduling_gates(new: &Value, old: &Value, at: &At<'_>, errors: &mut Errors) {
     for (i, gate) in list(&new["schedulingGates"]).iter().enumerate() {
-        if !list(&old["schedulingGates"])
-            .iter()
-            .any(|old| old["name"] == gate["name"])
-        {
-            let detail = format!(
-                "only deletion is allowed, but found new scheduling gate '{}'",
-                text(&gate["name"])
-            );
+        if !list(&old["schedulingGates"]).iter().any(|old| old["name"] == gate["name"]) {
+            let detail = format!("only deletion is allowed, but found new scheduling gate '{}'", text(&gate["name"]));
             errors.forbidden(&at.index(i).field("name"), &detail);
         }
     }
@@ -144,18 +128,15 @@ fn rest(new: &Value, old: &Value, at: &At<'_>, errors: &mut Errors) {
     let gated = !list(&old["schedulingGates"]).is_empty();
     let empty = serde_json::Map::new();
     let (new_fields, old_fields) = (new.as_object().unwrap_or(&empty), old.as_object().unwrap_or(&empty));
-    let names = new_fields
-        .keys()
-        .chain(old_fields.keys().filter(|name| !new_fields.contains_key(*name)));
+    let names = new_fields.keys().chain(old_fields.keys().filter(|name| !new_fields.contains_key(*name)));
     let mut changed = Vec::new();
     for name in names {
         let (new, old) = (&new[name], &old[name]);
         let fine = match name.as_str() {
             "activeDeadlineSeconds" | "tolerations" | "schedulingGates" => true,
-            "containers" | "initContainers" => list(new)
-                .iter()
-                .zip(list(old))
-                .all(|(new, old)| same_but_image(new, old)),
+            "containers" | "initContainers" => {
+                list(new).iter().zip(list(old)).all(|(new, old)| same_but_image(new, old))
+            }
             "terminationGracePeriodSeconds" if old.as_i64().is_some_and(|old| old < 0) && new == 1 => true,
             "nodeSelector" if gated => {
                 narrower(new, old, &at.field("nodeSelector"), errors);
@@ -171,10 +152,8 @@ fn rest(new: &Value, old: &Value, at: &At<'_>, errors: &mut Errors) {
         }
     }
     if !changed.is_empty() {
-        let detail = format!(
-            "pod updates may not change fields other than {UPDATABLE}\nchanged: {}",
-            changed.join(", ")
-        );
+        let detail =
+            format!("pod updates may not change fields other than {UPDATABLE}\nchanged: {}", changed.join(", "));
         errors.forbidden(at, &detail);
     }
 }
@@ -184,8 +163,7 @@ fn same_but_image(new: &Value, old: &Value) -> bool {
         return same(new, old);
     };
     let others = |map: &serde_json::Map<String, Value>, other: &serde_json::Map<String, Value>| {
-        map.iter()
-            .all(|(name, value)| name == "image" || same(value, other.get(name).unwrap_or(&Value::Null)))
+        map.iter().all(|(name, value)| name == "image" || same(value, other.get(name).unwrap_or(&Value::Null)))
     };
     others(new, old) && others(old, new)
 }
@@ -208,16 +186,9 @@ pub fn update_status(new: &Value, old: &Value) -> Vec<FieldError> {
     let conditions_at = at.field("conditions");
     for (i, condition) in list(&status["conditions"]).iter().enumerate() {
         let (at, kind) = (conditions_at.index(i), text(&condition["type"]));
-        if condition["observedGeneration"]
-            .as_i64()
-            .is_some_and(|generation| generation < 0)
-        {
+        if condition["observedGeneration"].as_i64().is_some_and(|generation| generation < 0) {
             let generation = &condition["observedGeneration"];
-            errors.invalid(
-                &at.field("observedGeneration"),
-                generation,
-                "must be a non-negative integer",
-            );
+            errors.invalid(&at.field("observedGeneration"), generation, "must be a non-negative integer");
         }
         if !SYSTEM.contains(&kind) {
             errors.all(&at.field("Type"), kind, names::qualified_name(kind));
@@ -259,11 +230,7 @@ mod tests {
     fn new_pods() {
         let cases: &[Case] = &[
             ("plain", |_| {}, &[]),
-            (
-                "no containers",
-                |s| s["containers"] = json!([]),
-                &["spec.containers: Required value"],
-            ),
+            ("no containers", |s| s["containers"] = json!([]), &["spec.containers: Required value"]),
             (
                 "same name twice",
                 |s| s["initContainers"] = json!([{"name": "c", "image": "a:1"}]),
@@ -274,11 +241,7 @@ mod tests {
                 |s| s["containers"][0]["name"] = json!("a.b"),
                 &["spec.containers[0].name: Invalid value: \"a.b\": must not contain dots"],
             ),
-            (
-                "no image",
-                |s| s["containers"][0]["image"] = json!(""),
-                &["spec.containers[0].image: Required value"],
-            ),
+            ("no image", |s| s["containers"][0]["image"] = json!(""), &["spec.containers[0].image: Required value"]),
             (
                 "port",
                 |s| s["containers"][0]["ports"] = json!([{"containerPort": 70000}]),
@@ -399,11 +362,7 @@ mod tests {
         let cases: &[Case] = &[
             ("same", |_| {}, &[]),
             ("image", |s| s["containers"][0]["image"] = json!("nginx:2"), &[]),
-            (
-                "toleration added",
-                |s| s["tolerations"] = json!([{"key": "a", "operator": "Exists"}]),
-                &[],
-            ),
+            ("toleration added", |s| s["tolerations"] = json!([{"key": "a", "operator": "Exists"}]), &[]),
             ("deadline set", |s| s["activeDeadlineSeconds"] = json!(5), &[]),
             (
                 "container added",

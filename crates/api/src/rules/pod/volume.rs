@@ -21,13 +21,8 @@ const ENV_FIELDS: &[&str] = &[
     "status.podIPs",
 ];
 /// Pod fields that files can show.
-const FILE_FIELDS: &[&str] = &[
-    "metadata.annotations",
-    "metadata.labels",
-    "metadata.name",
-    "metadata.namespace",
-    "metadata.uid",
-];
+const FILE_FIELDS: &[&str] =
+    &["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
 /// Container resources that both can show.
 const RESOURCE_FIELDS: &[&str] = &[
     "limits.cpu",
@@ -107,10 +102,7 @@ fn one_source(kind: &str, source: &Value, at: &At<'_>, errors: &mut Errors) {
         "emptyDir" => {
             let limit = &source["sizeLimit"];
             if !limit.is_null() && resources::quantity(limit).is_none_or(|limit| limit.is_negative()) {
-                errors.forbidden(
-                    &at.field("sizeLimit"),
-                    "SizeLimit field must be a valid resource quantity",
-                );
+                errors.forbidden(&at.field("sizeLimit"), "SizeLimit field must be a valid resource quantity");
             }
         }
         "hostPath" => host_path(source, at, errors),
@@ -129,9 +121,7 @@ fn one_source(kind: &str, source: &Value, at: &At<'_>, errors: &mut Errors) {
         }
         "downwardAPI" => {
             mode(&source["defaultMode"], &at.field("defaultMode"), errors);
-            list(&source["items"])
-                .iter()
-                .for_each(|file| downward_file(file, at, errors));
+            list(&source["items"]).iter().for_each(|file| downward_file(file, at, errors));
         }
         "projected" => {
             mode(&source["defaultMode"], &at.field("defaultMode"), errors);
@@ -153,16 +143,8 @@ fn host_path(source: &Value, at: &At<'_>, errors: &mut Errors) {
         "" => errors.required(&at.field("path"), ""),
         path => {
             no_backsteps(path, &at.field("path"), errors);
-            let types = [
-                "",
-                "BlockDevice",
-                "CharDevice",
-                "Directory",
-                "DirectoryOrCreate",
-                "File",
-                "FileOrCreate",
-                "Socket",
-            ];
+            let types =
+                ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
             errors.one_of(&at.field("type"), &source["type"], &types);
         }
     }
@@ -193,11 +175,7 @@ fn downward_file(file: &Value, at: &At<'_>, errors: &mut Errors) {
         (field, other) => {
             field_ref(field, false, &at.field("fieldRef"), errors);
             if !other.is_null() {
-                errors.invalid(
-                    at,
-                    "resource",
-                    "fieldRef and resourceFieldRef can not be specified simultaneously",
-                );
+                errors.invalid(at, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously");
             }
         }
     }
@@ -228,9 +206,7 @@ fn projected<'a>(volume: &'a Value, at: &At<'_>, errors: &mut Errors) {
                 "secret" | "configMap" => {
                     errors.required_text(&at.field("name"), &part["name"], "");
                     key_paths(&part["items"], &at.field("items"), errors);
-                    list(&part["items"])
-                        .iter()
-                        .for_each(|file| taken(text(&file["path"]), errors));
+                    list(&part["items"]).iter().for_each(|file| taken(text(&file["path"]), errors));
                 }
                 "downwardAPI" => {
                     for file in list(&part["items"]) {
@@ -262,11 +238,9 @@ fn token(token: &Value, at: &At<'_>, errors: &mut Errors) {
         Some(short) if short < 600 => {
             errors.invalid(&at_seconds, seconds, "may not specify a duration less than 10 minutes")
         }
-        Some(long) if long > 1 << 32 => errors.invalid(
-            &at_seconds,
-            seconds,
-            "may not specify a duration larger than 2^32 seconds",
-        ),
+        Some(long) if long > 1 << 32 => {
+            errors.invalid(&at_seconds, seconds, "may not specify a duration larger than 2^32 seconds")
+        }
         _ => {}
     }
     match text(&token["path"]) {
@@ -298,9 +272,7 @@ pub fn field_ref(reference: &Value, for_env: bool, at: &At<'_>, errors: &mut Err
         None if known.contains(&path) => {}
         None if is_pod_field(path) => {
             let at = at.field("fieldPath");
-            errors
-                .0
-                .push(crate::field::FieldError::not_supported(at.to_string(), path, known));
+            errors.0.push(crate::field::FieldError::not_supported(at.to_string(), path, known));
         }
         None => {
             let detail = format!("error converting fieldPath: field label not supported: {path}");
@@ -316,9 +288,7 @@ fn is_pod_field(path: &str) -> bool {
 /// A resource of a container, for a variable or a file.
 pub fn resource_ref(reference: &Value, for_file: bool, at: &At<'_>, errors: &mut Errors) {
     let resource = text(&reference["resource"]);
-    let is_huge = ["limits.hugepages-", "requests.hugepages-"]
-        .iter()
-        .any(|start| resource.starts_with(start));
+    let is_huge = ["limits.hugepages-", "requests.hugepages-"].iter().any(|start| resource.starts_with(start));
     if for_file && text(&reference["containerName"]).is_empty() {
         errors.required(&at.field("containerName"), "");
     } else if resource.is_empty() {
@@ -333,9 +303,7 @@ pub fn resource_ref(reference: &Value, for_file: bool, at: &At<'_>, errors: &mut
     let (good, words): (&[&str], &str) = match resource {
         "limits.cpu" | "requests.cpu" => (&["1m", "1"], "1m and 1 are supported with the cpu resource"),
         _ => (
-            &[
-                "1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei",
-            ],
+            &["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"],
             match resource {
                 "limits.memory" | "requests.memory" => {
                     "1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the memory resource"
@@ -368,11 +336,7 @@ pub fn mounts(container: &Value, volumes: &Volumes<'_>, at: &At<'_>, errors: &mu
             errors.invalid(&at.field("name"), name, "must not already exist in volumeDevices");
         }
         if devices.iter().any(|device| text(&device["devicePath"]) == path) {
-            errors.invalid(
-                &at.field("mountPath"),
-                path,
-                "must not already exist as a path in volumeDevices",
-            );
+            errors.invalid(&at.field("mountPath"), path, "must not already exist as a path in volumeDevices");
         }
         sub_paths(mount, &mounts_at, &at, errors);
         propagation(mount, container, &mounts_at, errors);
@@ -387,11 +351,7 @@ fn sub_paths(mount: &Value, list_at: &At<'_>, at: &At<'_>, errors: &mut Errors) 
     }
     if !expression.is_empty() {
         if !path.is_empty() {
-            errors.invalid(
-                &at.field("subPathExpr"),
-                expression,
-                "subPathExpr and subPath are mutually exclusive",
-            );
+            errors.invalid(&at.field("subPathExpr"), expression, "subPathExpr and subPath are mutually exclusive");
         }
         descending(expression, &list_at.field("subPathExpr"), errors);
     }
@@ -399,11 +359,7 @@ fn sub_paths(mount: &Value, list_at: &At<'_>, at: &At<'_>, errors: &mut Errors) 
 
 fn propagation(mount: &Value, container: &Value, at: &At<'_>, errors: &mut Errors) {
     let (propagation, at_propagation) = (&mount["mountPropagation"], at.field("mountPropagation"));
-    errors.one_of(
-        &at_propagation,
-        propagation,
-        &["Bidirectional", "HostToContainer", "None"],
-    );
+    errors.one_of(&at_propagation, propagation, &["Bidirectional", "HostToContainer", "None"]);
     if propagation == "Bidirectional" && !flag(&container["securityContext"]["privileged"]) {
         let detail = "Bidirectional mount propagation is available only to privileged containers";
         errors.forbidden(&at_propagation, detail);

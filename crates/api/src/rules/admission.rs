@@ -1,11 +1,11 @@
-//! Kinds that extend the API: admission configuration, CustomResourceDefinition, APIService.
+//! admissionregistration.k8s.io: webhook configurations, admission policies and their bindings.
 
 use serde_json::{Value, json};
 
 use crate::kind::{Column, Generation, Rules};
 use crate::rules::cells::{self, UNSET, list, text, text_or};
 use crate::rules::fill::{self, Fields};
-use crate::rules::plain::{PLAIN, WITH_SPEC_AND_STATUS, WITH_STATUS};
+use crate::rules::plain::{PLAIN, WITH_SPEC_AND_STATUS};
 
 /// Rules of ValidatingWebhookConfigurations.
 pub static VALIDATING_WEBHOOKS: Rules = Rules {
@@ -56,25 +56,6 @@ pub static POLICY_BINDING: Rules = Rules {
     ..PLAIN
 };
 
-/// Rules of CustomResourceDefinitions.
-pub static DEFINITION: Rules = Rules {
-    default: default_definition,
-    prepare_create: prepare_definition,
-    unconditional_update: false,
-    columns: &[Column::NAME, Column::CREATED_AT],
-    row: cells::name_and_created,
-    ..WITH_SPEC_AND_STATUS
-};
-
-/// Rules of APIServices.
-pub static API_SERVICE: Rules = Rules {
-    default: default_api_service,
-    unconditional_update: false,
-    columns: SERVICE_COLUMNS,
-    row: service_row,
-    ..WITH_STATUS
-};
-
 fn webhooks(object: &mut Value, more: fn(&mut Fields)) {
     let Some(object) = object.as_object_mut() else { return };
     for webhook in fill::items(object, "webhooks") {
@@ -92,7 +73,7 @@ fn webhooks(object: &mut Value, more: fn(&mut Fields)) {
 }
 
 /// The port of `service`, if one is referred to.
-fn service_port(fields: &mut Fields) {
+pub fn service_port(fields: &mut Fields) {
     if let Some(service) = fill::existing(fields, "service") {
         fill::optional(service, "port", 443);
     }
@@ -124,77 +105,11 @@ fn match_resources(resources: &mut Fields) {
     }
 }
 
-fn default_definition(object: &mut Value) {
-    let Some(object) = object.as_object_mut() else { return };
-    let Some(spec) = fill::child(object, "spec") else {
-        return;
-    };
-    if let Some(names) = fill::child(spec, "names") {
-        let kind = names
-            .get("kind")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_string();
-        if !kind.is_empty() {
-            fill::text(names, "singular", &kind.to_lowercase());
-            fill::text(names, "listKind", &format!("{kind}List"));
-        }
-    }
-    fill::optional(spec, "conversion", json!({"strategy": "None"}));
-    let webhook = fill::existing(spec, "conversion").and_then(|c| fill::existing(c, "webhook"));
-    if let Some(client) = webhook.and_then(|w| fill::existing(w, "clientConfig")) {
-        service_port(client);
-    }
-    stored_versions(object);
-}
-
-/// The first stored version is the one that is stored now.
-fn stored_versions(object: &mut Fields) {
-    let empty = Vec::new();
-    let versions = object
-        .get("spec")
-        .and_then(|s| s["versions"].as_array())
-        .unwrap_or(&empty);
-    let Some(stored) = versions
-        .iter()
-        .find(|v| v["storage"] == true)
-        .map(|v| v["name"].clone())
-    else {
-        return;
-    };
-    let Some(status) = fill::child(object, "status") else {
-        return;
-    };
-    if fill::is_empty(status, "storedVersions") {
-        status.insert("storedVersions".into(), json!([stored]));
-    }
-}
-
-fn prepare_definition(object: &mut Value) {
-    (WITH_STATUS.prepare_create)(object);
-    if let Some(object) = object.as_object_mut() {
-        stored_versions(object);
-    }
-}
-
-fn default_api_service(object: &mut Value) {
-    if let Some(spec) = object.as_object_mut().and_then(|o| fill::existing(o, "spec")) {
-        service_port(spec);
-    }
-}
-
-const WEBHOOK_COLUMNS: &[Column] = &[
-    Column::NAME,
-    Column::integer("Webhooks", "Number of webhooks in this configuration."),
-    Column::AGE,
-];
+const WEBHOOK_COLUMNS: &[Column] =
+    &[Column::NAME, Column::integer("Webhooks", "Number of webhooks in this configuration."), Column::AGE];
 
 fn webhook_row(object: &Value, now: i64) -> Vec<Value> {
-    vec![
-        cells::name(object),
-        list(&object["webhooks"]).len().into(),
-        cells::age(object, now),
-    ]
+    vec![cells::name(object), list(&object["webhooks"]).len().into(), cells::age(object, now)]
 }
 
 const VALIDATING_COLUMNS: &[Column] = &[
@@ -217,12 +132,7 @@ fn policy_row(object: &Value, rules: &str, now: i64) -> Vec<Value> {
         Value::Null => UNSET.into(),
         kind => format!("{}/{}", text(&kind["apiVersion"]), text(&kind["kind"])),
     };
-    vec![
-        cells::name(object),
-        list(&spec[rules]).len().into(),
-        parameters.into(),
-        cells::age(object, now),
-    ]
+    vec![cells::name(object), list(&spec[rules]).len().into(), parameters.into(), cells::age(object, now)]
 }
 
 const BINDING_COLUMNS: &[Column] = &[
@@ -239,35 +149,5 @@ fn binding_row(object: &Value, now: i64) -> Vec<Value> {
         "" => cells::selector(&reference["selector"]),
         name => format!("{}/{name}", text_or(&reference["namespace"], "*")),
     };
-    vec![
-        cells::name(object),
-        text(&spec["policyName"]).into(),
-        parameters.into(),
-        cells::age(object, now),
-    ]
-}
-
-const SERVICE_COLUMNS: &[Column] = &[
-    Column::NAME,
-    Column::text("Service", "What serves this version of the group."),
-    Column::text("Available", "Whether it can be reached."),
-    Column::AGE,
-];
-
-fn service_row(object: &Value, now: i64) -> Vec<Value> {
-    let service = match &object["spec"]["service"] {
-        Value::Null => "Local".into(),
-        service => format!("{}/{}", text(&service["namespace"]), text(&service["name"])),
-    };
-    let available = match cells::condition(object, "Available") {
-        None => "Unknown".into(),
-        Some(condition) if condition["status"] == "True" => "True".into(),
-        Some(condition) => format!("{} ({})", text(&condition["status"]), text(&condition["reason"])),
-    };
-    vec![
-        cells::name(object),
-        service.into(),
-        available.into(),
-        cells::age(object, now),
-    ]
+    vec![cells::name(object), text(&spec["policyName"]).into(), parameters.into(), cells::age(object, now)]
 }
