@@ -123,11 +123,12 @@ impl Draft {
     ) -> Result<Self, ApiError> {
         let kind = ctx.resource.storage;
         let rules = kind.rules;
-        let mut admitted = admit(ctx, snapshot, &mut object, options)?;
-        (rules.default)(&mut object);
         if ownership == Ownership::Writer {
+            // Before admission: what the plugins add belongs to nobody, so that a later apply does not take it away.
             managed::created(ctx, &mut object, &options.manager);
         }
+        let mut admitted = admit(ctx, snapshot, &mut object, options)?;
+        (rules.default)(&mut object);
         name(&mut object, ctx.kind())?;
         prepare::born(&mut object, kind, names::uid(), ctx.now);
         (rules.prepare_create)(&mut object);

@@ -181,18 +181,18 @@ impl Changed {
         let Proposal { object: mut new, managed, mut warnings } = proposal;
         prepare::same_object(&new, old, ctx.kind())?;
         prepare::carry_over(&mut new, old);
+        if !managed {
+            managed::updated(ctx, &mut new, old, &options.manager);
+        }
+        let asked = request(ctx, snapshot, Operation::Update, &ctx.info.name, options.dry_run);
+        let mut admitted = admission::mutate(&asked, &mut new, Some(old))?;
+        (rules.default)(&mut new);
         match target {
             Target::Main => (rules.prepare_update)(&mut new, old),
             Target::Status => (rules.prepare_status_update)(&mut new, old),
             Target::Part => {}
         }
-        let asked = request(ctx, snapshot, Operation::Update, &ctx.info.name, options.dry_run);
-        let mut admitted = admission::mutate(&asked, &mut new, Some(old))?;
-        (rules.default)(&mut new);
         prepare::generation(&mut new, old, kind);
-        if !managed {
-            managed::updated(ctx, &mut new, old, &options.manager);
-        }
         let mut sides = Sides::default();
         if target == Target::Main {
             service::allocate(ctx, snapshot, &mut new, Some(old), &mut sides)?;
