@@ -13,6 +13,7 @@ use crate::auth::{Authorizer, Identity};
 
 mod default_class;
 mod default_toleration_seconds;
+mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod plugin;
@@ -31,6 +32,7 @@ use plugin::Plugin;
 const PLUGINS: &[&Plugin] = &[
     &namespace_lifecycle::PLUGIN,
     &node_restriction::PLUGIN,
+    &limit_ranger::PLUGIN,
     &service_account::PLUGIN,
     &taint_nodes_by_condition::PLUGIN,
     &priority::PLUGIN,

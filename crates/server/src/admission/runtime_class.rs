@@ -121,7 +121,12 @@ mod tests {
         let spec = &case().admitted(pod(json!({"runtimeClassName": "vm", "nodeSelector": {"a": "b"}})))["spec"];
         assert_eq!(spec["overhead"], json!({"memory": "64Mi"}));
         assert_eq!(spec["nodeSelector"], json!({"a": "b", "vm": "yes"}));
-        assert!(spec["tolerations"].as_array().unwrap().contains(&json!({"key": "vm", "operator": "Exists"})));
+        assert!(
+            spec["tolerations"]
+                .as_array()
+                .unwrap()
+                .contains(&json!({"key": "vm", "operator": "Exists"}))
+        );
     }
 
     #[test]
