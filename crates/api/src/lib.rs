@@ -9,6 +9,7 @@
 //! * [`field`]: validation errors with their paths.
 //! * [`rules`]: what each kind does differently from the plain case.
 //! * [`decode`]: from the bytes of a request to a well-formed object.
+//! * [`protobuf`]: objects as protobuf, both ways.
 //! * [`schema`]: the types of the kinds: fields, list types, merge keys; checks objects against them.
 //! * [`names`], [`selector`]: forms of names and labels, and how objects are selected by them.
 //! * [`patch`]: JSON patch, merge patch, strategic merge patch.
@@ -35,6 +36,7 @@ pub mod names;
 pub mod openapi;
 pub mod patch;
 pub mod pod;
+pub mod protobuf;
 pub mod quantity;
 pub mod rules;
 pub mod schema;

@@ -57,10 +57,7 @@ pub enum ApplyError {
 
 fn conflict_message(conflicts: &[Conflict]) -> String {
     if let [only] = conflicts {
-        return format!(
-            "Apply failed with 1 conflict: conflict with {}: {}",
-            only.manager, only.path
-        );
+        return format!("Apply failed with 1 conflict: conflict with {}: {}", only.manager, only.path);
     }
     let mut lines = Vec::new();
     let mut last = "";
@@ -83,11 +80,7 @@ impl ApplyError {
         let mut error = ApiError::plain(409, "Conflict", self.to_string());
         error.details = Some(Box::<Details>::default());
         conflicts.iter().fold(error, |error, conflict| {
-            error.with_cause(
-                "FieldManagerConflict",
-                &format!("conflict with {}", conflict.manager),
-                &conflict.path,
-            )
+            error.with_cause("FieldManagerConflict", &format!("conflict with {}", conflict.manager), &conflict.path)
         })
     }
 }
@@ -115,9 +108,8 @@ pub(super) fn find(entries: &[Entry], taken: &FieldSet) -> Vec<Conflict> {
 /// may take them without force, or nobody could move from the one apply to the other.
 pub(super) fn are_of_client_side_apply(conflicts: &[Conflict], writer: &Writer<'_>, live: &Value, root: Shape) -> bool {
     let annotation = live["metadata"]["annotations"][LAST_APPLIED].as_str();
-    let Some(last) = annotation
-        .filter(|_| writer.manager == "kubectl")
-        .and_then(|t| serde_json::from_str::<Value>(t).ok())
+    let Some(last) =
+        annotation.filter(|_| writer.manager == "kubectl").and_then(|t| serde_json::from_str::<Value>(t).ok())
     else {
         return false;
     };
@@ -147,14 +139,8 @@ pub(super) fn check_unique(config: &Value, root: Shape) -> Result<(), ApplyError
 fn unique(value: &Value, shape: Shape, path: &mut String, object: &str) -> Result<(), ApplyError> {
     let length = path.len();
     let duplicate = |path: &str, step: &str| {
-        let key = FieldSet::of(false, vec![(step.into(), FieldSet::leaf())])
-            .paths()
-            .concat();
-        ApplyError::Duplicate {
-            object: object.into(),
-            path: path.into(),
-            key,
-        }
+        let key = FieldSet::of(false, vec![(step.into(), FieldSet::leaf())]).paths().concat();
+        ApplyError::Duplicate { object: object.into(), path: path.into(), key }
     };
     match (value, shape) {
         (Value::Object(map), Shape::Struct(_) | Shape::Entries(_)) => {
@@ -180,12 +166,7 @@ fn unique(value: &Value, shape: Shape, path: &mut String, object: &str) -> Resul
             for (index, item) in items.iter().enumerate() {
                 let Some(step) = walk::item_step(item, keys) else {
                     let key = keys.first().copied().unwrap_or_default();
-                    return Err(ApplyError::NoKey {
-                        object: object.into(),
-                        path: path.clone(),
-                        index,
-                        key,
-                    });
+                    return Err(ApplyError::NoKey { object: object.into(), path: path.clone(), index, key });
                 };
                 if !seen.insert(step.clone()) {
                     return Err(duplicate(path, &step));

@@ -72,18 +72,9 @@ impl Entry {
         if text("fieldsType")? != "FieldsV1" {
             return None;
         }
-        let set = map
-            .get("fieldsV1")
-            .map_or(Some(FieldSet::default()), FieldSet::from_json)?;
+        let set = map.get("fieldsV1").map_or(Some(FieldSet::default()), FieldSet::from_json)?;
         let (manager, api_version) = (text("manager")?, text("apiVersion")?);
-        Some(Entry {
-            manager,
-            operation,
-            api_version,
-            subresource: text("subresource")?,
-            time: text("time")?,
-            set,
-        })
+        Some(Entry { manager, operation, api_version, subresource: text("subresource")?, time: text("time")?, set })
     }
 
     fn to_json(&self) -> Value {
@@ -121,11 +112,9 @@ pub(super) enum Sent {
 pub(super) fn read(managed: Option<&Value>) -> Sent {
     match managed {
         Some(Value::Array(entries)) if entries.is_empty() || *entries == [json!({})] => Sent::Cleared,
-        Some(Value::Array(entries)) => entries
-            .iter()
-            .map(Entry::from_json)
-            .collect::<Option<Vec<Entry>>>()
-            .map_or(Sent::Nothing, Sent::Entries),
+        Some(Value::Array(entries)) => {
+            entries.iter().map(Entry::from_json).collect::<Option<Vec<Entry>>>().map_or(Sent::Nothing, Sent::Entries)
+        }
         _ => Sent::Nothing,
     }
 }
@@ -135,15 +124,8 @@ pub(super) fn write(mut entries: Vec<Entry>) -> Option<Value> {
     entries.retain(|e| !e.set.is_empty());
     cap(&mut entries);
     entries.sort_by(|a, b| {
-        let key = |e: &Entry| {
-            (
-                e.operation,
-                e.time.clone(),
-                e.manager.clone(),
-                e.api_version.clone(),
-                e.subresource.clone(),
-            )
-        };
+        let key =
+            |e: &Entry| (e.operation, e.time.clone(), e.manager.clone(), e.api_version.clone(), e.subresource.clone());
         key(a).cmp(&key(b))
     });
     (!entries.is_empty()).then(|| entries.iter().map(Entry::to_json).collect())
@@ -153,11 +135,8 @@ pub(super) fn write(mut entries: Vec<Entry>) -> Option<Value> {
 fn cap(entries: &mut Vec<Entry>) {
     let is_plain = |e: &Entry| e.operation == Operation::Update && e.manager != ANCIENT;
     while entries.iter().filter(|e| e.operation == Operation::Update).count() > UPDATERS_MAX {
-        let oldest = entries
-            .iter()
-            .enumerate()
-            .filter(|(_, e)| is_plain(e))
-            .min_by(|(_, a), (_, b)| a.time.cmp(&b.time));
+        let oldest =
+            entries.iter().enumerate().filter(|(_, e)| is_plain(e)).min_by(|(_, a), (_, b)| a.time.cmp(&b.time));
         let Some((at, _)) = oldest else { return };
         let mut old = entries.remove(at);
         ANCIENT.clone_into(&mut old.manager);
@@ -199,20 +178,13 @@ mod tests {
             entry("a", Operation::Apply, "2026-01-01T00:00:03Z"),
         ];
         let written = write(entries).expect("entries");
-        let order: Vec<_> = written
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|e| e["manager"].as_str())
-            .collect();
+        let order: Vec<_> = written.as_array().into_iter().flatten().filter_map(|e| e["manager"].as_str()).collect();
         assert_eq!(order, ["a", "c", "b"]);
         assert_eq!(
             written[0].to_string(),
             r#"{"manager":"a","operation":"Apply","apiVersion":"v1","time":"2026-01-01T00:00:03Z","fieldsType":"FieldsV1","fieldsV1":{"f:spec":{"f:a":{}}}}"#
         );
-        let Sent::Entries(back) = read(Some(&written)) else {
-            panic!("readable")
-        };
+        let Sent::Entries(back) = read(Some(&written)) else { panic!("readable") };
         assert_eq!(write(back), Some(written));
     }
 
@@ -235,21 +207,10 @@ mod tests {
     #[test]
     fn the_oldest_updaters_are_merged() {
         let many = (0..14)
-            .map(|n| {
-                entry(
-                    &format!("m{n:02}"),
-                    Operation::Update,
-                    &format!("2026-01-01T00:00:{n:02}Z"),
-                )
-            })
+            .map(|n| entry(&format!("m{n:02}"), Operation::Update, &format!("2026-01-01T00:00:{n:02}Z")))
             .collect();
         let written = write(many).expect("entries");
-        let names: Vec<_> = written
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|e| e["manager"].as_str())
-            .collect();
+        let names: Vec<_> = written.as_array().into_iter().flatten().filter_map(|e| e["manager"].as_str()).collect();
         assert_eq!(names.len(), 10);
         assert_eq!(&names[..2], ["ancient-changes", "m05"]);
         assert_eq!(

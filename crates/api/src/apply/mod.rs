@@ -97,19 +97,11 @@ impl Writer<'_> {
 
 /// Records in `new` who owns its fields, after a create (`live` is `None`), update or patch by `writer`.
 pub fn own(live: Option<&Value>, new: &mut Value, ty: Type, writer: &Writer<'_>) {
-    let sent = if writer.subresource.is_empty() {
-        managers::read(managed_fields(new))
-    } else {
-        Sent::Nothing
-    };
+    let sent = if writer.subresource.is_empty() { managers::read(managed_fields(new)) } else { Sent::Nothing };
     set_managed_fields(new, None);
     let root = walk::shape(ty, false);
     let Some(live) = live else {
-        let mut entries = if let Sent::Entries(entries) = sent {
-            entries
-        } else {
-            Vec::new()
-        };
+        let mut entries = if let Sent::Entries(entries) = sent { entries } else { Vec::new() };
         let mut set = walk::fields(new, root, false, Style::Added);
         writer.strip(&mut set);
         take_over(&mut entries, &set, None);
@@ -141,16 +133,8 @@ pub fn own(live: Option<&Value>, new: &mut Value, ty: Type, writer: &Writer<'_>)
         let mut kept = previous.set;
         kept.subtract(&removed);
         entries.retain(|e| !e.is_same_manager(&mine));
-        let time = if mine.set.is_empty() {
-            previous.time
-        } else {
-            mine.time.clone()
-        };
-        entries.push(Entry {
-            set: kept,
-            time,
-            ..mine.clone()
-        });
+        let time = if mine.set.is_empty() { previous.time } else { mine.time.clone() };
+        entries.push(Entry { set: kept, time, ..mine.clone() });
     }
     put(&mut entries, mine);
     set_managed_fields(new, managers::write(entries));
@@ -243,10 +227,7 @@ fn apply_to_live(
         Sent::Entries(entries) => entries,
         Sent::Cleared | Sent::Nothing => vec![first_owner(&live, root, writer)],
     };
-    let last = entries
-        .iter()
-        .position(|e| e.is_same_manager(&mine))
-        .map(|at| entries.remove(at));
+    let last = entries.iter().position(|e| e.is_same_manager(&mine)).map(|at| entries.remove(at));
 
     let mut merged = live.clone();
     merge::merge(&mut merged, config, root);
@@ -275,21 +256,13 @@ fn apply_to_live(
     let managed = managers::write(entries);
     let changed = merged != live || managed != before;
     set_managed_fields(&mut merged, managed);
-    Ok(Applied {
-        object: merged,
-        changed,
-    })
+    Ok(Applied { object: merged, changed })
 }
 
 /// What an object holds that nobody is known to own.
 fn first_owner(live: &Value, root: Shape, writer: &Writer<'_>) -> Entry {
     let mut set = walk::fields(live, root, false, Style::Added);
-    let plain = Writer {
-        writable: Writable::All,
-        subresource: "",
-        manager: BEFORE_FIRST_APPLY,
-        ..*writer
-    };
+    let plain = Writer { writable: Writable::All, subresource: "", manager: BEFORE_FIRST_APPLY, ..*writer };
     plain.strip(&mut set);
     plain.entry(Operation::Update, set)
 }
@@ -304,10 +277,7 @@ fn set_managed_fields(object: &mut Value, managed: Option<Value>) {
         (Some(Value::Object(metadata)), Some(managed)) => drop(metadata.insert("managedFields".into(), managed)),
         (Some(Value::Object(metadata)), None) => drop(metadata.shift_remove("managedFields")),
         (_, Some(managed)) => {
-            map.insert(
-                "metadata".into(),
-                Value::Object(Map::from_iter([("managedFields".to_string(), managed)])),
-            );
+            map.insert("metadata".into(), Value::Object(Map::from_iter([("managedFields".to_string(), managed)])));
         }
         (_, None) => {}
     }
@@ -316,19 +286,8 @@ fn set_managed_fields(object: &mut Value, managed: Option<Value>) {
 /// Whether two objects are equal but for the times of their managers: a write of the one over the other is none.
 pub fn same_but_for_times(a: &Value, b: &Value) -> bool {
     let timeless = |entries: Option<&Value>| -> Vec<Map<String, Value>> {
-        let entries = entries
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_object);
-        entries
-            .map(|e| {
-                e.iter()
-                    .filter(|(k, _)| *k != "time")
-                    .map(|(k, v)| (k.clone(), v.clone()))
-                    .collect()
-            })
-            .collect()
+        let entries = entries.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object);
+        entries.map(|e| e.iter().filter(|(k, _)| *k != "time").map(|(k, v)| (k.clone(), v.clone())).collect()).collect()
     };
     let (Value::Object(a), Value::Object(b)) = (a, b) else {
         return a == b;
@@ -338,18 +297,12 @@ pub fn same_but_for_times(a: &Value, b: &Value) -> bool {
         (Some(Value::Object(a)), Some(Value::Object(b))) => {
             let plain = |map: &Map<String, Value>| map.iter().filter(|(k, _)| *k != "managedFields").count();
             plain(a) == plain(b)
-                && a.iter()
-                    .filter(|(k, _)| *k != "managedFields")
-                    .all(|(k, v)| b.get(k) == Some(v))
+                && a.iter().filter(|(k, _)| *k != "managedFields").all(|(k, v)| b.get(k) == Some(v))
                 && timeless(a.get("managedFields")) == timeless(b.get("managedFields"))
         }
         (a, b) => a == b,
     };
-    same_metadata
-        && rest(a) == rest(b)
-        && a.iter()
-            .filter(|(k, _)| *k != "metadata")
-            .all(|(k, v)| b.get(k) == Some(v))
+    same_metadata && rest(a) == rest(b) && a.iter().filter(|(k, _)| *k != "metadata").all(|(k, v)| b.get(k) == Some(v))
 }
 
 /// Reads the body of an apply: YAML (or JSON) of exactly the expected kind, all of whose fields are known.
@@ -359,21 +312,11 @@ pub fn same_but_for_times(a: &Value, b: &Value) -> bool {
 /// # Errors
 /// 400, or 413 for a body that is too large.
 pub fn read_config(bytes: &[u8], expected: &Expected, limits: Limits) -> Result<Decoded, ApiError> {
-    let format = if bytes.trim_ascii_start().first() == Some(&b'{') {
-        Format::Json
-    } else {
-        Format::Yaml
-    };
+    let format = if bytes.trim_ascii_start().first() == Some(&b'{') { Format::Json } else { Format::Yaml };
     let decoded = decode::object(bytes, format, &Expected { ty: None, ..*expected }, limits)?;
     let duplicates = decoded.problems;
     let name = conflict::object_name(&decoded.value);
-    let admitted = decode::admit(
-        Decoded {
-            value: decoded.value,
-            problems: Vec::new(),
-        },
-        expected,
-    )?;
+    let admitted = decode::admit(Decoded { value: decoded.value, problems: Vec::new() }, expected)?;
     if let Some(unknown) = admitted.problems.first() {
         let field = unknown.trim_start_matches("unknown field ").trim_matches('"');
         let gvk = format!("{}, Kind={}", expected.api_version(), expected.kind);
@@ -381,10 +324,7 @@ pub fn read_config(bytes: &[u8], expected: &Expected, limits: Limits) -> Result<
             "failed to create typed patch object ({name}; {gvk}): .{field}: field not declared in schema"
         )));
     }
-    Ok(Decoded {
-        value: admitted.value,
-        problems: duplicates,
-    })
+    Ok(Decoded { value: admitted.value, problems: duplicates })
 }
 
 #[cfg(test)]

@@ -17,10 +17,7 @@ pub struct FieldSet {
 impl FieldSet {
     /// The value itself and nothing below.
     pub(super) fn leaf() -> Self {
-        Self {
-            member: true,
-            children: Vec::new(),
-        }
+        Self { member: true, children: Vec::new() }
     }
 
     /// A set of these steps in any order; empty ones are left out.
@@ -44,10 +41,7 @@ impl FieldSet {
 
     /// What is below a step.
     pub(super) fn get(&self, step: &str) -> Option<&FieldSet> {
-        self.children
-            .binary_search_by(|(s, _)| (**s).cmp(step))
-            .ok()
-            .map(|at| &self.children[at].1)
+        self.children.binary_search_by(|(s, _)| (**s).cmp(step)).ok().map(|at| &self.children[at].1)
     }
 
     /// The steps and what is below them.
@@ -102,10 +96,7 @@ impl FieldSet {
                 }
             }
         }
-        FieldSet {
-            member: self.member && other.member,
-            children,
-        }
+        FieldSet { member: self.member && other.member, children }
     }
 
     /// Takes away the value at a path and all below it.
@@ -241,16 +232,10 @@ mod tests {
     fn sets_are_added_and_subtracted_by_member() {
         let mut both = set(json!({"f:a": {"f:b": {}}, "f:c": {}}));
         both.add(&set(json!({"f:a": {".": {}, "f:d": {}}, "f:b": {}})));
-        assert_eq!(
-            both,
-            set(json!({"f:a": {".": {}, "f:b": {}, "f:d": {}}, "f:b": {}, "f:c": {}}))
-        );
+        assert_eq!(both, set(json!({"f:a": {".": {}, "f:b": {}, "f:d": {}}, "f:b": {}, "f:c": {}})));
         both.subtract(&set(json!({"f:a": {".": {}, "f:d": {}}, "f:c": {}, "f:z": {}})));
         assert_eq!(both, set(json!({"f:a": {"f:b": {}}, "f:b": {}})));
-        assert_eq!(
-            both.intersection(&set(json!({"f:a": {"f:b": {}}, "f:c": {}}))),
-            set(json!({"f:a": {"f:b": {}}}))
-        );
+        assert_eq!(both.intersection(&set(json!({"f:a": {"f:b": {}}, "f:c": {}}))), set(json!({"f:a": {"f:b": {}}})));
         both.cut(&["f:a", "f:b"]);
         assert_eq!(both, set(json!({"f:b": {}})));
     }

@@ -44,9 +44,7 @@ pub(super) fn shape(ty: Type, granular: bool) -> Shape {
 /// The type of a member of a struct or map, whether it merges by field against its type's habit, and the field.
 pub(super) fn member(shape: Shape, name: &str) -> (Type, bool, Option<&'static Field>) {
     match shape {
-        Shape::Struct(object) => object
-            .field(name)
-            .map_or((Type::Json, false, None), |f| (f.ty, f.granular, Some(f))),
+        Shape::Struct(object) => object.field(name).map_or((Type::Json, false, None), |f| (f.ty, f.granular, Some(f))),
         Shape::Entries(ty) => (ty, false, None),
         _ => (Type::Json, false, None),
     }
@@ -104,19 +102,7 @@ pub(super) fn list_step(item: &Value, index: usize, keys: &[&str]) -> Box<str> {
 
 /// Whether Go always writes a field, so that it is never itself added: structs that are no pointers, required lists.
 fn is_always_there(field: &Field) -> bool {
-    const STRUCTS: &[&str] = &[
-        "metadata",
-        "spec",
-        "status",
-        "template",
-        "strategy",
-        "updateStrategy",
-        "jobTemplate",
-        "resources",
-        "loadBalancer",
-        "source",
-    ];
-    matches!(field.ty, Type::Object(_)) && STRUCTS.contains(&field.name) || field.required
+    field.always_there || (field.kept && matches!(field.ty, Type::List(_) | Type::Map(_)))
 }
 
 /// What counts as owned.
@@ -219,9 +205,7 @@ pub(super) fn compare(old: &Value, new: &Value, shape_of: Shape) -> Changes {
             }
             for (name, value) in old.iter().filter(|(name, _)| !new.contains_key(*name)) {
                 let (ty, granular, _) = member(shape_of, name);
-                parts
-                    .removed
-                    .push((field_step(name), fields(value, shape(ty, granular), true, Style::Added)));
+                parts.removed.push((field_step(name), fields(value, shape(ty, granular), true, Style::Added)));
             }
             parts.finish()
         }
@@ -230,20 +214,12 @@ pub(super) fn compare(old: &Value, new: &Value, shape_of: Shape) -> Changes {
             compare_lists((&steps(old), old), (&steps(new), new), Shape::Whole)
         }
         (Value::Array(old), Value::Array(new), Shape::Items(keys, ty)) => {
-            let steps = |items: &[Value]| {
-                items
-                    .iter()
-                    .enumerate()
-                    .map(|(at, i)| list_step(i, at, keys))
-                    .collect::<Vec<_>>()
-            };
+            let steps =
+                |items: &[Value]| items.iter().enumerate().map(|(at, i)| list_step(i, at, keys)).collect::<Vec<_>>();
             compare_lists((&steps(old), old), (&steps(new), new), shape(ty, false))
         }
         _ if old == new => Changes::default(),
-        _ => Changes {
-            modified: FieldSet::leaf(),
-            ..Changes::default()
-        },
+        _ => Changes { modified: FieldSet::leaf(), ..Changes::default() },
     }
 }
 
@@ -253,23 +229,14 @@ fn compare_lists(old: (&[Box<str>], &[Value]), new: (&[Box<str>], &[Value]), ite
     };
     let (before, after) = (index(old.0), index(new.0));
     let mut parts = Parts::default();
-    for (at, step) in new
-        .0
-        .iter()
-        .enumerate()
-        .filter(|(at, step)| after.get(*step) == Some(at))
-    {
+    for (at, step) in new.0.iter().enumerate().filter(|(at, step)| after.get(*step) == Some(at)) {
         match before.get(step) {
             Some(&there) => parts.changed(&|| step.clone(), compare(&old.1[there], &new.1[at], item)),
-            None => parts
-                .added
-                .push((step.clone(), fields(&new.1[at], item, true, Style::Added))),
+            None => parts.added.push((step.clone(), fields(&new.1[at], item, true, Style::Added))),
         }
     }
     for (at, step) in old.0.iter().enumerate().filter(|(_, step)| !after.contains_key(*step)) {
-        parts
-            .removed
-            .push((step.clone(), fields(&old.1[at], item, true, Style::Added)));
+        parts.removed.push((step.clone(), fields(&old.1[at], item, true, Style::Added)));
     }
     parts.finish()
 }

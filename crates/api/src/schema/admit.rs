@@ -108,20 +108,22 @@ impl Walk {
                 _ => false,
             },
         };
-        if fits {
-            Ok(())
-        } else {
-            Err(TypeError::mismatch(value, owner, at, ty.go_name()))
-        }
+        if fits { Ok(()) } else { Err(TypeError::mismatch(value, owner, at, ty.go_name())) }
     }
 }
 
-/// Go leaves out what is empty unless the field is required.
-fn is_kept(value: &Value, field: &Field) -> bool {
+/// Go leaves out what is empty or zero, unless the field is a pointer or always written.
+pub(crate) fn is_kept(value: &Value, field: &Field) -> bool {
+    if field.kept || field.required {
+        return !value.is_null();
+    }
     match (value, field.ty) {
         (Value::Null, _) => false,
-        (Value::Array(items), Type::List(_)) => field.required || !items.is_empty(),
-        (Value::Object(entries), Type::Map(_)) => field.required || !entries.is_empty(),
+        (Value::Array(items), Type::List(_)) => !items.is_empty(),
+        (Value::Object(entries), Type::Map(_)) => !entries.is_empty(),
+        (Value::String(text), Type::String | Type::Bytes) => !text.is_empty(),
+        (Value::Bool(set), Type::Bool) => *set,
+        (Value::Number(number), Type::Int32 | Type::Int64 | Type::Double) => number.as_f64() != Some(0.0),
         _ => true,
     }
 }
@@ -150,9 +152,7 @@ fn bytes(text: &mut String) -> Result<(), TypeError> {
     match base64::engine::general_purpose::STANDARD.decode(text.as_bytes()) {
         Ok(_) => Ok(()),
         Err(InvalidByte(offset, _) | InvalidLastSymbol(offset, _)) => Err(TypeError::Base64 { offset }),
-        Err(_) => Err(TypeError::Base64 {
-            offset: text.len() / 4 * 4,
-        }),
+        Err(_) => Err(TypeError::Base64 { offset: text.len() / 4 * 4 }),
     }
 }
 
@@ -236,10 +236,7 @@ mod tests {
                 json!({"replicas": 4294967296u64}),
                 "json: cannot unmarshal number 4294967296 into Go struct field DeploymentSpec.spec.replicas of type int32",
             ),
-            (
-                json!([]),
-                "json: cannot unmarshal array into Go struct field Deployment.spec of type v1.DeploymentSpec",
-            ),
+            (json!([]), "json: cannot unmarshal array into Go struct field Deployment.spec of type v1.DeploymentSpec"),
             (
                 json!({"template": {"spec": {"containers": {"a": 1}}}}),
                 "json: cannot unmarshal object into Go struct field PodSpec.spec.template.spec.containers of type []v1.Container",
@@ -253,10 +250,7 @@ mod tests {
             assert_eq!(error.to_string(), text);
         }
         let error = admit(&mut json!([]), ty).expect_err("array");
-        assert_eq!(
-            error.to_string(),
-            "json: cannot unmarshal array into Go value of type v1.Deployment"
-        );
+        assert_eq!(error.to_string(), "json: cannot unmarshal array into Go value of type v1.Deployment");
     }
 
     #[test]
@@ -264,17 +258,8 @@ mod tests {
         let ty = by_gvk("apps", "v1", "Deployment").expect("Deployment");
         let mut value = deployment(json!({"foo": 1, "template": {"spec": {"containers": [{"name": "c", "bar": {}}]}}}));
         let unknown = admit(&mut value, ty).expect("well-typed");
-        assert_eq!(
-            unknown,
-            [
-                "unknown field \"spec.foo\"",
-                "unknown field \"spec.template.spec.containers[0].bar\""
-            ]
-        );
-        assert_eq!(
-            value,
-            deployment(json!({"template": {"spec": {"containers": [{"name": "c"}]}}}))
-        );
+        assert_eq!(unknown, ["unknown field \"spec.foo\"", "unknown field \"spec.template.spec.containers[0].bar\""]);
+        assert_eq!(value, deployment(json!({"template": {"spec": {"containers": [{"name": "c"}]}}})));
     }
 
     #[test]
@@ -284,13 +269,14 @@ mod tests {
             "metadata": {"labels": {"a": null}, "annotations": {}, "finalizers": [], "creationTimestamp": null,
                 "deletionTimestamp": "2026-01-02T03:04:05.678+01:00"},
             "spec": {"containers": [{"name": "c", "resources": {"limits": {"cpu": 1, "memory": "1024Mi"}}}],
-                "volumes": [{"name": "v", "emptyDir": {}}]},
+                "volumes": [{"name": "v", "emptyDir": {}}], "nodeName": "", "hostNetwork": false, "priority": 0,
+                "automountServiceAccountToken": false},
         });
         assert_eq!(admit(&mut value, ty), Ok(vec![]));
         let expected = json!({
             "metadata": {"labels": {"a": ""}, "deletionTimestamp": "2026-01-02T02:04:05Z"},
             "spec": {"containers": [{"name": "c", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}],
-                "volumes": [{"name": "v", "emptyDir": {}}]},
+                "volumes": [{"name": "v", "emptyDir": {}}], "priority": 0, "automountServiceAccountToken": false},
         });
         assert_eq!(value, expected);
     }

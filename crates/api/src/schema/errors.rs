@@ -23,25 +23,16 @@ pub(crate) struct At<'a> {
 }
 
 impl At<'_> {
-    pub(crate) const ROOT: At<'static> = At {
-        up: None,
-        step: Segment::Root,
-    };
+    pub(crate) const ROOT: At<'static> = At { up: None, step: Segment::Root };
 }
 
 impl<'a> At<'a> {
     pub(crate) fn name(&'a self, name: &'a str) -> At<'a> {
-        At {
-            up: Some(self),
-            step: Segment::Name(name),
-        }
+        At { up: Some(self), step: Segment::Name(name) }
     }
 
     pub(crate) fn index(&'a self, index: usize) -> At<'a> {
-        At {
-            up: Some(self),
-            step: Segment::Index(index),
-        }
+        At { up: Some(self), step: Segment::Index(index) }
     }
 
     fn steps(&self) -> Vec<Segment<'a>> {
@@ -58,9 +49,7 @@ impl<'a> At<'a> {
     /// Without the indices of lists, as Go's decoder tells a field.
     fn fields_only(&self) -> String {
         let steps = self.steps();
-        let names = steps
-            .iter()
-            .filter_map(|s| if let Segment::Name(name) = s { Some(*name) } else { None });
+        let names = steps.iter().filter_map(|s| if let Segment::Name(name) = s { Some(*name) } else { None });
         names.collect::<Vec<_>>().join(".")
     }
 }
@@ -134,12 +123,7 @@ impl TypeError {
             return Self::Root { found, wanted };
         }
         let owner = owner.go_name.rsplit('.').next().unwrap_or(owner.go_name);
-        Self::Mismatch {
-            found,
-            owner,
-            field,
-            wanted,
-        }
+        Self::Mismatch { found, owner, field, wanted }
     }
 }
 

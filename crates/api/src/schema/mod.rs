@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 
 use crate::kind::Kind;
 
+pub(crate) use admit::is_kept;
 pub use admit::{admit, missing};
 pub(crate) use errors::At;
 pub use errors::TypeError;
@@ -113,6 +114,12 @@ pub struct Field {
     pub name: &'static str,
     /// Whether the schema requires it.
     pub required: bool,
+    /// Kept when it is empty or zero: in Go it is a pointer, or never left out.
+    pub kept: bool,
+    /// A structure that is no pointer in Go: every object has it, if only empty.
+    pub always_there: bool,
+    /// Its number in protobuf. The fields of structures that JSON inlines have the way through their messages.
+    pub numbers: &'static [u32],
     /// Its type.
     pub ty: Type,
     /// A structure that is atomic elsewhere merges by field here.
@@ -187,18 +194,12 @@ mod tests {
         for kind in kinds().iter() {
             assert!(of(kind).is_some_and(|o| o.field("metadata").is_some()), "{}", kind.kind);
             if kind.is_stored() {
-                assert!(
-                    by_gvk(kind.group, kind.version, kind.list_kind).is_some(),
-                    "{}",
-                    kind.list_kind
-                );
+                assert!(by_gvk(kind.group, kind.version, kind.list_kind).is_some(), "{}", kind.list_kind);
             }
         }
-        for (group, version, kind) in [
-            ("autoscaling", "v1", "Scale"),
-            ("policy", "v1", "Eviction"),
-            ("", "v1", "Status"),
-        ] {
+        for (group, version, kind) in
+            [("autoscaling", "v1", "Scale"), ("policy", "v1", "Eviction"), ("", "v1", "Status")]
+        {
             assert!(by_gvk(group, version, kind).is_some(), "{kind}");
         }
     }
@@ -206,31 +207,17 @@ mod tests {
     #[test]
     fn fields_carry_what_merging_needs() {
         let pod = by_gvk("", "v1", "Pod").expect("Pod");
-        let Some(Type::Object(spec)) = pod.field("spec").map(|f| f.ty) else {
-            panic!("spec")
-        };
+        let Some(Type::Object(spec)) = pod.field("spec").map(|f| f.ty) else { panic!("spec") };
         let containers = spec.field("containers").expect("containers");
         assert!(containers.required && containers.patch.merge);
         assert_eq!(containers.patch.merge_key, Some("name"));
-        let Type::List(list) = containers.ty else {
-            panic!("list")
-        };
+        let Type::List(list) = containers.ty else { panic!("list") };
         assert_eq!(list.kind, ListKind::Map(&["name"]));
-        let Type::Object(container) = list.item else {
-            panic!("container")
-        };
-        assert_eq!(
-            (container.name, container.go_name),
-            ("io.k8s.api.core.v1.Container", "v1.Container")
-        );
-        let Some(Type::List(ports)) = container.field("ports").map(|f| f.ty) else {
-            panic!("ports")
-        };
+        let Type::Object(container) = list.item else { panic!("container") };
+        assert_eq!((container.name, container.go_name), ("io.k8s.api.core.v1.Container", "v1.Container"));
+        let Some(Type::List(ports)) = container.field("ports").map(|f| f.ty) else { panic!("ports") };
         assert_eq!(ports.kind, ListKind::Map(&["containerPort", "protocol"]));
-        assert!(
-            spec.field("volumes")
-                .is_some_and(|f| f.patch.retain_keys && f.patch.merge)
-        );
+        assert!(spec.field("volumes").is_some_and(|f| f.patch.retain_keys && f.patch.merge));
         assert!(matches!(spec.field("nodeSelector").map(|f| f.ty), Some(Type::Map(map)) if map.atomic));
     }
 }

@@ -8,10 +8,7 @@ use super::{Field, List, ListKind, Map, Object, Patch, Type};
 const PACKAGES: &[(&str, &str)] = &[
     ("meta.", "io.k8s.apimachinery.pkg.apis.meta."),
     ("version.", "io.k8s.apimachinery.pkg.version."),
-    (
-        "apiextensions.",
-        "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.",
-    ),
+    ("apiextensions.", "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions."),
     ("apiregistration.", "io.k8s.kube-aggregator.pkg.apis.apiregistration."),
 ];
 
@@ -52,11 +49,8 @@ impl Table {
         let mut objects = Vec::with_capacity(lines.len());
         for line in &lines {
             let mut cells = line.splitn(4, ' ');
-            let (name, gvk, atomic) = (
-                cells.next().unwrap_or(""),
-                cells.next().unwrap_or(""),
-                cells.next().unwrap_or(""),
-            );
+            let (name, gvk, atomic) =
+                (cells.next().unwrap_or(""), cells.next().unwrap_or(""), cells.next().unwrap_or(""));
             short_names.push(name);
             objects.push(head(name, gvk, atomic));
         }
@@ -68,27 +62,18 @@ impl Table {
         };
         for (object, line) in objects.iter().zip(&lines) {
             let fields: Vec<Field> = line.split(' ').skip(3).map(|cell| field(cell, &find)).collect();
-            assert!(
-                fields.is_sorted_by_key(|f| f.name),
-                "schema.txt: fields of {} are sorted",
-                object.name
-            );
+            assert!(fields.is_sorted_by_key(|f| f.name), "schema.txt: fields of {} are sorted", object.name);
             // The cell was made empty a few lines above, so it cannot be taken.
             let _ = object.fields.set(fields.leak());
         }
-        let mut by_gvk: Vec<_> = objects
-            .iter()
-            .filter_map(|o| o.gvk.map(|(g, v, k)| ((k, g, v), o)))
-            .collect();
+        let mut by_gvk: Vec<_> = objects.iter().filter_map(|o| o.gvk.map(|(g, v, k)| ((k, g, v), o))).collect();
         by_gvk.sort_by_key(|(gvk, _)| *gvk);
         Self { objects, by_gvk }
     }
 }
 
 fn head(short: &'static str, gvk: &'static str, atomic: &str) -> Object {
-    let package = PACKAGES
-        .iter()
-        .find_map(|(s, full)| short.strip_prefix(s).map(|rest| format!("{full}{rest}")));
+    let package = PACKAGES.iter().find_map(|(s, full)| short.strip_prefix(s).map(|rest| format!("{full}{rest}")));
     let name = package.unwrap_or_else(|| format!("io.k8s.api.{short}")).leak();
     let go_name = short.split_once('.').map_or(short, |(_, rest)| rest);
     let gvk_parts: Vec<&'static str> = gvk.split('/').collect();
@@ -96,28 +81,23 @@ fn head(short: &'static str, gvk: &'static str, atomic: &str) -> Object {
         [group, version, kind] => Some((if *group == "core" { "" } else { *group }, *version, *kind)),
         _ => None,
     };
-    Object {
-        name,
-        go_name,
-        atomic: atomic == "a",
-        gvk: parsed,
-        everywhere: gvk == "*",
-        fields: OnceLock::new(),
-    }
+    Object { name, go_name, atomic: atomic == "a", gvk: parsed, everywhere: gvk == "*", fields: OnceLock::new() }
 }
 
 fn field(cell: &'static str, find: &dyn Fn(&str) -> &'static Object) -> Field {
-    let Some((name, rest)) = cell.split_once(':') else {
-        panic!("schema.txt: bad field {cell:?}")
-    };
+    let Some((head, rest)) = cell.split_once(':') else { panic!("schema.txt: bad field {cell:?}") };
     let (rest, granular) = rest.strip_suffix("^granular").map_or((rest, false), |r| (r, true));
-    let (ty, patch) = rest
-        .split_once('~')
-        .map_or((rest, Patch::default()), |(ty, patch)| (ty, strategy(patch)));
-    let (name, required) = name.strip_suffix('!').map_or((name, false), |n| (n, true));
+    let (ty, patch) = rest.split_once('~').map_or((rest, Patch::default()), |(ty, patch)| (ty, strategy(patch)));
+    let (head, numbers) = head.split_once('=').unwrap_or((head, ""));
+    let numbers: Vec<u32> = numbers.split('.').filter_map(|n| n.parse().ok()).collect();
+    let name = head.trim_end_matches(['!', '*', '.']);
+    let flags = &head[name.len()..];
     Field {
         name,
-        required,
+        required: flags.contains('!'),
+        kept: flags.contains('*'),
+        always_there: flags.contains('.'),
+        numbers: numbers.leak(),
         ty: parse_type(ty, find),
         granular,
         patch,
@@ -128,12 +108,7 @@ fn strategy(cell: &'static str) -> Patch {
     let (strategies, key) = cell.split_once('/').unwrap_or((cell, ""));
     let has = |name: &str| strategies.split('+').any(|s| s == name);
     let merge_key = (!key.is_empty()).then_some(key);
-    Patch {
-        merge: has("merge"),
-        replace: has("replace"),
-        retain_keys: has("retainKeys"),
-        merge_key,
-    }
+    Patch { merge: has("merge"), replace: has("replace"), retain_keys: has("retainKeys"), merge_key }
 }
 
 fn parse_type(text: &'static str, find: &dyn Fn(&str) -> &'static Object) -> Type {
@@ -146,18 +121,11 @@ fn parse_type(text: &'static str, find: &dyn Fn(&str) -> &'static Object) -> Typ
                 ListKind::Map(keys.split(',').collect::<Vec<_>>().leak())
             }
         };
-        let list = List {
-            kind: list_kind,
-            declared: kind != "-",
-            item: parse_type(item, find),
-        };
+        let list = List { kind: list_kind, declared: kind != "-", item: parse_type(item, find) };
         return Type::List(Box::leak(Box::new(list)));
     }
     if let Some((kind, value)) = text.strip_prefix('{').and_then(|t| t.split_once('}')) {
-        return Type::Map(Box::leak(Box::new(Map {
-            atomic: kind == "a",
-            value: parse_type(value, find),
-        })));
+        return Type::Map(Box::leak(Box::new(Map { atomic: kind == "a", value: parse_type(value, find) })));
     }
     match text {
         "s" => Type::String,
