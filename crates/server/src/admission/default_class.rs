@@ -15,27 +15,17 @@ use super::plugin::Plugin;
 use super::pods::set;
 use super::{Admitted, Operation, Request};
 
-pub const STORAGE: Plugin = Plugin {
-    resources: &[("", "persistentvolumeclaims")],
-    mutate: Some(claim),
-    validate: None,
-};
-pub const INGRESS: Plugin = Plugin {
-    resources: &[("networking.k8s.io", "ingresses")],
-    mutate: Some(ingress),
-    validate: None,
-};
+pub const STORAGE: Plugin =
+    Plugin { resources: &[("", "persistentvolumeclaims")], mutate: Some(claim), validate: None };
+pub const INGRESS: Plugin =
+    Plugin { resources: &[("networking.k8s.io", "ingresses")], mutate: Some(ingress), validate: None };
 
 fn claim(request: &Request<'_>, claim: &mut Value, _: Option<&Value>, _: &mut Admitted) -> Result<(), ApiError> {
     // An empty name means "no class" and stays; so does the annotation that came before the field.
-    let annotated = claim["metadata"]["annotations"]
-        .get("volume.beta.kubernetes.io/storage-class")
-        .is_some();
+    let annotated = claim["metadata"]["annotations"].get("volume.beta.kubernetes.io/storage-class").is_some();
     if !annotated && lacks(request, claim, "storageClassName") {
-        let annotations = [
-            "storageclass.kubernetes.io/is-default-class",
-            "storageclass.beta.kubernetes.io/is-default-class",
-        ];
+        let annotations =
+            ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
         if let Some(name) = default::<StorageClass>(request, &annotations) {
             set(&mut claim["spec"], "storageClassName", name);
         }
@@ -44,9 +34,7 @@ fn claim(request: &Request<'_>, claim: &mut Value, _: Option<&Value>, _: &mut Ad
 }
 
 fn ingress(request: &Request<'_>, ingress: &mut Value, _: Option<&Value>, _: &mut Admitted) -> Result<(), ApiError> {
-    let annotated = ingress["metadata"]["annotations"]
-        .get("kubernetes.io/ingress.class")
-        .is_some();
+    let annotated = ingress["metadata"]["annotations"].get("kubernetes.io/ingress.class").is_some();
     if !annotated && lacks(request, ingress, "ingressClassName") {
         if let Some(name) = default::<IngressClass>(request, &["ingressclass.kubernetes.io/is-default-class"]) {
             set(&mut ingress["spec"], "ingressClassName", name);
@@ -68,11 +56,7 @@ where
     let prefix = key::all::<K>();
     let marked = request.snapshot.list_as::<K>(&prefix).filter(|class| {
         let marks = class.metadata().annotations.as_ref();
-        annotations.iter().any(|mark| {
-            marks
-                .and_then(|marks| marks.get(*mark))
-                .is_some_and(|mark| mark == "true")
-        })
+        annotations.iter().any(|mark| marks.and_then(|marks| marks.get(*mark)).is_some_and(|mark| mark == "true"))
     });
     // The order of keys is that of names, and `min_by` keeps the first of equals.
     let created = |class: &K| class.metadata().creation_timestamp.as_ref().map(|time| time.0);
@@ -109,35 +93,13 @@ mod tests {
             world
         };
         for (resource, field, given, class) in [
-            (
-                "persistentvolumeclaims",
-                "storageClassName",
-                Value::Null,
-                json!("c-new"),
-            ),
+            ("persistentvolumeclaims", "storageClassName", Value::Null, json!("c-new")),
             ("persistentvolumeclaims", "storageClassName", json!(""), json!("")),
-            (
-                "persistentvolumeclaims",
-                "storageClassName",
-                json!("mine"),
-                json!("mine"),
-            ),
-            (
-                "ingresses.networking.k8s.io",
-                "ingressClassName",
-                Value::Null,
-                json!("c-new"),
-            ),
-            (
-                "ingresses.networking.k8s.io",
-                "ingressClassName",
-                json!("mine"),
-                json!("mine"),
-            ),
+            ("persistentvolumeclaims", "storageClassName", json!("mine"), json!("mine")),
+            ("ingresses.networking.k8s.io", "ingressClassName", Value::Null, json!("c-new")),
+            ("ingresses.networking.k8s.io", "ingressClassName", json!("mine"), json!("mine")),
         ] {
-            let admitted = Case::new(world())
-                .of("create", resource, "ns/x")
-                .admitted(json!({"spec": {field: given}}));
+            let admitted = Case::new(world()).of("create", resource, "ns/x").admitted(json!({"spec": {field: given}}));
             assert_eq!(admitted["spec"][field], class, "{resource} {given}");
         }
     }

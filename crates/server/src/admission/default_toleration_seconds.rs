@@ -7,11 +7,7 @@ use super::plugin::Plugin;
 use super::pods::{items, push, text};
 use super::{Admitted, Operation, Request};
 
-pub const PLUGIN: Plugin = Plugin {
-    resources: &[("", "pods")],
-    mutate: Some(admit),
-    validate: None,
-};
+pub const PLUGIN: Plugin = Plugin { resources: &[("", "pods")], mutate: Some(admit), validate: None };
 
 const TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 const SECONDS: i64 = 300;
@@ -44,24 +40,15 @@ mod tests {
     #[test]
     fn what_the_pod_tolerates_already_stays() {
         let world = || {
-            vec![
-                object("v1", "Namespace", "ns", json!({})),
-                object("v1", "ServiceAccount", "ns/default", json!({})),
-            ]
+            vec![object("v1", "Namespace", "ns", json!({})), object("v1", "ServiceAccount", "ns/default", json!({}))]
         };
         let (ready, reach) = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable");
         for (tolerations, keys) in [
             (Value::Null, vec![ready, reach]),
             (json!([]), vec![ready, reach]),
             (json!([{"operator": "Exists"}]), vec![""]),
-            (
-                json!([{"operator": "Exists", "effect": "NoSchedule"}]),
-                vec!["", ready, reach],
-            ),
-            (
-                json!([{"key": reach, "operator": "Exists", "effect": "NoExecute"}]),
-                vec![reach, ready],
-            ),
+            (json!([{"operator": "Exists", "effect": "NoSchedule"}]), vec!["", ready, reach]),
+            (json!([{"key": reach, "operator": "Exists", "effect": "NoExecute"}]), vec![reach, ready]),
         ] {
             let mut pod = json!({"spec": {"containers": [], "tolerations": tolerations}});
             if tolerations.is_null() {
@@ -69,11 +56,7 @@ mod tests {
             }
             let admitted = Case::new(world()).of("create", "pods", "ns/p").admitted(pod);
             let found = admitted["spec"]["tolerations"].as_array().unwrap().iter();
-            assert_eq!(
-                found.map(|t| t["key"].as_str().unwrap_or_default()).collect::<Vec<_>>(),
-                keys,
-                "{tolerations}"
-            );
+            assert_eq!(found.map(|t| t["key"].as_str().unwrap_or_default()).collect::<Vec<_>>(), keys, "{tolerations}");
         }
     }
 }

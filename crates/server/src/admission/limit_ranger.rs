@@ -14,11 +14,8 @@ use super::plugin::Plugin;
 use super::pods::{items, items_mut, text};
 use super::{Admitted, Operation, Request};
 
-pub const PLUGIN: Plugin = Plugin {
-    resources: &[("", "pods"), ("", "persistentvolumeclaims")],
-    mutate: Some(admit),
-    validate: Some(check),
-};
+pub const PLUGIN: Plugin =
+    Plugin { resources: &[("", "pods"), ("", "persistentvolumeclaims")], mutate: Some(admit), validate: Some(check) };
 
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
 
@@ -29,10 +26,7 @@ type Bounds = Option<BTreeMap<String, resource::Quantity>>;
 fn limits(request: &Request<'_>) -> Vec<LimitRangeItem> {
     let prefix = key::in_namespace::<LimitRange>(request.namespace);
     let ranges = request.snapshot.list_as::<LimitRange>(&prefix);
-    ranges
-        .filter_map(|range| range.spec.as_ref().map(|spec| spec.limits.clone()))
-        .flatten()
-        .collect()
+    ranges.filter_map(|range| range.spec.as_ref().map(|spec| spec.limits.clone())).flatten().collect()
 }
 
 fn admit(request: &Request<'_>, pod: &mut Value, _: Option<&Value>, _: &mut Admitted) -> Result<(), ApiError> {
@@ -67,10 +61,7 @@ fn give_defaults(container: &mut Value, limit: &LimitRangeItem, words: &str, set
     }
     let resources = &mut container["resources"];
     // A limit that the pod itself names becomes its request when defaults are filled in, before any other default.
-    let own: Vec<String> = resources["limits"]
-        .as_object()
-        .map(|own| own.keys().cloned().collect())
-        .unwrap_or_default();
+    let own: Vec<String> = resources["limits"].as_object().map(|own| own.keys().cloned().collect()).unwrap_or_default();
     // Without a default for requests that for limits serves both (LimitRange's own defaulting).
     let requests = limit.default_request.iter().chain(&limit.default).flatten();
     for (list, defaults, word) in [
@@ -115,12 +106,7 @@ fn check(request: &Request<'_>, object: &Value, old: Option<&Value>, _: &mut Adm
                 let lists = ["containers", "initContainers"].into_iter();
                 for container in lists.flat_map(|list| items(&object["spec"], list)) {
                     let resources = &container["resources"];
-                    bound(
-                        &limit,
-                        &amounts(&resources["requests"]),
-                        &amounts(&resources["limits"]),
-                        &mut broken,
-                    );
+                    bound(&limit, &amounts(&resources["requests"]), &amounts(&resources["limits"]), &mut broken);
                 }
             }
             "Pod" if pods => {
@@ -145,34 +131,21 @@ fn check(request: &Request<'_>, object: &Value, old: Option<&Value>, _: &mut Adm
 fn whole_pod(pod: &Value) -> Option<(Amounts, Amounts)> {
     let mut spec = PodSpec::deserialize(&pod["spec"]).ok()?;
     spec.overhead = None;
-    let exact = |amounts: pod::Amounts| {
-        amounts
-            .into_iter()
-            .map(|(name, millis)| (name, Quantity::from_millis(millis)))
-    };
-    Some((
-        exact(pod::requests(&spec)).collect(),
-        exact(pod::limits(&spec)).collect(),
-    ))
+    let exact = |amounts: pod::Amounts| amounts.into_iter().map(|(name, millis)| (name, Quantity::from_millis(millis)));
+    Some((exact(pod::requests(&spec)).collect(), exact(pod::limits(&spec)).collect()))
 }
 
 /// What cannot be read counts as absent: validation has refused it.
 fn amounts(list: &Value) -> Amounts {
     let read = |(name, amount): (&String, &Value)| {
-        let amount = amount
-            .as_str()
-            .map(str::to_string)
-            .unwrap_or_else(|| amount.to_string());
+        let amount = amount.as_str().map(str::to_string).unwrap_or_else(|| amount.to_string());
         amount.parse().ok().map(|amount| (name.clone(), amount))
     };
     list.as_object().into_iter().flatten().filter_map(read).collect()
 }
 
 fn each(bounds: &Bounds) -> impl Iterator<Item = (&str, Quantity)> {
-    bounds
-        .iter()
-        .flatten()
-        .filter_map(|(name, amount)| Some((name.as_str(), amount.0.parse().ok()?)))
+    bounds.iter().flatten().filter_map(|(name, amount)| Some((name.as_str(), amount.0.parse().ok()?)))
 }
 
 fn bound(limit: &LimitRangeItem, requests: &Amounts, limits: &Amounts, broken: &mut Vec<String>) {
@@ -213,11 +186,7 @@ fn bound(limit: &LimitRangeItem, requests: &Amounts, limits: &Amounts, broken: &
 
 /// Claims have requests only.
 fn bound_claim(limit: &LimitRangeItem, requests: &Amounts, broken: &mut Vec<String>) {
-    let min_only = LimitRangeItem {
-        min: limit.min.clone(),
-        type_: limit.type_.clone(),
-        ..LimitRangeItem::default()
-    };
+    let min_only = LimitRangeItem { min: limit.min.clone(), type_: limit.type_.clone(), ..LimitRangeItem::default() };
     bound(&min_only, requests, &Amounts::new(), broken);
     for (name, max) in each(&limit.max) {
         let head = format!("maximum {name} usage per {} is {max}", limit.type_);
@@ -238,12 +207,7 @@ mod tests {
     fn case(limit: Value) -> Case {
         Case::new(vec![
             object("v1", "Namespace", "ns", json!({})),
-            object(
-                "v1",
-                "ServiceAccount",
-                "ns/default",
-                json!({"automountServiceAccountToken": false}),
-            ),
+            object("v1", "ServiceAccount", "ns/default", json!({"automountServiceAccountToken": false})),
             object("v1", "LimitRange", "ns/l", json!({"spec": {"limits": [limit]}})),
         ])
         .of("create", "pods", "ns/p")
@@ -313,11 +277,7 @@ mod tests {
                 cpu("1", "3"),
                 Some("cpu max limit to request ratio per Container is 2, but provided ratio is 3.000000"),
             ),
-            (
-                limit("Pod", "max", "1"),
-                cpu("1", "2"),
-                Some("maximum cpu usage per Pod is 1, but limit is 2"),
-            ),
+            (limit("Pod", "max", "1"), cpu("1", "2"), Some("maximum cpu usage per Pod is 1, but limit is 2")),
             (limit("PersistentVolumeClaim", "max", "1"), cpu("1", "2"), None),
         ] {
             case(limit).refused(pod, refused.map(forbidden).as_deref());

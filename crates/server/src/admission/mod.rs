@@ -17,6 +17,7 @@ mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod plugin;
+mod pod_security;
 mod pods;
 mod priority;
 mod runtime_class;
@@ -35,6 +36,7 @@ const PLUGINS: &[&Plugin] = &[
     &limit_ranger::PLUGIN,
     &service_account::PLUGIN,
     &taint_nodes_by_condition::PLUGIN,
+    &pod_security::PLUGIN,
     &priority::PLUGIN,
     &default_toleration_seconds::PLUGIN,
     &default_class::STORAGE,
@@ -93,14 +95,7 @@ impl Request<'_> {
         let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
         let names = [self.name, text("name"), text("generateName"), "Unknown"];
         let name = names.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
-        ApiError::forbidden(
-            Subject {
-                group: self.kind.group,
-                resource: self.kind.plural,
-            },
-            name,
-            why,
-        )
+        ApiError::forbidden(Subject { group: self.kind.group, resource: self.kind.plural }, name, why)
     }
 }
 

@@ -8,11 +8,7 @@ use serde_json::Value;
 use super::plugin::Plugin;
 use super::{Admitted, Operation, Request};
 
-pub const PLUGIN: Plugin = Plugin {
-    resources: &[],
-    mutate: Some(admit),
-    validate: None,
-};
+pub const PLUGIN: Plugin = Plugin { resources: &[], mutate: Some(admit), validate: None };
 
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 
@@ -29,17 +25,8 @@ fn admit(request: &Request<'_>, object: &mut Value, _: Option<&Value>, _: &mut A
         return Ok(());
     }
     let namespace = request.namespace;
-    let Some(found) = request
-        .snapshot
-        .get_as::<Namespace>(&key::of::<Namespace>("", namespace))
-    else {
-        return Err(ApiError::not_found(
-            Subject {
-                group: "",
-                resource: "namespaces",
-            },
-            namespace,
-        ));
+    let Some(found) = request.snapshot.get_as::<Namespace>(&key::of::<Namespace>("", namespace)) else {
+        return Err(ApiError::not_found(Subject { group: "", resource: "namespaces" }, namespace));
     };
     let phase = found.status.as_ref().and_then(|status| status.phase.as_deref());
     let terminating = phase == Some("Terminating") || found.metadata.deletion_timestamp.is_some();
@@ -72,12 +59,7 @@ mod tests {
             ("create", "configmaps", "going/x", Some(going)),
             ("update", "configmaps", "going/x", None),
             ("delete", "configmaps", "going/x", None),
-            (
-                "create",
-                "configmaps",
-                "nowhere/x",
-                Some("namespaces \"nowhere\" not found"),
-            ),
+            ("create", "configmaps", "nowhere/x", Some("namespaces \"nowhere\" not found")),
             ("delete", "configmaps", "nowhere/x", None),
             ("create", "nodes", "x", None),
             ("delete", "namespaces", "here", None),
@@ -88,9 +70,7 @@ mod tests {
                 Some("namespaces \"default\" is forbidden: this namespace may not be deleted"),
             ),
         ] {
-            Case::new(world())
-                .of(operation, resource, at)
-                .refused(json!({}), refused);
+            Case::new(world()).of(operation, resource, at).refused(json!({}), refused);
         }
     }
 }

@@ -9,11 +9,7 @@ use super::pods::{is_mirror, items, text};
 use super::{Admitted, Operation, Request};
 use crate::auth::Attributes;
 
-pub const PLUGIN: Plugin = Plugin {
-    resources: RESOURCES,
-    mutate: Some(admit),
-    validate: None,
-};
+pub const PLUGIN: Plugin = Plugin { resources: RESOURCES, mutate: Some(admit), validate: None };
 
 const RESOURCES: &[(&str, &str)] = &[
     ("", "pods"),
@@ -54,28 +50,20 @@ fn admit(request: &Request<'_>, object: &mut Value, old: Option<&Value>, _: &mut
         "persistentvolumeclaims" => claim(request, node, object, old),
         "serviceaccounts" => token(request, node, object),
         // Leases of the node's own components live elsewhere under their own identities.
-        "leases" if request.namespace != "kube-node-lease" => Err(request.forbidden(
-            object,
-            "can only access leases in the \"kube-node-lease\" system namespace",
-        )),
+        "leases" if request.namespace != "kube-node-lease" => {
+            Err(request.forbidden(object, "can only access leases in the \"kube-node-lease\" system namespace"))
+        }
         _ => named_like_node(request, node, object),
     }
 }
 
 fn named_like_node(request: &Request<'_>, node: &str, object: &Value) -> Result<(), ApiError> {
-    let name = if request.name.is_empty() {
-        text(&object["metadata"], "name")
-    } else {
-        request.name
-    };
+    let name = if request.name.is_empty() { text(&object["metadata"], "name") } else { request.name };
     if name == node {
         return Ok(());
     }
     let kind = request.kind.singular;
-    Err(request.forbidden(
-        object,
-        &format!("can only access {kind} with the same name as the requesting node"),
-    ))
+    Err(request.forbidden(object, &format!("can only access {kind} with the same name as the requesting node")))
 }
 
 fn pod(request: &Request<'_>, node: &str, object: &Value, old: Option<&Value>) -> Result<(), ApiError> {
@@ -84,12 +72,12 @@ fn pod(request: &Request<'_>, node: &str, object: &Value, old: Option<&Value>) -
     match (request.operation, request.subresource, old) {
         (Operation::Create, "", _) => new_pod(request, node, object),
         (Operation::Delete, "" | "eviction", Some(old)) if bound(old) => Ok(()),
-        (Operation::Delete, "" | "eviction", _) => refuse(&format!(
-            "node {node:?} can only delete pods with spec.nodeName set to itself"
-        )),
-        (Operation::Update, "status", Some(old)) if !bound(old) => refuse(&format!(
-            "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
-        )),
+        (Operation::Delete, "" | "eviction", _) => {
+            refuse(&format!("node {node:?} can only delete pods with spec.nodeName set to itself"))
+        }
+        (Operation::Update, "status", Some(old)) if !bound(old) => {
+            refuse(&format!("node {node:?} can only update pod status for pods with spec.nodeName set to itself"))
+        }
         (Operation::Update, "status", Some(old)) => {
             if object["metadata"].get("labels") != old["metadata"].get("labels") {
                 return refuse(&format!("node {node:?} cannot update labels through pod status"));
@@ -100,16 +88,8 @@ fn pod(request: &Request<'_>, node: &str, object: &Value, old: Option<&Value>) -
             let stored = stored(request, "pods", request.namespace, request.name);
             match stored {
                 Some(pod) if bound(&pod) => Ok(()),
-                Some(_) => refuse(&format!(
-                    "node {node:?} can only evict pods with spec.nodeName set to itself"
-                )),
-                None => Err(ApiError::not_found(
-                    Subject {
-                        group: "",
-                        resource: "pods",
-                    },
-                    request.name,
-                )),
+                Some(_) => refuse(&format!("node {node:?} can only evict pods with spec.nodeName set to itself")),
+                None => Err(ApiError::not_found(Subject { group: "", resource: "pods" }, request.name)),
             }
         }
         _ => refuse(&format!("unexpected operation on pods by node {node:?}")),
@@ -131,69 +111,45 @@ fn new_pod(request: &Request<'_>, node: &str, pod: &Value) -> Result<(), ApiErro
     }
     let spec = &pod["spec"];
     if text(spec, "nodeName") != node {
-        return refuse(format!(
-            "node {node:?} can only create pods with spec.nodeName set to itself"
-        ));
+        return refuse(format!("node {node:?} can only create pods with spec.nodeName set to itself"));
     }
     let [owner] = items(&pod["metadata"], "ownerReferences") else {
-        return refuse(format!(
-            "node {node:?} can only create pods with an owner reference set to itself"
-        ));
+        return refuse(format!("node {node:?} can only create pods with an owner reference set to itself"));
     };
     let own = text(owner, "apiVersion") == "v1" && text(owner, "kind") == "Node" && text(owner, "name") == node;
     if !own || owner["controller"] != true || owner["blockOwnerDeletion"] == true {
-        return refuse(format!(
-            "node {node:?} can only create pods with an owner reference set to itself"
-        ));
+        return refuse(format!("node {node:?} can only create pods with an owner reference set to itself"));
     }
     let uid = stored(request, "nodes", "", node).map(|node| text(&node["metadata"], "uid").to_string());
     if uid.as_deref() != Some(text(owner, "uid")) {
-        return refuse(format!(
-            "node {node:?} can only create pods with the UID of its own node as owner"
-        ));
+        return refuse(format!("node {node:?} can only create pods with the UID of its own node as owner"));
     }
     if !text(spec, "serviceAccountName").is_empty() {
-        return refuse(format!(
-            "node {node:?} can not create pods that reference a service account"
-        ));
+        return refuse(format!("node {node:?} can not create pods that reference a service account"));
     }
     let forbidden = ["secret", "configMap", "persistentVolumeClaim", "projected", "ephemeral"];
     let refers = |volume: &Value| forbidden.iter().find(|source| volume.get(**source).is_some());
     if let Some(source) = items(spec, "volumes").iter().find_map(refers) {
-        return refuse(format!(
-            "node {node:?} can not create pods that reference {source} volumes"
-        ));
+        return refuse(format!("node {node:?} can not create pods that reference {source} volumes"));
     }
     Ok(())
 }
 
 fn own_node(request: &Request<'_>, node: &str, object: &Value, old: Option<&Value>) -> Result<(), ApiError> {
-    let name = if request.name.is_empty() {
-        text(&object["metadata"], "name")
-    } else {
-        request.name
-    };
+    let name = if request.name.is_empty() { text(&object["metadata"], "name") } else { request.name };
     let refuse = |why: String| Err(request.forbidden(object, &why));
     if name != node {
         return refuse(format!("node {node:?} is not allowed to modify node {name:?}"));
     }
     let none = Map::new();
-    let labels = |object: &'_ Value| {
-        object["metadata"]["labels"]
-            .as_object()
-            .cloned()
-            .unwrap_or_else(|| none.clone())
-    };
+    let labels = |object: &'_ Value| object["metadata"]["labels"].as_object().cloned().unwrap_or_else(|| none.clone());
     match (request.operation, old) {
         (Operation::Create, _) => {
             let wrong: Vec<String> = labels(object).keys().filter(|label| !may_set(label)).cloned().collect();
             if wrong.is_empty() {
                 return Ok(());
             }
-            refuse(format!(
-                "node {node:?} is not allowed to set the following labels: {}",
-                wrong.join(", ")
-            ))
+            refuse(format!("node {node:?} is not allowed to set the following labels: {}", wrong.join(", ")))
         }
         (Operation::Update, Some(old)) => {
             if object["spec"].get("taints") != old["spec"].get("taints") {
@@ -203,10 +159,7 @@ fn own_node(request: &Request<'_>, node: &str, object: &Value, old: Option<&Valu
                 return refuse(format!("node {node:?} is not allowed to modify ownerReferences"));
             }
             let (new, old) = (labels(object), labels(old));
-            let changed = new
-                .keys()
-                .chain(old.keys())
-                .filter(|label| new.get(*label) != old.get(*label));
+            let changed = new.keys().chain(old.keys()).filter(|label| new.get(*label) != old.get(*label));
             let mut wrong: Vec<&str> = changed.filter(|label| !may_set(label)).map(String::as_str).collect();
             wrong.sort_unstable();
             wrong.dedup();
@@ -224,11 +177,7 @@ fn may_set(label: &str) -> bool {
     let Some((domain, _)) = label.split_once('/') else {
         return true;
     };
-    let within = |parent: &str| {
-        domain
-            .strip_suffix(parent)
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    };
+    let within = |parent: &str| domain.strip_suffix(parent).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
     if within(RESTRICTED_DOMAIN) {
         return false;
     }
@@ -239,10 +188,7 @@ fn may_set(label: &str) -> bool {
 /// Only the status of a claim, and of it nothing that decides what is mounted.
 fn claim(request: &Request<'_>, node: &str, object: &Value, old: Option<&Value>) -> Result<(), ApiError> {
     if request.operation != Operation::Update || request.subresource != "status" {
-        return Err(request.forbidden(
-            object,
-            &format!("node {node:?} can only update PersistentVolumeClaim status"),
-        ));
+        return Err(request.forbidden(object, &format!("node {node:?} can only update PersistentVolumeClaim status")));
     }
     let same = |field: &str| old.is_some_and(|old| old.get(field) == object.get(field));
     let same_labels = old.is_some_and(|old| old["metadata"].get("labels") == object["metadata"].get("labels"));
@@ -278,9 +224,7 @@ fn token(request: &Request<'_>, node: &str, object: &Value) -> Result<(), ApiErr
     }
     let audiences = items(&object["spec"], "audiences").iter().filter_map(Value::as_str);
     for audience in audiences.filter(|audience| !audience.is_empty()) {
-        let sources = items(&pod["spec"], "volumes")
-            .iter()
-            .flat_map(|volume| items(&volume["projected"], "sources"));
+        let sources = items(&pod["spec"], "volumes").iter().flat_map(|volume| items(&volume["projected"], "sources"));
         let mut asked = sources.map(|source| text(&source["serviceAccountToken"], "audience"));
         if !asked.any(|asked| asked == audience) && !may_request(request, audience) {
             return refuse(format!(
@@ -313,11 +257,7 @@ mod tests {
 
     fn node() -> Identity {
         let groups = vec!["system:nodes".into(), "system:authenticated".into()];
-        Identity {
-            user: "system:node:n1".into(),
-            groups,
-            ..Identity::default()
-        }
+        Identity { user: "system:node:n1".into(), groups, ..Identity::default() }
     }
 
     fn world() -> Vec<Value> {
@@ -345,12 +285,7 @@ mod tests {
         new: Value,
         refused: Option<&str>,
     ) {
-        let result = Case::new(world())
-            .of(operation, resource, at)
-            .by(node())
-            .was(old)
-            .run(new)
-            .err();
+        let result = Case::new(world()).of(operation, resource, at).by(node()).was(old).run(new).err();
         let fits = match (&result, refused) {
             (Some(text), Some(refused)) => text.contains(refused),
             (got, wanted) => got.is_none() && wanted.is_none(),
@@ -365,14 +300,7 @@ mod tests {
         let taint = json!({"metadata": {"name": "n1"}, "spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]}});
         let owned = json!({"metadata": {"name": "n1", "ownerReferences": []}});
         for (case, operation, at, old, new, refused) in [
-            (
-                "register",
-                "create",
-                "n1",
-                plain(),
-                labelled("kubernetes.io/hostname"),
-                None,
-            ),
+            ("register", "create", "n1", plain(), labelled("kubernetes.io/hostname"), None),
             (
                 "register with foreign label",
                 "create",
@@ -381,23 +309,9 @@ mod tests {
                 labelled("node-restriction.kubernetes.io/a"),
                 Some("not allowed to set the following labels: node-restriction.kubernetes.io/a"),
             ),
-            (
-                "another node",
-                "update",
-                "n2",
-                plain(),
-                plain(),
-                Some("is not allowed to modify node \"n2\""),
-            ),
+            ("another node", "update", "n2", plain(), plain(), Some("is not allowed to modify node \"n2\"")),
             ("own label", "update", "n1", plain(), labelled("example.com/a"), None),
-            (
-                "kubelet's domain",
-                "update",
-                "n1",
-                plain(),
-                labelled("a.node.kubernetes.io/b"),
-                None,
-            ),
+            ("kubelet's domain", "update", "n1", plain(), labelled("a.node.kubernetes.io/b"), None),
             (
                 "reserved label",
                 "update",
@@ -414,22 +328,8 @@ mod tests {
                 plain(),
                 Some("is not allowed to modify labels: a.k8s.io/b"),
             ),
-            (
-                "taints",
-                "update",
-                "n1",
-                plain(),
-                taint,
-                Some("is not allowed to modify taints"),
-            ),
-            (
-                "owners",
-                "update",
-                "n1",
-                plain(),
-                owned,
-                Some("is not allowed to modify ownerReferences"),
-            ),
+            ("taints", "update", "n1", plain(), taint, Some("is not allowed to modify taints")),
+            ("owners", "update", "n1", plain(), owned, Some("is not allowed to modify ownerReferences")),
         ] {
             check(case, operation, "nodes", at, old, new, refused);
         }
@@ -446,24 +346,8 @@ mod tests {
         let mut labelled = on("n1");
         labelled["metadata"]["labels"] = json!({"a": "b"});
         for (case, operation, resource, at, old, new, refused) in [
-            (
-                "plain pod",
-                "create",
-                "pods",
-                "ns/p",
-                Value::Null,
-                on("n1"),
-                Some("can only create mirror pods"),
-            ),
-            (
-                "mirror pod",
-                "create",
-                "pods",
-                "ns/p",
-                Value::Null,
-                mirror(&owner, spec.clone()),
-                None,
-            ),
+            ("plain pod", "create", "pods", "ns/p", Value::Null, on("n1"), Some("can only create mirror pods")),
+            ("mirror pod", "create", "pods", "ns/p", Value::Null, mirror(&owner, spec.clone()), None),
             (
                 "elsewhere",
                 "create",
@@ -473,15 +357,7 @@ mod tests {
                 mirror(&owner, json!({"nodeName": "n2"})),
                 Some("with spec.nodeName set to itself"),
             ),
-            (
-                "stale owner",
-                "create",
-                "pods",
-                "ns/p",
-                Value::Null,
-                mirror(&stale, spec),
-                Some("UID of its own node"),
-            ),
+            ("stale owner", "create", "pods", "ns/p", Value::Null, mirror(&stale, spec), Some("UID of its own node")),
             ("status", "update", "pods/status", "ns/a", on("n1"), on("n1"), None),
             (
                 "status elsewhere",
@@ -501,15 +377,7 @@ mod tests {
                 labelled,
                 Some("cannot update labels through pod status"),
             ),
-            (
-                "spec",
-                "update",
-                "pods",
-                "ns/a",
-                on("n1"),
-                on("n1"),
-                Some("unexpected operation"),
-            ),
+            ("spec", "update", "pods", "ns/a", on("n1"), on("n1"), Some("unexpected operation")),
             ("delete", "delete", "pods", "ns/a", on("n1"), Value::Null, None),
             (
                 "delete elsewhere",
@@ -540,14 +408,7 @@ mod tests {
         let bound = |pod: &str, uid: &str, audience: &str| json!({"spec": {"audiences": [audience], "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": uid}}});
         let lease = |name: &str| json!({"metadata": {"name": name}});
         for (case, operation, resource, at, new, refused) in [
-            (
-                "own pod",
-                "create",
-                "serviceaccounts/token",
-                "ns/default",
-                bound("a", "uid-a", ""),
-                None,
-            ),
+            ("own pod", "create", "serviceaccounts/token", "ns/default", bound("a", "uid-a", ""), None),
             (
                 "audience of the pod",
                 "create",
@@ -572,14 +433,7 @@ mod tests {
                 bound("b", "uid-b", ""),
                 Some("scheduled on a different node"),
             ),
-            (
-                "old uid",
-                "create",
-                "serviceaccounts/token",
-                "ns/default",
-                bound("a", "x", ""),
-                Some("does not match"),
-            ),
+            ("old uid", "create", "serviceaccounts/token", "ns/default", bound("a", "x", ""), Some("does not match")),
             (
                 "unbound",
                 "create",
@@ -588,14 +442,7 @@ mod tests {
                 json!({"spec": {}}),
                 Some("not bound to a pod"),
             ),
-            (
-                "own lease",
-                "create",
-                "leases.coordination.k8s.io",
-                "kube-node-lease/n1",
-                lease("n1"),
-                None,
-            ),
+            ("own lease", "create", "leases.coordination.k8s.io", "kube-node-lease/n1", lease("n1"), None),
             (
                 "another lease",
                 "create",
@@ -604,14 +451,7 @@ mod tests {
                 lease("n2"),
                 Some("with the same name as the requesting node"),
             ),
-            (
-                "lease elsewhere",
-                "update",
-                "leases.coordination.k8s.io",
-                "ns/n1",
-                lease("n1"),
-                Some("kube-node-lease"),
-            ),
+            ("lease elsewhere", "update", "leases.coordination.k8s.io", "ns/n1", lease("n1"), Some("kube-node-lease")),
         ] {
             check(case, operation, resource, at, Value::Null, new, refused);
         }

@@ -12,20 +12,12 @@ pub fn is_mirror(pod: &Value) -> bool {
 
 /// The items of a list; none if there is no list.
 pub fn items<'a>(object: &'a Value, list: &str) -> &'a [Value] {
-    object
-        .get(list)
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or_default()
+    object.get(list).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 /// The items of a list, to be changed; an absent list is left absent.
 pub fn items_mut<'a>(object: &'a mut Value, list: &str) -> &'a mut [Value] {
-    object
-        .get_mut(list)
-        .and_then(Value::as_array_mut)
-        .map(Vec::as_mut_slice)
-        .unwrap_or_default()
+    object.get_mut(list).and_then(Value::as_array_mut).map(Vec::as_mut_slice).unwrap_or_default()
 }
 
 /// A string field; empty if it is absent.

@@ -43,9 +43,7 @@ fn resolve(request: &Request<'_>, pod: &mut Value) -> Result<(), ApiError> {
     let class = match name {
         "" => default_class(request),
         _ => {
-            let found = request
-                .snapshot
-                .get_as::<PriorityClass>(&key::of::<PriorityClass>("", name));
+            let found = request.snapshot.get_as::<PriorityClass>(&key::of::<PriorityClass>("", name));
             let why = || format!("no PriorityClass with name {name} was found");
             Some(found.ok_or_else(|| request.forbidden(pod, &why()))?)
         }
@@ -61,10 +59,7 @@ fn resolve(request: &Request<'_>, pod: &mut Value) -> Result<(), ApiError> {
             ),
         ));
     }
-    let policy = class
-        .as_ref()
-        .and_then(|class| class.preemption_policy.as_deref())
-        .unwrap_or(DEFAULT_POLICY);
+    let policy = class.as_ref().and_then(|class| class.preemption_policy.as_deref()).unwrap_or(DEFAULT_POLICY);
     let given = text(&pod["spec"], "preemptionPolicy");
     if !given.is_empty() && given != policy {
         return Err(request.forbidden(
@@ -87,10 +82,8 @@ fn resolve(request: &Request<'_>, pod: &mut Value) -> Result<(), ApiError> {
 /// The class marked as the default; of several, made before this was checked, the lowest.
 fn default_class(request: &Request<'_>) -> Option<Arc<PriorityClass>> {
     let prefix = key::all::<PriorityClass>();
-    let defaults = request
-        .snapshot
-        .list_as::<PriorityClass>(&prefix)
-        .filter(|class| class.global_default == Some(true));
+    let defaults =
+        request.snapshot.list_as::<PriorityClass>(&prefix).filter(|class| class.global_default == Some(true));
     defaults.min_by_key(|class| class.value)
 }
 
@@ -168,14 +161,8 @@ mod tests {
     fn there_is_one_default() {
         let class = || json!({"metadata": {"name": "x"}, "value": 1, "globalDefault": true});
         let refused = "priorityclasses.scheduling.k8s.io \"x\" is forbidden: PriorityClass normal is already marked as default. Only one default can exist";
-        Case::new(world(false))
-            .of("create", "priorityclasses.scheduling.k8s.io", "x")
-            .refused(class(), None);
-        Case::new(world(true))
-            .of("create", "priorityclasses.scheduling.k8s.io", "x")
-            .refused(class(), Some(refused));
-        Case::new(world(true))
-            .of("update", "priorityclasses.scheduling.k8s.io", "normal")
-            .refused(class(), None);
+        Case::new(world(false)).of("create", "priorityclasses.scheduling.k8s.io", "x").refused(class(), None);
+        Case::new(world(true)).of("create", "priorityclasses.scheduling.k8s.io", "x").refused(class(), Some(refused));
+        Case::new(world(true)).of("update", "priorityclasses.scheduling.k8s.io", "normal").refused(class(), None);
     }
 }

@@ -11,11 +11,7 @@ use super::plugin::Plugin;
 use super::pods::{items, push, set, text};
 use super::{Admitted, Operation, Request};
 
-pub const PLUGIN: Plugin = Plugin {
-    resources: &[("", "pods")],
-    mutate: Some(admit),
-    validate: Some(check),
-};
+pub const PLUGIN: Plugin = Plugin { resources: &[("", "pods")], mutate: Some(admit), validate: Some(check) };
 
 /// The class the pod names; `None` if it names none, 403 if there is no such class.
 fn class(request: &Request<'_>, pod: &Value) -> Result<Option<Arc<RuntimeClass>>, ApiError> {
@@ -24,9 +20,7 @@ fn class(request: &Request<'_>, pod: &Value) -> Result<Option<Arc<RuntimeClass>>
     if !new || name.is_empty() {
         return Ok(None);
     }
-    let found = request
-        .snapshot
-        .get_as::<RuntimeClass>(&key::of::<RuntimeClass>("", name));
+    let found = request.snapshot.get_as::<RuntimeClass>(&key::of::<RuntimeClass>("", name));
     let why = || format!("pod rejected: RuntimeClass {name:?} not found");
     found.map(Some).ok_or_else(|| request.forbidden(pod, &why()))
 }
@@ -36,9 +30,8 @@ fn admit(request: &Request<'_>, pod: &mut Value, _: Option<&Value>, _: &mut Admi
         return Ok(());
     };
     if let Some(fixed) = overhead(&class) {
-        let given = pod["spec"]
-            .get("overhead")
-            .filter(|given| given.as_object().is_some_and(|given| !given.is_empty()));
+        let given =
+            pod["spec"].get("overhead").filter(|given| given.as_object().is_some_and(|given| !given.is_empty()));
         if given.is_some_and(|given| *given != fixed) {
             let why = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
             return Err(request.forbidden(pod, why));
@@ -77,9 +70,8 @@ fn overhead(class: &RuntimeClass) -> Option<Value> {
 
 fn check(request: &Request<'_>, pod: &Value, _: Option<&Value>, _: &mut Admitted) -> Result<(), ApiError> {
     let class = class(request, pod)?;
-    let given = pod["spec"]
-        .get("overhead")
-        .is_some_and(|given| given.as_object().is_some_and(|given| !given.is_empty()));
+    let given =
+        pod["spec"].get("overhead").is_some_and(|given| given.as_object().is_some_and(|given| !given.is_empty()));
     let new = request.operation == Operation::Create && request.subresource.is_empty();
     if new && given && class.is_none_or(|class| overhead(&class).is_none()) {
         let why = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead";
@@ -121,12 +113,7 @@ mod tests {
         let spec = &case().admitted(pod(json!({"runtimeClassName": "vm", "nodeSelector": {"a": "b"}})))["spec"];
         assert_eq!(spec["overhead"], json!({"memory": "64Mi"}));
         assert_eq!(spec["nodeSelector"], json!({"a": "b", "vm": "yes"}));
-        assert!(
-            spec["tolerations"]
-                .as_array()
-                .unwrap()
-                .contains(&json!({"key": "vm", "operator": "Exists"}))
-        );
+        assert!(spec["tolerations"].as_array().unwrap().contains(&json!({"key": "vm", "operator": "Exists"})));
     }
 
     #[test]
@@ -134,10 +121,7 @@ mod tests {
         let forbidden = |why: &str| format!("pods \"p\" is forbidden: {why}");
         for (spec, refused) in [
             (json!({"runtimeClassName": "plain"}), None),
-            (
-                json!({"runtimeClassName": "x"}),
-                Some("pod rejected: RuntimeClass \"x\" not found"),
-            ),
+            (json!({"runtimeClassName": "x"}), Some("pod rejected: RuntimeClass \"x\" not found")),
             (
                 json!({"runtimeClassName": "vm", "overhead": {"memory": "1Mi"}}),
                 Some("pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead"),

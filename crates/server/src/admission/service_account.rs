@@ -9,11 +9,7 @@ use super::plugin::Plugin;
 use super::pods::{is_mirror, items, items_mut, push, set, text};
 use super::{Admitted, Operation, Request};
 
-pub const PLUGIN: Plugin = Plugin {
-    resources: &[("", "pods")],
-    mutate: Some(admit),
-    validate: Some(check),
-};
+pub const PLUGIN: Plugin = Plugin { resources: &[("", "pods")], mutate: Some(admit), validate: Some(check) };
 
 const DEFAULT: &str = "default";
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -26,16 +22,8 @@ fn admit(request: &Request<'_>, pod: &mut Value, _: Option<&Value>, _: &mut Admi
     if !concerned || is_mirror(pod) || !pod["spec"].is_object() {
         return Ok(());
     }
-    let named = [
-        text(&pod["spec"], "serviceAccountName"),
-        text(&pod["spec"], "serviceAccount"),
-        DEFAULT,
-    ];
-    let name = named
-        .into_iter()
-        .find(|name| !name.is_empty())
-        .unwrap_or(DEFAULT)
-        .to_string();
+    let named = [text(&pod["spec"], "serviceAccountName"), text(&pod["spec"], "serviceAccount"), DEFAULT];
+    let name = named.into_iter().find(|name| !name.is_empty()).unwrap_or(DEFAULT).to_string();
     let account = account(request, pod, &name)?;
     let spec = &mut pod["spec"];
     set(spec, "serviceAccountName", name.as_str());
@@ -54,38 +42,23 @@ fn admit(request: &Request<'_>, pod: &mut Value, _: Option<&Value>, _: &mut Admi
 
 fn account(request: &Request<'_>, pod: &Value, name: &str) -> Result<std::sync::Arc<ServiceAccount>, ApiError> {
     let namespace = request.namespace;
-    request
-        .snapshot
-        .get_as::<ServiceAccount>(&key::of::<ServiceAccount>(namespace, name))
-        .ok_or_else(|| {
-            let why = format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
-            request.forbidden(pod, &why)
-        })
+    request.snapshot.get_as::<ServiceAccount>(&key::of::<ServiceAccount>(namespace, name)).ok_or_else(|| {
+        let why = format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
+        request.forbidden(pod, &why)
+    })
 }
 
 fn mount_token(spec: &mut Value, suffix: &dyn Fn() -> String) {
     let present = items(spec, "volumes").iter().map(|volume| text(volume, "name"));
-    let present = present
-        .filter(|name| name.starts_with(VOLUME_PREFIX))
-        .map(String::from)
-        .next();
-    let name = present
-        .clone()
-        .unwrap_or_else(|| format!("{VOLUME_PREFIX}{}", suffix()));
+    let present = present.filter(|name| name.starts_with(VOLUME_PREFIX)).map(String::from).next();
+    let name = present.clone().unwrap_or_else(|| format!("{VOLUME_PREFIX}{}", suffix()));
     let mut mounted = false;
     for list in ["initContainers", "containers"] {
         for container in items_mut(spec, list) {
-            if items(container, "volumeMounts")
-                .iter()
-                .any(|mount| text(mount, "mountPath") == MOUNT_PATH)
-            {
+            if items(container, "volumeMounts").iter().any(|mount| text(mount, "mountPath") == MOUNT_PATH) {
                 continue;
             }
-            push(
-                container,
-                "volumeMounts",
-                json!({"name": name, "readOnly": true, "mountPath": MOUNT_PATH}),
-            );
+            push(container, "volumeMounts", json!({"name": name, "readOnly": true, "mountPath": MOUNT_PATH}));
             mounted = true;
         }
     }
@@ -125,30 +98,20 @@ fn check(request: &Request<'_>, pod: &Value, _: Option<&Value>, _: &mut Admitted
     if refers_to_secrets(spec) {
         return Err(request.forbidden(pod, "a mirror pod may not reference secrets"));
     }
-    let sources = items(spec, "volumes")
-        .iter()
-        .flat_map(|volume| items(&volume["projected"], "sources"));
-    if sources
-        .into_iter()
-        .any(|source| source.get("serviceAccountToken").is_some())
-    {
+    let sources = items(spec, "volumes").iter().flat_map(|volume| items(&volume["projected"], "sources"));
+    if sources.into_iter().any(|source| source.get("serviceAccountToken").is_some()) {
         return Err(request.forbidden(pod, "a mirror pod may not use ServiceAccountToken volume projections"));
     }
     Ok(())
 }
 
 fn refers_to_secrets(spec: &Value) -> bool {
-    let containers = ["containers", "initContainers"]
-        .into_iter()
-        .flat_map(|list| items(spec, list));
+    let containers = ["containers", "initContainers"].into_iter().flat_map(|list| items(spec, list));
     let mut environments =
         containers.flat_map(|container| items(container, "env").iter().chain(items(container, "envFrom")));
     let mut volumes = items(spec, "volumes").iter();
-    let projects = |volume: &Value| {
-        items(&volume["projected"], "sources")
-            .iter()
-            .any(|source| source.get("secret").is_some())
-    };
+    let projects =
+        |volume: &Value| items(&volume["projected"], "sources").iter().any(|source| source.get("secret").is_some());
     !items(spec, "imagePullSecrets").is_empty()
         || volumes.any(|volume| volume.get("secret").is_some() || projects(volume))
         || environments.any(|env| env["valueFrom"].get("secretKeyRef").is_some() || env.get("secretRef").is_some())
@@ -163,18 +126,8 @@ mod tests {
     fn world() -> Vec<Value> {
         vec![
             object("v1", "Namespace", "ns", json!({})),
-            object(
-                "v1",
-                "ServiceAccount",
-                "ns/default",
-                json!({"imagePullSecrets": [{"name": "pull"}]}),
-            ),
-            object(
-                "v1",
-                "ServiceAccount",
-                "ns/quiet",
-                json!({"automountServiceAccountToken": false}),
-            ),
+            object("v1", "ServiceAccount", "ns/default", json!({"imagePullSecrets": [{"name": "pull"}]})),
+            object("v1", "ServiceAccount", "ns/quiet", json!({"automountServiceAccountToken": false})),
         ]
     }
 
@@ -212,18 +165,10 @@ mod tests {
         let own = json!([{"name": "own", "mountPath": super::MOUNT_PATH}]);
         for (case, spec, mounted) in [
             ("account says no", json!({"serviceAccountName": "quiet"}), false),
-            (
-                "pod says yes",
-                json!({"serviceAccountName": "quiet", "automountServiceAccountToken": true}),
-                true,
-            ),
+            ("pod says yes", json!({"serviceAccountName": "quiet", "automountServiceAccountToken": true}), true),
             ("pod says no", json!({"automountServiceAccountToken": false}), false),
             ("deprecated field", json!({"serviceAccount": "quiet"}), false),
-            (
-                "own mount",
-                json!({"containers": [{"name": "c", "volumeMounts": own}]}),
-                false,
-            ),
+            ("own mount", json!({"containers": [{"name": "c", "volumeMounts": own}]}), false),
         ] {
             let admitted = Case::new(world()).of("create", "pods", "ns/p").admitted(pod(spec));
             assert_eq!(admitted["spec"].get("volumes").is_some(), mounted, "{case}");

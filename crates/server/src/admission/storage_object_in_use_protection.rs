@@ -41,18 +41,8 @@ mod tests {
     fn finalizers_are_added_once() {
         let world = || vec![object("v1", "Namespace", "ns", json!({}))];
         for (operation, resource, before, after) in [
-            (
-                "create",
-                "persistentvolumes",
-                json!([]),
-                json!(["kubernetes.io/pv-protection"]),
-            ),
-            (
-                "create",
-                "persistentvolumeclaims",
-                json!(["a"]),
-                json!(["a", "kubernetes.io/pvc-protection"]),
-            ),
+            ("create", "persistentvolumes", json!([]), json!(["kubernetes.io/pv-protection"])),
+            ("create", "persistentvolumeclaims", json!(["a"]), json!(["a", "kubernetes.io/pvc-protection"])),
             (
                 "create",
                 "persistentvolumes",

@@ -7,11 +7,7 @@ use super::plugin::Plugin;
 use super::pods::{items, push, text};
 use super::{Admitted, Operation, Request};
 
-pub const PLUGIN: Plugin = Plugin {
-    resources: &[("", "nodes")],
-    mutate: Some(admit),
-    validate: None,
-};
+pub const PLUGIN: Plugin = Plugin { resources: &[("", "nodes")], mutate: Some(admit), validate: None };
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 

@@ -98,12 +98,6 @@ impl Case {
     /// It is refused with this message; `None`: it is not.
     pub fn refused(&self, object: Value, message: Option<&str>) {
         let result = self.run(object.clone());
-        assert_eq!(
-            result.as_ref().err().map(String::as_str),
-            message,
-            "{:?} {} {object}",
-            self.operation,
-            self.name
-        );
+        assert_eq!(result.as_ref().err().map(String::as_str), message, "{:?} {} {object}", self.operation, self.name);
     }
 }
