@@ -99,8 +99,13 @@ fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
 
 /// Reads a snapshot file whole.
 pub(crate) fn read(path: &Path) -> Result<(Meta, Snapshot), DumpError> {
+    let file = File::open(path).map_err(|source| DumpError::Io { path: path.to_owned(), source })?;
+    read_from(file, path)
+}
+
+/// As [`read`], from a file positioned at its start; `path` is what errors call it.
+pub(crate) fn read_from(file: File, path: &Path) -> Result<(Meta, Snapshot), DumpError> {
     let io = |source| DumpError::Io { path: path.to_owned(), source };
-    let file = File::open(path).map_err(io)?;
     let mut chunks = Chunks { path, file: BufReader::with_capacity(CHUNK, file), offset: 8, buffer: Vec::new() };
     let mut magic = [0; 8];
     chunks.file.read_exact(&mut magic).map_err(io)?;

@@ -316,3 +316,105 @@ fn lane_of(key: &str) -> Option<&str> {
 fn prefix_group(prefix: &str) -> &str {
     prefix.rfind('/').map_or("", |at| &prefix[..=at])
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::state::State;
+    use crate::{Txn, Value};
+
+    struct World {
+        state: State,
+        history: History,
+        now: Instant,
+    }
+
+    impl World {
+        fn new(retention: Retention) -> Self {
+            let (state, now) = (State::default(), Instant::now());
+            Self { history: History::new(retention, Revision(0)), state, now }
+        }
+
+        /// Writes a value of ten bytes and tells how many groups are woken.
+        fn put(&mut self, key: &str) -> Vec<Arc<Group>> {
+            let mut events = Vec::new();
+            let value = Value { bytes: Bytes::from_static(b"0123456789"), revision_at: None };
+            self.state.apply(&Txn::put(key, None, value), &mut events).expect("unconditional");
+            self.history.record(events, self.state.current(), self.now)
+        }
+    }
+
+    #[test]
+    fn a_write_wakes_only_the_groups_of_its_key() {
+        let mut world = World::new(Retention::default());
+        let prefixes = ["", "core/", "core/pods/", "core/pods/a/", "core/pods/a/we", "core/pods/b/", "apps/sets/"];
+        let groups = prefixes.map(|prefix| world.history.join(prefix, Revision(0)).expect("held").0);
+        for (key, expected) in [
+            ("core/pods/a/web", vec!["", "core/", "core/pods/", "core/pods/a/"]),
+            ("core/nodes/n", vec!["", "core/"]),
+            ("apps/sets/a/web", vec!["", "apps/sets/"]),
+            ("other", vec![""]),
+        ] {
+            let woken = world.put(key);
+            // Both watchers under core/pods/a/ are one group.
+            let names: Vec<_> = woken
+                .iter()
+                .map(|group| prefixes[groups.iter().position(|known| Arc::ptr_eq(known, group)).expect("known")])
+                .collect();
+            assert_eq!(names, expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_group_is_woken_once_a_batch_and_goes_with_its_last_watcher() {
+        let mut world = World::new(Retention::default());
+        let (group, _) = world.history.join("a/b/", Revision(0)).expect("held");
+        let mut events = Vec::new();
+        for key in ["a/b/1", "a/b/2", "a/b/1"] {
+            world.state.apply(&Txn::put(key, None, Value { bytes: Bytes::new(), revision_at: None }), &mut events).ok();
+        }
+        assert_eq!(world.history.record(events, world.state.current(), world.now).len(), 1);
+        let (second, _) = world.history.join("a/b/", Revision(3)).expect("held");
+        world.history.leave("a/b/", &second);
+        drop(second);
+        assert_eq!(world.history.groups().len(), 1, "one watcher is left");
+        world.history.leave("a/b/", &group);
+        assert!(world.history.groups().is_empty());
+    }
+
+    #[test]
+    fn each_limit_drops_the_oldest_whole_revisions() {
+        let keep_all = Retention { age: Duration::from_secs(1000), events: 1000, bytes: 1000 };
+        for (retention, held) in [
+            (Retention { events: 7, ..keep_all }, 7),
+            // The first write of the key replaces nothing, each later one ten bytes.
+            (Retention { bytes: 45, ..keep_all }, 4),
+            (Retention { age: Duration::from_secs(5), ..keep_all }, 6),
+        ] {
+            let mut world = World::new(retention);
+            for _ in 0..20 {
+                world.put("a/b/c");
+                world.now += Duration::from_secs(1);
+            }
+            assert_eq!(world.history.floor, Revision(20 - held), "{retention:?}");
+            assert!(world.history.past(Revision(20 - held)).is_ok());
+            assert!(world.history.past(Revision(19 - held)).is_err());
+            assert!(world.history.join("", Revision(19 - held)).is_err());
+        }
+    }
+
+    #[test]
+    fn checkpoints_shorten_the_way_to_a_past_state() {
+        let mut world = World::new(Retention::default());
+        for i in 0..3 * CHECKPOINT_EVENTS {
+            world.put(&format!("a/b/{}", i % 10));
+        }
+        let (state, events) = world.history.past(Revision(10)).expect("held");
+        assert!(state.is_some_and(|state| state.revision().0 <= CHECKPOINT_EVENTS));
+        assert!(events.len() as u64 <= CHECKPOINT_EVENTS);
+        let (newest, events) = world.history.past(Revision(3 * CHECKPOINT_EVENTS - 1)).expect("held");
+        assert!(events.len() <= 1, "{} {newest:?}", events.len());
+    }
+}

@@ -22,7 +22,7 @@ use openraft::{BasicNode, Config, SnapshotPolicy};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::dump;
-use crate::raft::log::Log;
+use crate::raft::log::{Log, Voters};
 use crate::raft::machine::Machine;
 use crate::raft::network::Alone;
 use crate::raft::types::Raft;
@@ -80,7 +80,7 @@ impl Embedded {
         };
         let held = saved.as_ref().and_then(|(meta, _)| meta.last_log_id);
         let sizes = Sizes { first: options.first_segment_bytes.max(64 << 10), max: options.segment_bytes };
-        let log = Log::open(&dir, sizes, held)?;
+        let log = Log::open(&dir, sizes, held, Voters::One)?;
         let shared = Arc::new(Shared::new(options.retention, state.clone()));
         let machine = Machine::new(dir.clone(), saved, State::from_snapshot(state), Arc::clone(&shared), log.clone());
 

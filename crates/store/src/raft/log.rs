@@ -24,6 +24,7 @@ pub(crate) struct Log(Arc<Mutex<Inner>>);
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) wal: Wal,
+    voters: Voters,
     vote: Option<Vote>,
     entries: VecDeque<Entry>,
     purged: Option<LogId>,
@@ -34,9 +35,19 @@ pub(crate) struct Inner {
     pub(crate) live_bytes: u64,
 }
 
+/// Who has to agree before an entry is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Voters {
+    /// This one alone: what is in its log is committed.
+    One,
+    /// Others as well, who tell what is committed.
+    #[cfg_attr(not(test), expect(dead_code, reason = "stores with several voters are yet to come; the suite uses it"))]
+    Several,
+}
+
 impl Log {
     /// Opens the log in `dir`; entries up to `held` are in the snapshot.
-    pub(crate) fn open(dir: &Path, sizes: Sizes, held: Option<LogId>) -> Result<Self, WalError> {
+    pub(crate) fn open(dir: &Path, sizes: Sizes, held: Option<LogId>, voters: Voters) -> Result<Self, WalError> {
         let mut read = Read { vote: None, entries: VecDeque::new(), held: held.map_or(0, |id| id.index), known: held };
         let recovered = recover(dir, sizes, read.held, |payload| read.payload(payload))?;
         if recovered.cut {
@@ -45,6 +56,7 @@ impl Log {
         let last = read.entries.back().map(|entry| entry.log_id).or(held);
         Ok(Self(Arc::new(Mutex::new(Inner {
             wal: recovered.wal,
+            voters,
             vote: read.vote,
             entries: read.entries,
             purged: held,
@@ -245,7 +257,8 @@ impl RaftLogStorage<TypeConfig> for Log {
     /// With one voter everything in the log is committed: what was synced may have been acknowledged, and nobody else can
     /// have decided otherwise. So a restart applies the log at once, without an election.
     async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
-        Ok(self.lock().last)
+        let inner = self.lock();
+        Ok(inner.last.filter(|_| inner.voters == Voters::One))
     }
 
     async fn append<I>(&mut self, entries: I, callback: LogFlushed<TypeConfig>) -> Result<(), StorageError>

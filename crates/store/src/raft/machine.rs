@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use openraft::storage::RaftStateMachine;
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageIOError};
+use tokio::io::AsyncSeekExt;
 
 use super::log::Log;
 use super::types::{Applied, Batch, Entry, LogId, StorageError, StoredMembership, TypeConfig};
@@ -16,6 +17,9 @@ use crate::Snapshot;
 use crate::dump::{self, Meta};
 use crate::shared::Shared;
 use crate::state::State;
+
+/// What a leader sends is put here.
+const RECEIVED: &str = "snapshot-received.tmp";
 
 type RaftSnapshot = openraft::Snapshot<TypeConfig>;
 
@@ -35,6 +39,8 @@ struct Inner {
     membership: StoredMembership,
     /// The newest snapshot file.
     saved: Option<(Meta, PathBuf)>,
+    /// openraft has not been told of it yet.
+    fresh: bool,
 }
 
 impl Machine {
@@ -49,7 +55,12 @@ impl Machine {
         let applied = saved.as_ref().and_then(|(meta, _)| meta.last_log_id);
         let membership = saved.as_ref().map(|(meta, _)| meta.last_membership.clone()).unwrap_or_default();
         log.lock().live_bytes = state.live_bytes();
-        Self { inner: Arc::new(Mutex::new(Inner { state, applied, membership, saved })), shared, log, dir }
+        Self {
+            inner: Arc::new(Mutex::new(Inner { state, applied, membership, saved, fresh: false })),
+            shared,
+            log,
+            dir,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -80,7 +91,9 @@ impl Machine {
 
     /// A snapshot file has been written. Answers the one it replaces.
     pub(crate) fn saved(&self, meta: Meta, path: PathBuf) -> Option<PathBuf> {
-        let old = self.lock().saved.replace((meta, path.clone()));
+        let mut inner = self.lock();
+        inner.fresh = true;
+        let old = inner.saved.replace((meta, path.clone()));
         old.map(|(_, old)| old).filter(|old| *old != path)
     }
 
@@ -95,19 +108,21 @@ impl Machine {
 
 impl RaftSnapshotBuilder<TypeConfig> for Machine {
     async fn build_snapshot(&mut self) -> Result<RaftSnapshot, StorageError> {
-        if let Some(saved) = self.open_saved().await? {
-            return Ok(saved);
+        if !std::mem::take(&mut self.lock().fresh) {
+            let (meta, state) = self.capture();
+            let (dir, written) = (self.dir.clone(), meta.clone());
+            let path = tokio::task::spawn_blocking(move || dump::write(&dir, &written, &state))
+                .await
+                .map_err(|error| StorageIOError::write_snapshot(None, &error))?
+                .map_err(|error| StorageIOError::write_snapshot(None, &error))?;
+            if let Some(old) = self.saved(meta, path) {
+                tokio::fs::remove_file(old).await.map_err(|error| StorageIOError::write_snapshot(None, &error))?;
+            }
+            self.lock().fresh = false;
         }
-        let (meta, state) = self.capture();
-        let (dir, written) = (self.dir.clone(), meta.clone());
-        let path = tokio::task::spawn_blocking(move || dump::write(&dir, &written, &state))
-            .await
-            .map_err(|error| StorageIOError::write_snapshot(None, &error))?
-            .map_err(|error| StorageIOError::write_snapshot(None, &error))?;
-        self.saved(meta, path);
         match self.open_saved().await? {
             Some(saved) => Ok(saved),
-            None => unreachable!("a snapshot was saved just now"),
+            None => unreachable!("one was saved just now, or `fresh` was set with it"),
         }
     }
 }
@@ -152,21 +167,25 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn begin_receiving_snapshot(&mut self) -> Result<Box<tokio::fs::File>, StorageError> {
-        let path = self.dir.join("snapshot-received.tmp");
+        let path = self.dir.join(RECEIVED);
         let file = tokio::fs::File::options().read(true).write(true).create(true).truncate(true).open(path).await;
         file.map(Box::new).map_err(|error| StorageIOError::write_snapshot(None, &error).into())
     }
 
-    async fn install_snapshot(&mut self, meta: &Meta, file: Box<tokio::fs::File>) -> Result<(), StorageError> {
+    async fn install_snapshot(&mut self, meta: &Meta, mut file: Box<tokio::fs::File>) -> Result<(), StorageError> {
         let failed = |error: &(dyn std::error::Error + 'static)| {
             StorageIOError::write_snapshot(Some(meta.signature()), openraft::AnyError::error(error.to_string()))
         };
-        file.sync_all().await.map_err(|error| failed(&error))?;
-        let received = self.dir.join("snapshot-received.tmp");
-        let path = self.dir.join(dump::name(meta.last_log_id.map_or(0, |id| id.index)));
-        let (_, state) = dump::read(&received).map_err(|error| failed(&error))?;
-        std::fs::rename(&received, &path).map_err(|error| failed(&error))?;
-        crate::wal::sync_dir(&self.dir).map_err(|error| failed(&error))?;
+        file.rewind().await.map_err(|error| failed(&error))?;
+        let (file, dir, written) = (file.into_std().await, self.dir.clone(), meta.clone());
+        let received = tokio::task::spawn_blocking(move || {
+            let (_, state) = dump::read_from(file, &dir.join(RECEIVED)).map_err(std::io::Error::other)?;
+            let path = dump::write(&dir, &written, &state)?;
+            Ok::<_, std::io::Error>((state, path))
+        });
+        let (state, path) = received.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        // It only takes room; the next start removes it as well.
+        let _ = std::fs::remove_file(self.dir.join(RECEIVED));
         let mut inner = self.lock();
         inner.applied = meta.last_log_id;
         inner.membership = meta.last_membership.clone();

@@ -3,4 +3,6 @@
 pub(crate) mod log;
 pub(crate) mod machine;
 pub(crate) mod network;
+#[cfg(test)]
+mod suite;
 pub(crate) mod types;
