@@ -18,10 +18,7 @@ pub type Feature = (&'static str, Result<(), String>);
 #[must_use]
 pub fn required_features() -> Vec<Feature> {
     // A thread of its own enters the new namespace and ends in it.
-    let tried = thread::Builder::new()
-        .name("network-features".into())
-        .spawn(probe)
-        .map(thread::JoinHandle::join);
+    let tried = thread::Builder::new().name("network-features".into()).spawn(probe).map(thread::JoinHandle::join);
     match tried {
         Ok(Ok(features)) => features,
         Ok(Err(_)) => vec![("network features", Err("the probe panicked".into()))],
@@ -41,25 +38,12 @@ fn probe() -> Vec<Feature> {
         ("nftables (CONFIG_NF_TABLES)", reason(tables())),
         (
             "nftables maps and random numbers (CONFIG_NFT_NUMGEN)",
-            reason(rules(&[Expr::Random {
-                modulus: 2,
-                offset: 0,
-                to: 0,
-            }])),
+            reason(rules(&[Expr::Random { modulus: 2, offset: 0, to: 0 }])),
         ),
-        (
-            "nftables address translation (CONFIG_NFT_NAT)",
-            reason(rules(&translation())),
-        ),
+        ("nftables address translation (CONFIG_NFT_NAT)", reason(rules(&translation()))),
         ("nftables masquerading (CONFIG_NFT_MASQ)", reason(masquerade())),
-        (
-            "nftables reject (CONFIG_NFT_REJECT)",
-            reason(rules(&[Expr::RejectPort])),
-        ),
-        (
-            "nftables address kinds (CONFIG_NFT_FIB_IPV4)",
-            reason(rules(&[Expr::AddressKind { source: false, to: 0 }])),
-        ),
+        ("nftables reject (CONFIG_NFT_REJECT)", reason(rules(&[Expr::RejectPort]))),
+        ("nftables address kinds (CONFIG_NFT_FIB_IPV4)", reason(rules(&[Expr::AddressKind { source: false, to: 0 }]))),
         ("connection tracking (CONFIG_NF_CT_NETLINK)", reason(connections())),
     ]
 }
@@ -82,14 +66,10 @@ fn bridge() -> Probed {
 
 fn veth() -> Probed {
     let mut socket = Socket::open(Family::Route)?;
-    let answer = || crate::netlink::Error::Answer {
-        operation: "try a veth pair".into(),
-    };
+    let answer = || crate::netlink::Error::Answer { operation: "try a veth pair".into() };
     let bridge = route::link(&mut socket, "probe0")?.ok_or_else(answer)?.index;
-    let netns = File::open("/proc/thread-self/ns/net").map_err(|source| crate::netlink::Error::Socket {
-        operation: "open the network namespace",
-        source,
-    })?;
+    let netns = File::open("/proc/thread-self/ns/net")
+        .map_err(|source| crate::netlink::Error::Socket { operation: "open the network namespace", source })?;
     let mut batch = Batch::new();
     let veth = route::Veth {
         name: "probe1",
@@ -104,19 +84,11 @@ fn veth() -> Probed {
 }
 
 fn table() -> Table {
-    Table {
-        family: TableFamily::V4,
-        name: "probe".into(),
-    }
+    Table { family: TableFamily::V4, name: "probe".into() }
 }
 
 fn tables() -> Probed {
-    let map = Set {
-        name: "map".into(),
-        key_len: 4,
-        data: SetData::Verdict,
-        dynamic: false,
-    };
+    let map = Set { name: "map".into(), key_len: 4, data: SetData::Verdict, dynamic: false };
     commit(&[Op::AddTable, Op::AddSet(map)])
 }
 
@@ -130,21 +102,11 @@ fn masquerade() -> Probed {
 }
 
 fn rule_at(point: HookPoint, expressions: &[Expr]) -> Probed {
-    let hook = Hook {
-        kind: ChainKind::Nat,
-        point,
-        priority: -100,
-    };
+    let hook = Hook { kind: ChainKind::Nat, point, priority: -100 };
     commit(&[
         Op::AddTable,
-        Op::AddChain {
-            name: "probe".into(),
-            hook: Some(hook),
-        },
-        Op::AddRule {
-            chain: "probe".into(),
-            expressions: expressions.to_vec(),
-        },
+        Op::AddChain { name: "probe".into(), hook: Some(hook) },
+        Op::AddRule { chain: "probe".into(), expressions: expressions.to_vec() },
         // The next probe begins with an empty table.
         Op::DeleteTable,
     ])
@@ -152,14 +114,8 @@ fn rule_at(point: HookPoint, expressions: &[Expr]) -> Probed {
 
 fn translation() -> [Expr; 3] {
     [
-        Expr::Load {
-            value: vec![127, 0, 0, 1],
-            to: 0,
-        },
-        Expr::Load {
-            value: vec![0, 80],
-            to: 1,
-        },
+        Expr::Load { value: vec![127, 0, 0, 1], to: 0 },
+        Expr::Load { value: vec![0, 80], to: 1 },
         Expr::DestinationNat { address: 0, port: 1 },
     ]
 }

@@ -13,50 +13,20 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 fn zone(web: [u8; 4]) -> Arc<Zone> {
-    let many = (0..200u8).map(|n| EndpointName {
-        hostname: None,
-        address: IpAddr::from([10, 244, 1, n]),
-        ports: vec![],
-    });
+    let many =
+        (0..200u8).map(|n| EndpointName { hostname: None, address: IpAddr::from([10, 244, 1, n]), ports: vec![] });
     let services = [
-        (
-            "web",
-            ServiceNames::Cluster {
-                addresses: vec![IpAddr::from(web)],
-                ports: vec![],
-            },
-        ),
-        (
-            "many",
-            ServiceNames::Headless {
-                endpoints: many.collect(),
-            },
-        ),
-        (
-            "away",
-            ServiceNames::External {
-                target: "example.com".into(),
-            },
-        ),
+        ("web", ServiceNames::Cluster { addresses: vec![IpAddr::from(web)], ports: vec![] }),
+        ("many", ServiceNames::Headless { endpoints: many.collect() }),
+        ("away", ServiceNames::External { target: "example.com".into() }),
     ];
-    let services = services
-        .into_iter()
-        .map(|(name, names)| (("default".to_owned(), name.to_owned()), names));
-    Arc::new(Zone {
-        domain: "cluster.local".into(),
-        services: services.collect(),
-    })
+    let services = services.into_iter().map(|(name, names)| (("default".to_owned(), name.to_owned()), names));
+    Arc::new(Zone { domain: "cluster.local".into(), services: services.collect() })
 }
 
 async fn server(upstreams: Vec<SocketAddr>) -> DnsServer {
-    let config = Config {
-        domain: "cluster.local".into(),
-        upstreams,
-        ttl_seconds: 5,
-    };
-    let server = DnsServer::bind(&["127.0.0.1:0".parse().unwrap()], config)
-        .await
-        .unwrap();
+    let config = Config { domain: "cluster.local".into(), upstreams, ttl_seconds: 5 };
+    let server = DnsServer::bind(&["127.0.0.1:0".parse().unwrap()], config).await.unwrap();
     server.set_zone(zone([10, 96, 0, 10]));
     server
 }
@@ -73,10 +43,7 @@ async fn by_udp(server: &DnsServer, name: &str) -> Message {
     socket.connect(server.addresses()[0]).await.unwrap();
     socket.send(&question(name).to_vec().unwrap()).await.unwrap();
     let mut buffer = [0; 4096];
-    let length = tokio::time::timeout(Duration::from_secs(8), socket.recv(&mut buffer))
-        .await
-        .unwrap()
-        .unwrap();
+    let length = tokio::time::timeout(Duration::from_secs(8), socket.recv(&mut buffer)).await.unwrap().unwrap();
     Message::from_vec(&buffer[..length]).unwrap()
 }
 
@@ -91,12 +58,7 @@ async fn by_tcp(server: &DnsServer, name: &str) -> Message {
 }
 
 fn addresses(message: &Message) -> Vec<String> {
-    message
-        .answers
-        .iter()
-        .filter(|record| record.record_type() == RecordType::A)
-        .map(|r| r.data.to_string())
-        .collect()
+    message.answers.iter().filter(|record| record.record_type() == RecordType::A).map(|r| r.data.to_string()).collect()
 }
 
 /// An upstream that gives the name `example.com` many addresses, cut by UDP; counts what it is asked by UDP.
@@ -148,27 +110,14 @@ async fn upstream() -> (SocketAddr, Arc<AtomicUsize>) {
 #[tokio::test]
 async fn names_of_the_cluster_are_answered_and_change_at_once() {
     let server = server(vec![]).await;
-    assert_eq!(
-        addresses(&by_udp(&server, "web.default.svc.cluster.local.").await),
-        ["10.96.0.10"]
-    );
-    assert_eq!(
-        addresses(&by_tcp(&server, "web.default.svc.cluster.local.").await),
-        ["10.96.0.10"]
-    );
+    assert_eq!(addresses(&by_udp(&server, "web.default.svc.cluster.local.").await), ["10.96.0.10"]);
+    assert_eq!(addresses(&by_tcp(&server, "web.default.svc.cluster.local.").await), ["10.96.0.10"]);
     server.set_zone(zone([10, 96, 0, 11]));
-    assert_eq!(
-        addresses(&by_udp(&server, "web.default.svc.cluster.local.").await),
-        ["10.96.0.11"]
-    );
+    assert_eq!(addresses(&by_udp(&server, "web.default.svc.cluster.local.").await), ["10.96.0.11"]);
     let missing = by_udp(&server, "none.default.svc.cluster.local.").await;
     assert_eq!(missing.metadata.response_code, ResponseCode::NXDomain);
     let elsewhere = by_udp(&server, "example.com.").await;
-    assert_eq!(
-        elsewhere.metadata.response_code,
-        ResponseCode::Refused,
-        "there is nobody to ask"
-    );
+    assert_eq!(elsewhere.metadata.response_code, ResponseCode::Refused, "there is nobody to ask");
 }
 
 #[tokio::test]
@@ -176,10 +125,7 @@ async fn long_answers_are_cut_by_udp_and_whole_by_tcp() {
     let server = server(vec![]).await;
     let cut = by_udp(&server, "many.default.svc.cluster.local.").await;
     assert!(cut.metadata.truncation && !cut.answers.is_empty() && cut.answers.len() < 200);
-    assert_eq!(
-        by_tcp(&server, "many.default.svc.cluster.local.").await.answers.len(),
-        200
-    );
+    assert_eq!(by_tcp(&server, "many.default.svc.cluster.local.").await.answers.len(), 200);
 }
 
 #[tokio::test]
@@ -192,10 +138,7 @@ async fn other_names_come_from_upstream_and_are_remembered() {
     let asked = count.load(Ordering::Relaxed);
     assert_eq!(addresses(&by_tcp(&server, "EXAMPLE.com.").await).len(), 20);
     assert_eq!(count.load(Ordering::Relaxed), asked, "from memory");
-    assert_eq!(
-        by_udp(&server, "missing.com.").await.metadata.response_code,
-        ResponseCode::NXDomain
-    );
+    assert_eq!(by_udp(&server, "missing.com.").await.metadata.response_code, ResponseCode::NXDomain);
     let alias = by_tcp(&server, "away.default.svc.cluster.local.").await;
     assert_eq!(alias.answers[0].record_type(), RecordType::CNAME);
     assert_eq!(addresses(&alias).len(), 20, "an external name is followed");
@@ -212,11 +155,7 @@ async fn a_silent_upstream_delays_nobody_else() {
     let start = Instant::now();
     assert_eq!(by_udp(&server, "web.default.svc.cluster.local.").await.answers.len(), 1);
     assert!(start.elapsed() < Duration::from_secs(1));
-    assert_eq!(
-        slow.await.unwrap().metadata.response_code,
-        ResponseCode::NXDomain,
-        "the second one answers"
-    );
+    assert_eq!(slow.await.unwrap().metadata.response_code, ResponseCode::NXDomain, "the second one answers");
 }
 
 #[tokio::test]

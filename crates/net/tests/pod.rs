@@ -10,11 +10,7 @@ use mizzen_net::pod::PodNetwork;
 
 fn links() -> Vec<String> {
     let mut socket = Socket::open(Family::Route).unwrap();
-    route::links(&mut socket)
-        .unwrap()
-        .into_iter()
-        .map(|link| link.name)
-        .collect()
+    route::links(&mut socket).unwrap().into_iter().map(|link| link.name).collect()
 }
 
 #[test]
@@ -27,33 +23,13 @@ fn pods_reach_each_other_the_host_and_the_world() {
         let (a, b) = (Pod::start(&network, "a").await, Pod::start(&network, "b").await);
         a.serve_tcp(80);
         serve_tcp("host", "/proc/thread-self/ns/net".as_ref(), 8080);
-        assert_eq!(
-            b.ask(a.at(80)).unwrap(),
-            ("a".into(), b.address.ip()),
-            "pods see each other's addresses"
-        );
-        assert_eq!(
-            a.ask(a.at(80)).unwrap(),
-            ("a".into(), a.address.ip()),
-            "a pod reaches itself"
-        );
-        assert_eq!(
-            ask_tcp(a.at(80)).unwrap(),
-            ("a".into(), network.gateway()),
-            "the host reaches pods"
-        );
+        assert_eq!(b.ask(a.at(80)).unwrap(), ("a".into(), b.address.ip()), "pods see each other's addresses");
+        assert_eq!(a.ask(a.at(80)).unwrap(), ("a".into(), a.address.ip()), "a pod reaches itself");
+        assert_eq!(ask_tcp(a.at(80)).unwrap(), ("a".into(), network.gateway()), "the host reaches pods");
         let host = (network.gateway(), 8080).into();
-        assert_eq!(
-            a.ask(host).unwrap(),
-            ("host".into(), a.address.ip()),
-            "pods reach the host"
-        );
+        assert_eq!(a.ask(host).unwrap(), ("host".into(), a.address.ip()), "pods reach the host");
         let (who, from) = a.ask("192.0.2.2:80".parse().unwrap()).unwrap();
-        assert_eq!(
-            (who.as_str(), from.to_string().as_str()),
-            ("outside", "192.0.2.1"),
-            "with the node's address"
-        );
+        assert_eq!((who.as_str(), from.to_string().as_str()), ("outside", "192.0.2.1"), "with the node's address");
     });
 }
 
@@ -68,10 +44,7 @@ fn repeating_and_restarting_change_nothing_and_detaching_frees() {
         drop(network);
         let network = PodNetwork::open(config(state.path())).await.unwrap();
         let kept = network.adopt(&["a".into()]).await.unwrap();
-        assert_eq!(
-            kept.into_iter().collect::<Vec<_>>(),
-            [("a".to_owned(), a.address.clone())]
-        );
+        assert_eq!(kept.into_iter().collect::<Vec<_>>(), [("a".to_owned(), a.address.clone())]);
         a.serve_tcp(80);
         assert!(ask_tcp(a.at(80)).is_ok(), "a running pod stays connected");
         let c = Pod::start(&network, "c").await;
@@ -79,29 +52,15 @@ fn repeating_and_restarting_change_nothing_and_detaching_frees() {
         network.detach("a").await.unwrap();
         network.detach("a").await.unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
-        while links()
-            .iter()
-            .filter(|name| name.starts_with("mz") && name.len() == 15)
-            .count()
-            > 1
-        {
-            assert!(
-                Instant::now() < deadline,
-                "interfaces of ended pods are removed: {:?}",
-                links()
-            );
+        while links().iter().filter(|name| name.starts_with("mz") && name.len() == 15).count() > 1 {
+            assert!(Instant::now() < deadline, "interfaces of ended pods are removed: {:?}", links());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         drop(network);
         for _ in 0..2 {
             PodNetwork::clean_up(config(state.path())).await.unwrap();
         }
-        assert_eq!(
-            links().iter().filter(|name| name.starts_with("m")).count(),
-            0,
-            "{:?}",
-            links()
-        );
+        assert_eq!(links().iter().filter(|name| name.starts_with("m")).count(), 0, "{:?}", links());
     });
 }
 
@@ -114,10 +73,7 @@ fn it_works_where_sysctls_are_read_only() {
         let outside = neighbour();
         serve_tcp("outside", &outside.path, 80);
         let network = PodNetwork::open(config(state.path())).await.unwrap();
-        assert_eq!(
-            std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap().trim(),
-            "0"
-        );
+        assert_eq!(std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap().trim(), "0");
         let (a, b) = (Pod::start(&network, "a").await, Pod::start(&network, "b").await);
         a.serve_tcp(80);
         assert!(b.ask(a.at(80)).is_ok(), "pods reach each other");
@@ -180,10 +136,7 @@ fn attaching_takes_about_a_millisecond() {
             times.push(start.elapsed());
         }
         times.sort();
-        println!(
-            "attach: median {:?}, p90 {:?}, max {:?}",
-            times[25], times[45], times[49]
-        );
+        println!("attach: median {:?}, p90 {:?}, max {:?}", times[25], times[45], times[49]);
         assert!(times[25] < Duration::from_millis(50));
     });
 }

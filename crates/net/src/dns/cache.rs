@@ -63,14 +63,7 @@ impl Cache {
                 });
             }
         }
-        self.entries.insert(
-            key,
-            Entry {
-                message: message.clone(),
-                stored: now,
-                until: now + ttl,
-            },
-        );
+        self.entries.insert(key, Entry { message: message.clone(), stored: now, until: now + ttl });
     }
 }
 
@@ -123,9 +116,7 @@ mod tests {
             let key = key(&Query::query(Name::root(), RecordType::A), false);
             let start = Instant::now();
             cache.put(key.clone(), &answer(ttl, code, answers), start);
-            let kept = (0..100)
-                .take_while(|s| cache.get(&key, start + Duration::from_secs(*s)).is_some())
-                .count();
+            let kept = (0..100).take_while(|s| cache.get(&key, start + Duration::from_secs(*s)).is_some()).count();
             assert_eq!(kept, kept_seconds, "{ttl} {code}");
             if kept > 4 {
                 let later = cache.get(&key, start + Duration::from_secs(4)).unwrap();
@@ -141,11 +132,7 @@ mod tests {
         let now = Instant::now();
         for number in 0..ENTRIES_MAX + 50 {
             let name = Name::from_ascii(format!("n{number}.")).unwrap();
-            cache.put(
-                key(&Query::query(name, RecordType::A), false),
-                &answer(10, ResponseCode::NoError, true),
-                now,
-            );
+            cache.put(key(&Query::query(name, RecordType::A), false), &answer(10, ResponseCode::NoError, true), now);
         }
         assert!(cache.entries.len() <= ENTRIES_MAX);
         assert!(cache.entries.len() > ENTRIES_MAX / 3);

@@ -30,10 +30,7 @@ pub struct Forwarder {
 impl Forwarder {
     /// Asks these servers.
     pub fn new(servers: Vec<SocketAddr>) -> Self {
-        Self {
-            servers,
-            cache: Mutex::default(),
-        }
+        Self { servers, cache: Mutex::default() }
     }
 
     /// Whether there is anybody to ask.
@@ -54,10 +51,7 @@ impl Forwarder {
             match timeout(TRY, exchange(*server, query, signatures)).await {
                 Ok(Ok(answer)) => {
                     // Another server may be able to answer what this one is not.
-                    if matches!(
-                        answer.metadata.response_code,
-                        ResponseCode::ServFail | ResponseCode::Refused
-                    ) {
+                    if matches!(answer.metadata.response_code, ResponseCode::ServFail | ResponseCode::Refused) {
                         last = Some(answer);
                         continue;
                     }
@@ -83,20 +77,12 @@ async fn exchange(server: SocketAddr, query: &Query, signatures: bool) -> io::Re
     request.set_edns(edns);
     let bytes = request.to_vec().map_err(io::Error::other)?;
     let answer = by_datagram(server, &bytes, &request).await?;
-    if answer.metadata.truncation {
-        by_connection(server, &bytes, &request).await
-    } else {
-        Ok(answer)
-    }
+    if answer.metadata.truncation { by_connection(server, &bytes, &request).await } else { Ok(answer) }
 }
 
 /// A new socket for each question: its random port, with the random id, is what a forger would have to guess.
 async fn by_datagram(server: SocketAddr, bytes: &[u8], request: &Message) -> io::Result<Message> {
-    let any: IpAddr = if server.is_ipv4() {
-        Ipv4Addr::UNSPECIFIED.into()
-    } else {
-        Ipv6Addr::UNSPECIFIED.into()
-    };
+    let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).await?;
     socket.connect(server).await?;
     socket.send(bytes).await?;

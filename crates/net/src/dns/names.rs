@@ -74,10 +74,7 @@ impl Names {
                 ServiceNames::Headless { endpoints } => {
                     for endpoint in endpoints {
                         if let Some(host) = &endpoint.hostname {
-                            reverse
-                                .entry(endpoint.address)
-                                .or_default()
-                                .insert(format!("{host}.{name}"));
+                            reverse.entry(endpoint.address).or_default().insert(format!("{host}.{name}"));
                         }
                     }
                 }
@@ -85,12 +82,7 @@ impl Names {
             }
         }
         Self {
-            origin: zone
-                .domain
-                .split('.')
-                .filter(|label| !label.is_empty())
-                .map(str::to_lowercase)
-                .collect(),
+            origin: zone.domain.split('.').filter(|label| !label.is_empty()).map(str::to_lowercase).collect(),
             namespaces: zone.services.keys().map(|(namespace, _)| namespace.clone()).collect(),
             zone,
             ttl_seconds,
@@ -108,21 +100,13 @@ impl Names {
         let mut name = name.clone();
         for _ in 0..ALIASES_MAX {
             let Some(labels) = self.below_origin(&name) else {
-                return if answers.is_empty() {
-                    Answer::Foreign
-                } else {
-                    Answer::Alias { answers, target: name }
-                };
+                return if answers.is_empty() { Answer::Foreign } else { Answer::Alias { answers, target: name } };
             };
             if labels.is_empty() {
                 return self.answer_origin(&name, kind);
             }
             let Some(node) = self.node(&labels.iter().map(String::as_str).collect::<Vec<_>>()) else {
-                return if answers.is_empty() {
-                    Answer::NoName
-                } else {
-                    found(answers, vec![])
-                };
+                return if answers.is_empty() { Answer::NoName } else { found(answers, vec![]) };
             };
             let Some(target) = node.alias.as_deref().and_then(absolute) else {
                 return self.answer_node(&name, kind, node, answers);
@@ -149,11 +133,7 @@ impl Names {
         if let Some(text) = node.text.filter(|_| matches!(kind, RecordType::TXT | RecordType::ANY)) {
             answers.push(self.record(name, RData::TXT(TXT::new(vec![text.to_owned()]))));
         }
-        if answers.is_empty() {
-            Answer::NoData
-        } else {
-            found(answers, additionals)
-        }
+        if answers.is_empty() { Answer::NoData } else { found(answers, additionals) }
     }
 
     fn answer_origin(&self, name: &Name, kind: RecordType) -> Answer {
@@ -177,12 +157,7 @@ impl Names {
             return Answer::NoData;
         }
         let targets = targets.iter().filter_map(|target| absolute(target));
-        found(
-            targets
-                .map(|target| self.record(name, RData::PTR(PTR(target))))
-                .collect(),
-            vec![],
-        )
+        found(targets.map(|target| self.record(name, RData::PTR(PTR(target)))).collect(), vec![])
     }
 
     /// The record that comes with "no": how long that may be believed.
@@ -210,10 +185,7 @@ impl Names {
 
     /// The labels left of the cluster domain, in lower case; `None` outside of it.
     fn below_origin(&self, name: &Name) -> Option<Vec<String>> {
-        let labels: Vec<_> = name
-            .iter()
-            .map(|label| String::from_utf8_lossy(label).to_lowercase())
-            .collect();
+        let labels: Vec<_> = name.iter().map(|label| String::from_utf8_lossy(label).to_lowercase()).collect();
         let split = labels.len().checked_sub(self.origin.len())?;
         (labels[split..] == self.origin[..]).then(|| labels[..split].to_vec())
     }
@@ -221,21 +193,12 @@ impl Names {
     /// What the name with these labels has; `None` if there is no such name.
     fn node(&self, labels: &[&str]) -> Option<Node> {
         match labels {
-            ["dns-version"] => Some(Node {
-                text: Some(SCHEMA_VERSION),
-                ..Node::default()
-            }),
+            ["dns-version"] => Some(Node { text: Some(SCHEMA_VERSION), ..Node::default() }),
             ["svc" | "pod" | "dns"] | ["ns", "dns"] => Some(Node::default()),
             [namespace, "svc" | "pod"] => self.namespaces.contains(*namespace).then(Node::default),
-            [address, _, "pod"] => Some(Node {
-                addresses: vec![dashed_address(address)?],
-                ..Node::default()
-            }),
+            [address, _, "pod"] => Some(Node { addresses: vec![dashed_address(address)?], ..Node::default() }),
             [rest @ .., service, namespace, "svc"] => {
-                let names = self
-                    .zone
-                    .services
-                    .get(&((*namespace).to_owned(), (*service).to_owned()))?;
+                let names = self.zone.services.get(&((*namespace).to_owned(), (*service).to_owned()))?;
                 let name = format!("{service}.{namespace}.svc.{}", self.zone.domain);
                 service_node(names, rest, &name)
             }
@@ -251,60 +214,33 @@ fn found(answers: Vec<Record>, additionals: Vec<Record>) -> Answer {
 /// What a name at or below a Service's has; `rest` are the labels left of the Service's name.
 fn service_node(names: &ServiceNames, rest: &[&str], name: &str) -> Option<Node> {
     match (names, rest) {
-        (ServiceNames::External { target }, []) => Some(Node {
-            alias: Some(target.clone()),
-            ..Node::default()
-        }),
+        (ServiceNames::External { target }, []) => Some(Node { alias: Some(target.clone()), ..Node::default() }),
         (ServiceNames::External { .. }, _) => None,
-        (ServiceNames::Cluster { addresses, .. }, []) => Some(Node {
-            addresses: addresses.clone(),
-            ..Node::default()
-        }),
+        (ServiceNames::Cluster { addresses, .. }, []) => Some(Node { addresses: addresses.clone(), ..Node::default() }),
         (ServiceNames::Headless { endpoints }, []) => {
             let addresses: BTreeSet<_> = endpoints.iter().map(|endpoint| endpoint.address).collect();
-            Some(Node {
-                addresses: addresses.into_iter().collect(),
-                ..Node::default()
-            })
+            Some(Node { addresses: addresses.into_iter().collect(), ..Node::default() })
         }
         (ServiceNames::Cluster { addresses, ports }, rest) => {
             let services = ports_at(ports, rest)?;
-            let services = services
-                .into_iter()
-                .map(|port| (port, name.to_owned(), addresses.clone()))
-                .collect();
-            Some(Node {
-                services,
-                ..Node::default()
-            })
+            let services = services.into_iter().map(|port| (port, name.to_owned(), addresses.clone())).collect();
+            Some(Node { services, ..Node::default() })
         }
         (ServiceNames::Headless { endpoints }, [host]) if !host.starts_with('_') => {
             let here = endpoints.iter().filter(|endpoint| host_of(endpoint) == *host);
             let addresses: Vec<_> = here.map(|endpoint| endpoint.address).collect();
-            (!addresses.is_empty()).then(|| Node {
-                addresses,
-                ..Node::default()
-            })
+            (!addresses.is_empty()).then(|| Node { addresses, ..Node::default() })
         }
         (ServiceNames::Headless { endpoints }, rest) => {
-            let each = endpoints
-                .iter()
-                .filter_map(|endpoint| Some((endpoint, ports_at(&endpoint.ports, rest)?)));
+            let each = endpoints.iter().filter_map(|endpoint| Some((endpoint, ports_at(&endpoint.ports, rest)?)));
             let mut exists = false;
             let mut services = Vec::new();
             for (endpoint, ports) in each {
                 exists = true;
                 let target = format!("{}.{name}", host_of(endpoint));
-                services.extend(
-                    ports
-                        .into_iter()
-                        .map(|port| (port, target.clone(), vec![endpoint.address])),
-                );
+                services.extend(ports.into_iter().map(|port| (port, target.clone(), vec![endpoint.address])));
             }
-            exists.then(|| Node {
-                services,
-                ..Node::default()
-            })
+            exists.then(|| Node { services, ..Node::default() })
         }
     }
 }
@@ -329,17 +265,13 @@ fn ports_at(ports: &[(String, String, u16)], rest: &[&str]) -> Option<Vec<u16>> 
 
 /// The label of an endpoint below its Service: its host name, or its address with dashes.
 fn host_of(endpoint: &EndpointName) -> String {
-    endpoint
-        .hostname
-        .clone()
-        .unwrap_or_else(|| endpoint.address.to_string().replace(['.', ':'], "-"))
+    endpoint.hostname.clone().unwrap_or_else(|| endpoint.address.to_string().replace(['.', ':'], "-"))
 }
 
 /// `10-244-0-5`, or an IPv6 address with dashes for colons.
 fn dashed_address(label: &str) -> Option<IpAddr> {
     let v4 = label.replace('-', ".").parse::<Ipv4Addr>().map(IpAddr::V4);
-    v4.or_else(|_| label.replace('-', ":").parse::<Ipv6Addr>().map(IpAddr::V6))
-        .ok()
+    v4.or_else(|_| label.replace('-', ":").parse::<Ipv6Addr>().map(IpAddr::V6)).ok()
 }
 
 fn absolute(name: &str) -> Option<Name> {
@@ -350,10 +282,7 @@ fn absolute(name: &str) -> Option<Name> {
 
 /// The address that a name under `in-addr.arpa` or `ip6.arpa` stands for.
 fn reverse_address(name: &Name) -> Option<IpAddr> {
-    let labels: Vec<_> = name
-        .iter()
-        .map(|label| String::from_utf8_lossy(label).to_lowercase())
-        .collect();
+    let labels: Vec<_> = name.iter().map(|label| String::from_utf8_lossy(label).to_lowercase()).collect();
     match labels.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [d, c, b, a, "in-addr", "arpa"] => format!("{a}.{b}.{c}.{d}").parse().ok().map(IpAddr::V4),
         [ref nibbles @ .., "ip6", "arpa"] if nibbles.len() == 32 => {
@@ -393,45 +322,15 @@ pub mod tests {
                     ports: vec![],
                 },
             ),
-            (
-                "db",
-                ServiceNames::Headless {
-                    endpoints: vec![endpoint(Some("db-0"), 5), endpoint(None, 6)],
-                },
-            ),
+            ("db", ServiceNames::Headless { endpoints: vec![endpoint(Some("db-0"), 5), endpoint(None, 6)] }),
             ("empty", ServiceNames::Headless { endpoints: vec![] }),
-            (
-                "away",
-                ServiceNames::External {
-                    target: "example.com".into(),
-                },
-            ),
-            (
-                "alias",
-                ServiceNames::External {
-                    target: "web.default.svc.cluster.local".into(),
-                },
-            ),
-            (
-                "loop",
-                ServiceNames::External {
-                    target: "loop.default.svc.cluster.local".into(),
-                },
-            ),
-            (
-                "dangling",
-                ServiceNames::External {
-                    target: "none.default.svc.cluster.local".into(),
-                },
-            ),
+            ("away", ServiceNames::External { target: "example.com".into() }),
+            ("alias", ServiceNames::External { target: "web.default.svc.cluster.local".into() }),
+            ("loop", ServiceNames::External { target: "loop.default.svc.cluster.local".into() }),
+            ("dangling", ServiceNames::External { target: "none.default.svc.cluster.local".into() }),
         ];
-        let services = services
-            .into_iter()
-            .map(|(name, names)| (("default".to_owned(), name.to_owned()), names));
-        Zone {
-            domain: "cluster.local".into(),
-            services: services.collect(),
-        }
+        let services = services.into_iter().map(|(name, names)| (("default".to_owned(), name.to_owned()), names));
+        Zone { domain: "cluster.local".into(), services: services.collect() }
     }
 
     fn ask(question: &str) -> String {
@@ -482,14 +381,8 @@ pub mod tests {
             ("empty.default.svc.cluster.local A", "no data"),
             ("away.default.svc.cluster.local A", "CNAME example.com. -> example.com."),
             ("away.default.svc.cluster.local CNAME", "CNAME example.com."),
-            (
-                "alias.default.svc.cluster.local A",
-                "CNAME web.default.svc.cluster.local., A 10.96.0.10",
-            ),
-            (
-                "dangling.default.svc.cluster.local A",
-                "CNAME none.default.svc.cluster.local.",
-            ),
+            ("alias.default.svc.cluster.local A", "CNAME web.default.svc.cluster.local., A 10.96.0.10"),
+            ("dangling.default.svc.cluster.local A", "CNAME none.default.svc.cluster.local."),
             ("10-1-2-3.default.pod.cluster.local A", "A 10.1.2.3"),
             ("fd00--7.default.pod.cluster.local AAAA", "AAAA fd00::7"),
             ("10-1-2.default.pod.cluster.local A", "no name"),

@@ -68,11 +68,7 @@ pub fn step(
         [query] => query.clone(),
         _ => return malformed(bytes),
     };
-    let request = Request {
-        message,
-        query,
-        transport,
-    };
+    let request = Request { message, query, transport };
     if request.message.metadata.op_code != OpCode::Query {
         return request.refuse(ResponseCode::NotImp);
     }
@@ -107,14 +103,9 @@ impl Request {
                 let query = Query::query(target, self.query.query_type());
                 return self.forward(answers, Some(query));
             }
-            Answer::Found {
-                mut answers,
-                additionals,
-            } => {
+            Answer::Found { mut answers, additionals } => {
                 // Those who take the first of several endpoints shall not all take the same. Aliases stay in front.
-                let aliases = answers
-                    .iter()
-                    .take_while(|r| r.record_type() == hickory_proto::rr::RecordType::CNAME);
+                let aliases = answers.iter().take_while(|r| r.record_type() == hickory_proto::rr::RecordType::CNAME);
                 let (start, len) = (aliases.count(), answers.len());
                 if len > start {
                     answers[start..].rotate_left(usize::from(self.message.metadata.id) % (len - start));
@@ -135,11 +126,7 @@ impl Request {
 
     fn forward(self, aliases: Vec<Record>, query: Option<Query>) -> Step {
         let query = query.unwrap_or_else(|| self.query.clone());
-        Step::Forward {
-            request: Box::new(self),
-            query,
-            aliases,
-        }
+        Step::Forward { request: Box::new(self), query, aliases }
     }
 
     /// What upstream said, as a reply to this request; without an answer, a failure.
@@ -159,11 +146,7 @@ impl Request {
     /// There is nobody to ask.
     pub fn failed(&self, aliases: Vec<Record>, code: ResponseCode) -> Step {
         // The alias itself is right, whatever is behind it.
-        let mut reply = self.reply(if aliases.is_empty() {
-            code
-        } else {
-            ResponseCode::NoError
-        });
+        let mut reply = self.reply(if aliases.is_empty() { code } else { ResponseCode::NoError });
         reply.add_answers(aliases);
         self.send(reply)
     }
@@ -259,9 +242,7 @@ mod tests {
             address: std::net::IpAddr::from([10, 244, 1, n]),
             ports: vec![],
         });
-        let headless = ServiceNames::Headless {
-            endpoints: endpoints.collect(),
-        };
+        let headless = ServiceNames::Headless { endpoints: endpoints.collect() };
         zone.services.insert(("default".into(), "many".into()), headless);
         Names::new(Arc::new(zone), 5)
     }
@@ -287,26 +268,18 @@ mod tests {
             assert!(bytes <= bytes_max, "{bytes} bytes of {bytes_max}");
             assert_eq!(reply.metadata.truncation, !complete);
             assert_eq!(reply.answers.len() == 200, complete);
-            assert!(
-                reply.answers.len() > 20,
-                "as much as fits: {} in {bytes}",
-                reply.answers.len()
-            );
+            assert!(reply.answers.len() > 20, "as much as fits: {} in {bytes}", reply.answers.len());
             assert_eq!(reply.edns.is_some(), edns.is_some());
-            assert_eq!(
-                (reply.metadata.id, &reply.queries),
-                (request.metadata.id, &request.queries)
-            );
+            assert_eq!((reply.metadata.id, &reply.queries), (request.metadata.id, &request.queries));
         }
     }
 
     #[test]
     fn no_comes_with_its_authority() {
         let names = names(0);
-        for (name, code) in [
-            ("none.default.svc.cluster.local.", ResponseCode::NXDomain),
-            ("svc.cluster.local.", ResponseCode::NoError),
-        ] {
+        for (name, code) in
+            [("none.default.svc.cluster.local.", ResponseCode::NXDomain), ("svc.cluster.local.", ResponseCode::NoError)]
+        {
             let (reply, _) = sent(&request(name, None), Transport::Udp, &names);
             assert_eq!(reply.metadata.response_code, code);
             assert_eq!(reply.authorities.len(), 1);
@@ -331,14 +304,8 @@ mod tests {
         assert_eq!(code(b"short"), None);
         assert_eq!(code(&[0; 12]), Some(ResponseCode::FormErr), "no question");
         assert_eq!(code(&valid.to_vec().unwrap()[..20]), Some(ResponseCode::FormErr), "cut");
-        assert_eq!(
-            code(&changed(|m| m.metadata.message_type = MessageType::Response)),
-            None
-        );
-        assert_eq!(
-            code(&changed(|m| m.metadata.op_code = OpCode::Update)),
-            Some(ResponseCode::NotImp)
-        );
+        assert_eq!(code(&changed(|m| m.metadata.message_type = MessageType::Response)), None);
+        assert_eq!(code(&changed(|m| m.metadata.op_code = OpCode::Update)), Some(ResponseCode::NotImp));
         let chaos = changed(|m| {
             m.queries[0].set_query_class(DNSClass::CH);
         });
@@ -350,17 +317,9 @@ mod tests {
     #[test]
     fn before_the_zone_is_known_its_names_fail_for_now() {
         let bytes = request("web.default.svc.cluster.local.", None).to_vec().unwrap();
-        let Step::Send(reply) = step(&bytes, Transport::Udp, None, |_| true) else {
-            panic!()
-        };
-        assert_eq!(
-            Message::from_vec(&reply).unwrap().metadata.response_code,
-            ResponseCode::ServFail
-        );
-        assert!(matches!(
-            step(&bytes, Transport::Udp, None, |_| false),
-            Step::Forward { .. }
-        ));
+        let Step::Send(reply) = step(&bytes, Transport::Udp, None, |_| true) else { panic!() };
+        assert_eq!(Message::from_vec(&reply).unwrap().metadata.response_code, ResponseCode::ServFail);
+        assert!(matches!(step(&bytes, Transport::Udp, None, |_| false), Step::Forward { .. }));
     }
 
     proptest::proptest! {

@@ -24,12 +24,9 @@ pub fn upstreams_of(resolv_conf: &str, own: &[IpAddr]) -> Vec<SocketAddr> {
 fn address(text: &str) -> Option<SocketAddr> {
     match text.split_once('%') {
         None => Some(SocketAddr::new(text.parse().ok()?, PORT)),
-        Some((address, scope)) => Some(SocketAddr::V6(SocketAddrV6::new(
-            address.parse().ok()?,
-            PORT,
-            0,
-            scope.parse().ok()?,
-        ))),
+        Some((address, scope)) => {
+            Some(SocketAddr::V6(SocketAddrV6::new(address.parse().ok()?, PORT, 0, scope.parse().ok()?)))
+        }
     }
 }
 
@@ -41,10 +38,8 @@ mod tests {
     fn servers_are_read_in_order() {
         let text = "# comment\nsearch example.com\nnameserver 192.0.2.1\n nameserver\t2001:db8::1 # second\n\
                     nameserver fe80::1%2\nnameserver 192.0.2.1\nnameserver nonsense\nnameserver 10.244.0.1\nnameserver\n";
-        let servers: Vec<_> = upstreams_of(text, &["10.244.0.1".parse().unwrap()])
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let servers: Vec<_> =
+            upstreams_of(text, &["10.244.0.1".parse().unwrap()]).iter().map(ToString::to_string).collect();
         assert_eq!(servers, ["192.0.2.1:53", "[2001:db8::1]:53", "[fe80::1%2]:53"]);
     }
 }

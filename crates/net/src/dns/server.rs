@@ -96,10 +96,7 @@ impl DnsServer {
         let mut tasks = JoinSet::new();
         let mut bound = Vec::new();
         for address in addresses {
-            let failed = |source| Error::Bind {
-                address: *address,
-                source,
-            };
+            let failed = |source| Error::Bind { address: *address, source };
             let listener = TcpListener::bind(address).await.map_err(failed)?;
             let actual = listener.local_addr().map_err(failed)?;
             let socket = UdpSocket::bind(actual).await.map_err(failed)?;
@@ -107,11 +104,7 @@ impl DnsServer {
             tasks.spawn(serve_connections(Arc::clone(&shared), listener));
             bound.push(actual);
         }
-        Ok(Self {
-            shared,
-            addresses: bound,
-            _tasks: tasks,
-        })
+        Ok(Self { shared, addresses: bound, _tasks: tasks })
     }
 
     /// Where it listens.
@@ -122,18 +115,14 @@ impl DnsServer {
 
     /// Changes what the names of the cluster mean. Questions under way get the old or the new answer.
     pub fn set_zone(&self, zone: Arc<Zone>) {
-        self.shared
-            .names
-            .store(Some(Arc::new(Names::new(zone, self.shared.ttl_seconds))));
+        self.shared.names.store(Some(Arc::new(Names::new(zone, self.shared.ttl_seconds))));
     }
 }
 
 impl Shared {
     fn step(&self, bytes: &[u8], transport: Transport) -> Step {
         let names = self.names.load();
-        reply::step(bytes, transport, names.as_deref(), |query| {
-            self.domain.zone_of(query.name())
-        })
+        reply::step(bytes, transport, names.as_deref(), |query| self.domain.zone_of(query.name()))
     }
 
     /// Replies that need no waiting.
@@ -141,18 +130,10 @@ impl Shared {
         match step {
             Step::Send(bytes) => Ok(Some(bytes)),
             Step::Ignore => Ok(None),
-            Step::Forward {
-                request,
-                query,
-                aliases,
-            } => {
+            Step::Forward { request, query, aliases } => {
                 let signatures = request.wants_signatures();
                 let remembered = self.forwarder.remembered(&query, signatures);
-                let pending = Pending {
-                    request,
-                    query,
-                    aliases,
-                };
+                let pending = Pending { request, query, aliases };
                 match remembered {
                     Some(answer) => Ok(sent(pending.request.forwarded(pending.aliases, Some(answer)))),
                     None if !self.forwarder.has_servers() => {
@@ -166,11 +147,7 @@ impl Shared {
 
     async fn ask_upstream(&self, pending: Pending) -> Option<Vec<u8>> {
         let answer = match self.forwarded.try_acquire() {
-            Ok(_permit) => {
-                self.forwarder
-                    .ask(&pending.query, pending.request.wants_signatures())
-                    .await
-            }
+            Ok(_permit) => self.forwarder.ask(&pending.query, pending.request.wants_signatures()).await,
             Err(_) => None,
         };
         sent(pending.request.forwarded(pending.aliases, answer))
@@ -203,7 +180,6 @@ async fn serve_datagrams(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
         let (length, client) = match socket.recv_from(&mut buffer).await {
             Ok(received) => received,
             Err(error) => {
-                // ICMP errors of earlier replies appear here too.
                 tracing::debug!(%error, "cannot receive a DNS request");
                 tokio::time::sleep(PAUSE).await;
                 continue;

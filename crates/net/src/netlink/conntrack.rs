@@ -43,9 +43,7 @@ fn header(message: &mut message::Writer<'_>, family: Family) {
 /// The kernel refused.
 pub fn flows(socket: &mut Socket, family: Family, wanted: &dyn Fn(&Flow) -> bool) -> Result<Vec<Flow>, Error> {
     let mut batch = Batch::new();
-    batch.message(SUBSYSTEM << 8 | GET, libc::NLM_F_DUMP, "list connections", |m| {
-        header(m, family)
-    });
+    batch.message(SUBSYSTEM << 8 | GET, libc::NLM_F_DUMP, "list connections", |m| header(m, family));
     let mut found = Vec::new();
     socket.query(&batch, &mut |received| {
         found.extend(flow_of(received.payload, family).filter(wanted));
@@ -64,22 +62,12 @@ pub fn delete(socket: &mut Socket, flows: &[Flow]) -> Result<(), Error> {
             header(m, flow.family);
             for (kind, value) in &flow.identity {
                 let is_tuple = *kind == TUPLE_ORIGINAL;
-                m.bytes(
-                    if is_tuple {
-                        kind | libc::NLA_F_NESTED as u16
-                    } else {
-                        *kind
-                    },
-                    value,
-                );
+                m.bytes(if is_tuple { kind | libc::NLA_F_NESTED as u16 } else { *kind }, value);
             }
         });
     }
     let refused = socket.send_each(&batch)?;
-    refused
-        .into_iter()
-        .find(|(_, error)| !error.is_missing())
-        .map_or(Ok(()), |(_, error)| Err(error))
+    refused.into_iter().find(|(_, error)| !error.is_missing()).map_or(Ok(()), |(_, error)| Err(error))
 }
 
 fn flow_of(payload: &[u8], family: Family) -> Option<Flow> {
@@ -107,13 +95,10 @@ fn end_of(tuple: &[u8], source: bool) -> Option<SocketAddr> {
     let address = if let Some(value) = message::attribute(addresses, v4) {
         IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?))
     } else {
-        IpAddr::V6(Ipv6Addr::from(
-            <[u8; 16]>::try_from(message::attribute(addresses, v6)?).ok()?,
-        ))
+        IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(message::attribute(addresses, v6)?).ok()?))
     };
     // ICMP has no ports.
-    let port = message::attribute(protocol, port)
-        .and_then(|v| <[u8; 2]>::try_from(v).ok())
-        .map_or(0, u16::from_be_bytes);
+    let port =
+        message::attribute(protocol, port).and_then(|v| <[u8; 2]>::try_from(v).ok()).map_or(0, u16::from_be_bytes);
     Some(SocketAddr::new(address, port))
 }

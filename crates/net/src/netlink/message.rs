@@ -30,15 +30,11 @@ impl Batch {
         let sequence = self.operations.len() as u32;
         self.buffer.extend_from_slice(&[0; 4]);
         self.buffer.extend_from_slice(&kind.to_ne_bytes());
-        self.buffer
-            .extend_from_slice(&((libc::NLM_F_REQUEST | flags) as u16).to_ne_bytes());
+        self.buffer.extend_from_slice(&((libc::NLM_F_REQUEST | flags) as u16).to_ne_bytes());
         self.buffer.extend_from_slice(&sequence.to_ne_bytes());
         self.buffer.extend_from_slice(&0u32.to_ne_bytes());
         let operation = operation.into();
-        let mut writer = Writer {
-            buffer: &mut self.buffer,
-            too_long: false,
-        };
+        let mut writer = Writer { buffer: &mut self.buffer, too_long: false };
         body(&mut writer);
         if writer.too_long {
             self.too_long.get_or_insert_with(|| operation.clone());
@@ -74,9 +70,7 @@ impl Batch {
     /// What the message with this sequence number asked for.
     #[must_use]
     pub fn operation(&self, sequence: u32) -> &str {
-        self.operations
-            .get(sequence as usize)
-            .map_or("carry out a request", String::as_str)
+        self.operations.get(sequence as usize).map_or("carry out a request", String::as_str)
     }
 }
 
@@ -230,10 +224,7 @@ mod tests {
         batch.message(8, 0, "second", |m| m.u8(4, 5));
         let bytes = batch.bytes().unwrap().to_vec();
         let read: Vec<_> = messages(&bytes).collect();
-        assert_eq!(
-            read.iter().map(|m| (m.kind, m.sequence)).collect::<Vec<_>>(),
-            [(7, 0), (8, 1)]
-        );
+        assert_eq!(read.iter().map(|m| (m.kind, m.sequence)).collect::<Vec<_>>(), [(7, 0), (8, 1)]);
         let body = &read[0].payload[4..];
         assert_eq!(text(attribute(body, 1).unwrap()), "eth0");
         assert_eq!(attribute(attribute(body, 2).unwrap(), 3), Some(&[0, 0, 0, 9][..]));

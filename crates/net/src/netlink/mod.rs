@@ -66,9 +66,6 @@ impl Error {
     /// The thing (interface, table, address) is not there.
     #[must_use]
     pub fn is_missing(&self) -> bool {
-        matches!(
-            self.errno(),
-            Some(libc::ENOENT | libc::ENODEV | libc::ESRCH | libc::EADDRNOTAVAIL)
-        )
+        matches!(self.errno(), Some(libc::ENOENT | libc::ENODEV | libc::ESRCH | libc::EADDRNOTAVAIL))
     }
 }

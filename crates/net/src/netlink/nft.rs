@@ -393,8 +393,6 @@ pub fn elements(socket: &mut Socket, table: &Table, set: &str) -> Result<Vec<Key
     let mut batch = Batch::new();
     nft_encode::list_elements(&mut batch, table, set);
     let mut found = Vec::new();
-    socket.query(&batch, &mut |received| {
-        nft_encode::read_elements(received.payload, &mut found)
-    })?;
+    socket.query(&batch, &mut |received| nft_encode::read_elements(received.payload, &mut found))?;
     Ok(found)
 }

@@ -69,103 +69,57 @@ fn request(batch: &mut Batch, table: &Table, kind: u16, flags: i32, what: String
 /// One step of a transaction.
 pub fn operation(batch: &mut Batch, table: &Table, op: &Op) {
     match op {
-        Op::AddTable => request(
-            batch,
-            table,
-            NEW_TABLE,
-            libc::NLM_F_CREATE,
-            "create the table".into(),
-            |_| (),
-        ),
+        Op::AddTable => request(batch, table, NEW_TABLE, libc::NLM_F_CREATE, "create the table".into(), |_| ()),
         Op::DeleteTable => request(batch, table, DELETE_TABLE, 0, "delete the table".into(), |_| ()),
         Op::AddChain { name, hook } => {
-            request(
-                batch,
-                table,
-                NEW_CHAIN,
-                libc::NLM_F_CREATE,
-                format!("create the chain {name}"),
-                |m| {
-                    m.text(3, name);
-                    if let Some(hook) = hook {
-                        self::hook(m, hook);
-                    }
-                },
-            );
+            request(batch, table, NEW_CHAIN, libc::NLM_F_CREATE, format!("create the chain {name}"), |m| {
+                m.text(3, name);
+                if let Some(hook) = hook {
+                    self::hook(m, hook);
+                }
+            });
         }
         Op::DeleteChain { name } => {
-            request(batch, table, DELETE_CHAIN, 0, format!("delete the chain {name}"), |m| {
-                m.text(3, name)
-            });
+            request(batch, table, DELETE_CHAIN, 0, format!("delete the chain {name}"), |m| m.text(3, name));
         }
         Op::AddRule { chain, expressions } => {
             let flags = libc::NLM_F_CREATE | libc::NLM_F_APPEND;
-            request(
-                batch,
-                table,
-                NEW_RULE,
-                flags,
-                format!("add a rule to the chain {chain}"),
-                |m| {
-                    m.text(2, chain);
-                    m.nested(4, |m| {
-                        for expression in expressions {
-                            m.nested(LIST_ELEMENT, |m| self::expression(m, table.family, expression));
-                        }
-                    });
-                },
-            );
+            request(batch, table, NEW_RULE, flags, format!("add a rule to the chain {chain}"), |m| {
+                m.text(2, chain);
+                m.nested(4, |m| {
+                    for expression in expressions {
+                        m.nested(LIST_ELEMENT, |m| self::expression(m, table.family, expression));
+                    }
+                });
+            });
         }
         Op::AddSet(set) => {
             // The kernel wants a number for referring to the set within this transaction; its name serves as well.
             let id = batch.len() as u32;
-            request(
-                batch,
-                table,
-                NEW_SET,
-                libc::NLM_F_CREATE,
-                format!("create the set {}", set.name),
-                |m| {
-                    self::set(m, set, id);
-                },
-            );
+            request(batch, table, NEW_SET, libc::NLM_F_CREATE, format!("create the set {}", set.name), |m| {
+                self::set(m, set, id);
+            });
         }
         Op::AddElements { set, elements } => {
             let size = |e: &Element| e.key.len() + 64 + if let Data::Value(v) = &e.data { v.len() } else { 64 };
             for part in parts(elements, size) {
                 let flags = libc::NLM_F_CREATE;
-                request(
-                    batch,
-                    table,
-                    NEW_ELEMENTS,
-                    flags,
-                    format!("add elements to the set {set}"),
-                    |m| {
-                        m.text(2, set);
-                        m.nested(3, |m| {
-                            part.iter().for_each(|e| m.nested(LIST_ELEMENT, |m| element(m, e)))
-                        });
-                    },
-                );
+                request(batch, table, NEW_ELEMENTS, flags, format!("add elements to the set {set}"), |m| {
+                    m.text(2, set);
+                    m.nested(3, |m| part.iter().for_each(|e| m.nested(LIST_ELEMENT, |m| element(m, e))));
+                });
             }
         }
         Op::DeleteElements { set, keys } => {
             for part in parts(keys, |key| key.len() + 32) {
-                request(
-                    batch,
-                    table,
-                    DELETE_ELEMENTS,
-                    0,
-                    format!("delete elements of the set {set}"),
-                    |m| {
-                        m.text(2, set);
-                        m.nested(3, |m| {
-                            for key in part {
-                                m.nested(LIST_ELEMENT, |m| m.nested(1, |m| m.bytes(DATA_VALUE, key)));
-                            }
-                        });
-                    },
-                );
+                request(batch, table, DELETE_ELEMENTS, 0, format!("delete elements of the set {set}"), |m| {
+                    m.text(2, set);
+                    m.nested(3, |m| {
+                        for key in part {
+                            m.nested(LIST_ELEMENT, |m| m.nested(1, |m| m.bytes(DATA_VALUE, key)));
+                        }
+                    });
+                });
             }
         }
     }
@@ -281,12 +235,7 @@ fn expression_data(m: &mut Writer<'_>, family: Family, expression: &Expr) {
             m.be32(1, reg(*to));
             m.be32(2, *key as u32);
         }
-        Expr::Payload {
-            header,
-            offset,
-            len,
-            to,
-        } => {
+        Expr::Payload { header, offset, len, to } => {
             m.be32(1, reg(*to));
             m.be32(2, *header as u32);
             m.be32(3, *offset);
@@ -342,12 +291,7 @@ fn expression_data(m: &mut Writer<'_>, family: Family, expression: &Expr) {
             m.be32(2, reg(*key));
             m.be32(3, VERDICT_REGISTER);
         }
-        Expr::Remember {
-            set,
-            key,
-            data,
-            timeout_seconds,
-        } => {
+        Expr::Remember { set, key, data, timeout_seconds } => {
             m.text(1, set);
             // NFT_DYNSET_OP_UPDATE
             m.be32(3, 1);
@@ -379,22 +323,13 @@ fn expression_data(m: &mut Writer<'_>, family: Family, expression: &Expr) {
 
 /// A request for all elements of a set.
 pub fn list_elements(batch: &mut Batch, table: &Table, set: &str) {
-    request(
-        batch,
-        table,
-        GET_ELEMENTS,
-        libc::NLM_F_DUMP,
-        format!("list the set {set}"),
-        |m| m.text(2, set),
-    );
+    request(batch, table, GET_ELEMENTS, libc::NLM_F_DUMP, format!("list the set {set}"), |m| m.text(2, set));
 }
 
 /// Reads the elements in one message of the answer.
 pub fn read_elements(payload: &[u8], into: &mut Vec<KeyAndValue>) {
     let value = |item: &[u8], kind| {
-        message::attribute(item, kind)
-            .and_then(|data| message::attribute(data, DATA_VALUE))
-            .map(<[u8]>::to_vec)
+        message::attribute(item, kind).and_then(|data| message::attribute(data, DATA_VALUE)).map(<[u8]>::to_vec)
     };
     let Some(list) = payload.get(4..).and_then(|body| message::attribute(body, 3)) else {
         return;
@@ -416,10 +351,6 @@ mod tests {
         let sizes: Vec<_> = parts(&items, |()| 100).map(<[()]>::len).collect();
         assert_eq!(sizes, [600, 600, 600, 600, 100]);
         assert_eq!(parts(&[(); 0], |()| 100).count(), 0);
-        assert_eq!(
-            parts(&items[..2], |()| 100_000).count(),
-            2,
-            "an item that never fits still goes alone"
-        );
+        assert_eq!(parts(&items[..2], |()| 100_000).count(), 2, "an item that never fits still goes alone");
     }
 }

@@ -26,8 +26,6 @@ pub enum DeviceSetting {
     Forwarding = 1,
     /// Tell senders of a shorter way.
     SendRedirects = 6,
-    /// Drop packets whose source is not behind the device they came by.
-    ReversePathFilter = 8,
     /// Packets with loopback addresses may come in and go out here.
     RouteLocalnet = 26,
 }
@@ -87,58 +85,43 @@ pub fn add_bridge(batch: &mut Batch, name: &str, mac: [u8; 6], mtu: u32) {
 
 /// Creates a veth pair.
 pub fn add_veth(batch: &mut Batch, veth: &Veth<'_>) {
-    batch.message(
-        libc::RTM_NEWLINK,
-        CREATE,
-        format!("create the interface {}", veth.name),
-        |m| {
-            link_header(m, libc::AF_UNSPEC, 0, true);
-            m.text(libc::IFLA_IFNAME, veth.name);
-            m.u32(libc::IFLA_MTU, veth.mtu);
-            m.u32(libc::IFLA_MASTER, veth.master);
-            m.nested(libc::IFLA_LINKINFO, |m| {
-                m.text(libc::IFLA_INFO_KIND, "veth");
-                m.nested(libc::IFLA_INFO_DATA, |m| {
-                    m.nested(VETH_INFO_PEER, |m| {
-                        link_header(m, libc::AF_UNSPEC, 0, false);
-                        m.text(libc::IFLA_IFNAME, veth.peer_name);
-                        m.bytes(libc::IFLA_ADDRESS, &veth.peer_mac);
-                        m.u32(libc::IFLA_MTU, veth.mtu);
-                        m.u32(libc::IFLA_NET_NS_FD, veth.peer_netns.as_raw_fd() as u32);
-                    });
+    batch.message(libc::RTM_NEWLINK, CREATE, format!("create the interface {}", veth.name), |m| {
+        link_header(m, libc::AF_UNSPEC, 0, true);
+        m.text(libc::IFLA_IFNAME, veth.name);
+        m.u32(libc::IFLA_MTU, veth.mtu);
+        m.u32(libc::IFLA_MASTER, veth.master);
+        m.nested(libc::IFLA_LINKINFO, |m| {
+            m.text(libc::IFLA_INFO_KIND, "veth");
+            m.nested(libc::IFLA_INFO_DATA, |m| {
+                m.nested(VETH_INFO_PEER, |m| {
+                    link_header(m, libc::AF_UNSPEC, 0, false);
+                    m.text(libc::IFLA_IFNAME, veth.peer_name);
+                    m.bytes(libc::IFLA_ADDRESS, &veth.peer_mac);
+                    m.u32(libc::IFLA_MTU, veth.mtu);
+                    m.u32(libc::IFLA_NET_NS_FD, veth.peer_netns.as_raw_fd() as u32);
                 });
             });
-        },
-    );
+        });
+    });
 }
 
 /// Lets a bridge port send a frame back to where it came from.
 pub fn set_hairpin(batch: &mut Batch, name: &str) {
-    batch.message(
-        libc::RTM_NEWLINK,
-        libc::NLM_F_ACK,
-        format!("set up the bridge port {name}"),
-        |m| {
-            link_header(m, libc::AF_UNSPEC, 0, true);
-            m.text(libc::IFLA_IFNAME, name);
-            m.nested(libc::IFLA_LINKINFO, |m| {
-                m.text(libc::IFLA_INFO_SLAVE_KIND, "bridge");
-                m.nested(libc::IFLA_INFO_SLAVE_DATA, |m| m.u8(IFLA_BRPORT_MODE, 1));
-            });
-        },
-    );
+    batch.message(libc::RTM_NEWLINK, libc::NLM_F_ACK, format!("set up the bridge port {name}"), |m| {
+        link_header(m, libc::AF_UNSPEC, 0, true);
+        m.text(libc::IFLA_IFNAME, name);
+        m.nested(libc::IFLA_LINKINFO, |m| {
+            m.text(libc::IFLA_INFO_SLAVE_KIND, "bridge");
+            m.nested(libc::IFLA_INFO_SLAVE_DATA, |m| m.u8(IFLA_BRPORT_MODE, 1));
+        });
+    });
 }
 
 /// Brings an interface up.
 pub fn set_up(batch: &mut Batch, index: u32) {
-    batch.message(
-        libc::RTM_NEWLINK,
-        libc::NLM_F_ACK,
-        format!("bring interface {index} up"),
-        |m| {
-            link_header(m, libc::AF_UNSPEC, index, true);
-        },
-    );
+    batch.message(libc::RTM_NEWLINK, libc::NLM_F_ACK, format!("bring interface {index} up"), |m| {
+        link_header(m, libc::AF_UNSPEC, index, true);
+    });
 }
 
 /// Changes a per-device IPv4 setting.
@@ -149,23 +132,16 @@ pub fn set_device(batch: &mut Batch, index: u32, setting: DeviceSetting, value: 
         m.raw(&index.to_ne_bytes());
         m.raw(&[0; 8]);
         m.nested(libc::IFLA_AF_SPEC, |m| {
-            m.nested(libc::AF_INET as u16, |m| {
-                m.nested(IFLA_INET_CONF, |m| m.u32(setting as u16, value))
-            });
+            m.nested(libc::AF_INET as u16, |m| m.nested(IFLA_INET_CONF, |m| m.u32(setting as u16, value)));
         });
     });
 }
 
 /// Removes an interface.
 pub fn delete_link(batch: &mut Batch, index: u32) {
-    batch.message(
-        libc::RTM_DELLINK,
-        libc::NLM_F_ACK,
-        format!("remove interface {index}"),
-        |m| {
-            link_header(m, libc::AF_UNSPEC, index, false);
-        },
-    );
+    batch.message(libc::RTM_DELLINK, libc::NLM_F_ACK, format!("remove interface {index}"), |m| {
+        link_header(m, libc::AF_UNSPEC, index, false);
+    });
 }
 
 /// Gives an interface an address; one that is there stays.
@@ -199,22 +175,9 @@ pub struct Route {
 pub fn add_route(batch: &mut Batch, route: &Route) {
     let operation = format!("add a route to {}/{}", route.destination, route.prefix);
     batch.message(libc::RTM_NEWROUTE, REPLACE, operation, |m| {
-        let scope = if route.gateway.is_some() {
-            libc::RT_SCOPE_UNIVERSE
-        } else {
-            libc::RT_SCOPE_LINK
-        };
+        let scope = if route.gateway.is_some() { libc::RT_SCOPE_UNIVERSE } else { libc::RT_SCOPE_LINK };
         let family = family_of(route.destination);
-        m.raw(&[
-            family,
-            route.prefix,
-            0,
-            0,
-            libc::RT_TABLE_MAIN,
-            libc::RTPROT_STATIC,
-            scope,
-            libc::RTN_UNICAST,
-        ]);
+        m.raw(&[family, route.prefix, 0, 0, libc::RT_TABLE_MAIN, libc::RTPROT_STATIC, scope, libc::RTN_UNICAST]);
         m.raw(&[0; 4]);
         if route.prefix > 0 {
             m.bytes(libc::RTA_DST, &octets(route.destination));
@@ -246,15 +209,10 @@ pub fn links(socket: &mut Socket) -> Result<Vec<Link>, Error> {
 /// The kernel refused.
 pub fn link(socket: &mut Socket, name: &str) -> Result<Option<Link>, Error> {
     let mut batch = Batch::new();
-    batch.message(
-        libc::RTM_GETLINK,
-        libc::NLM_F_ACK,
-        format!("look up the interface {name}"),
-        |m| {
-            link_header(m, libc::AF_UNSPEC, 0, false);
-            m.text(libc::IFLA_IFNAME, name);
-        },
-    );
+    batch.message(libc::RTM_GETLINK, libc::NLM_F_ACK, format!("look up the interface {name}"), |m| {
+        link_header(m, libc::AF_UNSPEC, 0, false);
+        m.text(libc::IFLA_IFNAME, name);
+    });
     let mut found = None;
     match socket.query(&batch, &mut |received| found = link_of(received.payload)) {
         Ok(()) => Ok(found),

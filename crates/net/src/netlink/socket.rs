@@ -44,20 +44,12 @@ impl Socket {
             return Err(last_error("open a socket"));
         }
         // SAFETY: `fd` was just returned by the kernel and nobody else has it.
-        let socket = Self {
-            fd: unsafe { OwnedFd::from_raw_fd(fd) },
-        };
+        let socket = Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } };
         // The forced sizes need CAP_NET_ADMIN; without it the plain ones give what the system's limit allows.
-        if socket
-            .option(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, SEND_BUFFER_BYTES)
-            .is_err()
-        {
+        if socket.option(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, SEND_BUFFER_BYTES).is_err() {
             socket.option(libc::SOL_SOCKET, libc::SO_SNDBUF, SEND_BUFFER_BYTES)?;
         }
-        if socket
-            .option(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
-            .is_err()
-        {
+        if socket.option(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES).is_err() {
             socket.option(libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER_BYTES)?;
         }
         socket.option(libc::SOL_NETLINK, libc::NETLINK_EXT_ACK, 1)?;
@@ -76,11 +68,7 @@ impl Socket {
                 size_of::<libc::c_int>() as libc::socklen_t,
             )
         };
-        if result == 0 {
-            Ok(())
-        } else {
-            Err(last_error("set a socket option"))
-        }
+        if result == 0 { Ok(()) } else { Err(last_error("set a socket option")) }
     }
 
     /// Sends a batch and reads what the kernel answered. The first refusal is the error.
@@ -88,10 +76,7 @@ impl Socket {
     /// # Errors
     /// The kernel refused one of the messages.
     pub fn send(&mut self, batch: &Batch) -> Result<(), Error> {
-        self.send_each(batch)?
-            .into_iter()
-            .next()
-            .map_or(Ok(()), |(_, error)| Err(error))
+        self.send_each(batch)?.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
     }
 
     /// Sends a batch and returns every refusal with the position of its message.
@@ -148,25 +133,14 @@ impl Socket {
                 on(received);
             }
         }
-        if done {
-            Ok(())
-        } else {
-            Err(Error::Answer {
-                operation: batch.operation(0).to_owned(),
-            })
-        }
+        if done { Ok(()) } else { Err(Error::Answer { operation: batch.operation(0).to_owned() }) }
     }
 
     fn receive(&self, buffer: &mut [u8]) -> Result<Option<usize>, Error> {
         loop {
             // SAFETY: the pointer and the length describe one live, writable slice.
             let length = unsafe {
-                libc::recv(
-                    self.fd.as_raw_fd(),
-                    buffer.as_mut_ptr().cast(),
-                    buffer.len(),
-                    libc::MSG_DONTWAIT,
-                )
+                libc::recv(self.fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT)
             };
             if length >= 0 {
                 return Ok(Some(length as usize));
@@ -176,10 +150,7 @@ impl Socket {
                 Some(libc::EAGAIN) => return Ok(None),
                 Some(libc::EINTR) => {}
                 _ => {
-                    return Err(Error::Socket {
-                        operation: "read an answer",
-                        source: error,
-                    });
+                    return Err(Error::Socket { operation: "read an answer", source: error });
                 }
             }
         }
@@ -217,8 +188,5 @@ fn refusal(received: &Received<'_>, batch: &Batch) -> Option<Error> {
 }
 
 fn last_error(operation: &'static str) -> Error {
-    Error::Socket {
-        operation,
-        source: io::Error::last_os_error(),
-    }
+    Error::Socket { operation, source: io::Error::last_os_error() }
 }

@@ -39,19 +39,13 @@ pub struct Wish<'a> {
 
 /// Makes the network namespace as wished; one that is already so stays as it is.
 pub fn attach(wish: &Wish<'_>) -> Result<(), Error> {
-    let netns = File::open(wish.netns).map_err(|source| Error::Netns {
-        path: wish.netns.to_owned(),
-        source,
-    })?;
+    let netns = File::open(wish.netns).map_err(|source| Error::Netns { path: wish.netns.to_owned(), source })?;
     let mut inside = socket_in(&netns, wish.netns)?;
     if route::link(&mut inside, INTERFACE)?.is_none() {
         connect(wish, &netns)?;
     }
-    let interface = route::link(&mut inside, INTERFACE)?
-        .ok_or_else(|| Error::Interface {
-            path: wish.netns.to_owned(),
-        })?
-        .index;
+    let interface =
+        route::link(&mut inside, INTERFACE)?.ok_or_else(|| Error::Interface { path: wish.netns.to_owned() })?.index;
     let mut batch = Batch::new();
     route::set_up(&mut batch, LOOPBACK);
     // The address stands alone: everything else, the neighbours too, is reached through the gateway. Packets
@@ -60,24 +54,8 @@ pub fn attach(wish: &Wish<'_>) -> Result<(), Error> {
     route::set_up(&mut batch, interface);
     let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let gateway = IpAddr::V4(wish.gateway);
-    route::add_route(
-        &mut batch,
-        &Route {
-            destination: gateway,
-            prefix: 32,
-            gateway: None,
-            index: interface,
-        },
-    );
-    route::add_route(
-        &mut batch,
-        &Route {
-            destination: any,
-            prefix: 0,
-            gateway: Some(gateway),
-            index: interface,
-        },
-    );
+    route::add_route(&mut batch, &Route { destination: gateway, prefix: 32, gateway: None, index: interface });
+    route::add_route(&mut batch, &Route { destination: any, prefix: 0, gateway: Some(gateway), index: interface });
     inside.send(&batch)?;
     wait_until_ready(&mut inside, wish)
 }
@@ -134,12 +112,8 @@ fn connect(wish: &Wish<'_>, netns: &File) -> Result<(), Error> {
 fn socket_in(netns: &File, path: &Path) -> Result<Socket, Error> {
     thread::scope(|scope| {
         let opened = scope.spawn(|| {
-            move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network)).map_err(|errno| {
-                Error::Netns {
-                    path: path.to_owned(),
-                    source: errno.into(),
-                }
-            })?;
+            move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
+                .map_err(|errno| Error::Netns { path: path.to_owned(), source: errno.into() })?;
             Ok(Socket::open(Family::Route)?)
         });
         opened.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -48,14 +48,9 @@ impl Ipam {
     /// # Errors
     /// The folder cannot be read.
     pub fn open(directory: PathBuf, first: Ipv4Addr, last: Ipv4Addr) -> Result<Self, Error> {
-        let failed = |path: &Path, source| Error::File {
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |path: &Path, source| Error::File { path: path.to_owned(), source };
         fs::create_dir_all(&directory).map_err(|e| failed(&directory, e))?;
-        let cursor = fs::read_to_string(directory.join(CURSOR))
-            .ok()
-            .and_then(|text| text.trim().parse().ok());
+        let cursor = fs::read_to_string(directory.join(CURSOR)).ok().and_then(|text| text.trim().parse().ok());
         let mut ipam = Self {
             first: first.to_bits(),
             last: last.to_bits(),
@@ -66,10 +61,7 @@ impl Ipam {
         };
         for entry in fs::read_dir(&ipam.directory).map_err(|e| failed(&ipam.directory, e))? {
             let path = entry.map_err(|e| failed(&ipam.directory, e))?.path();
-            let Some(address) = path
-                .file_name()
-                .and_then(|name| name.to_str()?.parse::<Ipv4Addr>().ok())
-            else {
+            let Some(address) = path.file_name().and_then(|name| name.to_str()?.parse::<Ipv4Addr>().ok()) else {
                 continue;
             };
             let uid = fs::read_to_string(&path).map_err(|e| failed(&path, e))?;
@@ -143,12 +135,7 @@ mod tests {
     use super::*;
 
     fn open(directory: &Path) -> Ipam {
-        Ipam::open(
-            directory.to_owned(),
-            Ipv4Addr::new(10, 0, 0, 2),
-            Ipv4Addr::new(10, 0, 0, 5),
-        )
-        .unwrap()
+        Ipam::open(directory.to_owned(), Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(10, 0, 0, 5)).unwrap()
     }
 
     fn last(address: Ipv4Addr) -> u8 {
@@ -165,18 +152,12 @@ mod tests {
         ipam.release("a").unwrap();
         let mut ipam = open(folder.path());
         assert_eq!(
-            ipam.pods()
-                .map(|(uid, address)| (uid.to_owned(), last(address)))
-                .collect::<Vec<_>>(),
+            ipam.pods().map(|(uid, address)| (uid.to_owned(), last(address))).collect::<Vec<_>>(),
             [("b".to_owned(), 3)]
         );
         assert_eq!(last(ipam.allocate("c").unwrap()), 4, "2 was used a moment ago");
         assert_eq!(last(ipam.allocate("d").unwrap()), 5);
-        assert_eq!(
-            last(ipam.allocate("e").unwrap()),
-            2,
-            "it begins again when the end is reached"
-        );
+        assert_eq!(last(ipam.allocate("e").unwrap()), 2, "it begins again when the end is reached");
         assert!(matches!(ipam.allocate("f"), Err(Error::Exhausted { size: 4 })));
         ipam.release("b").unwrap();
         ipam.release("b").unwrap();

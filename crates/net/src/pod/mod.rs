@@ -61,11 +61,7 @@ pub struct PodAddress {
 
 impl PodAddress {
     fn new(address: Ipv4Addr, gateway: Ipv4Addr) -> Self {
-        Self {
-            ips: vec![address.into()],
-            gateway: gateway.into(),
-            mac: names::mac(address),
-        }
+        Self { ips: vec![address.into()], gateway: gateway.into(), mac: names::mac(address) }
     }
 
     /// The first address.
@@ -157,22 +153,12 @@ impl PodNetwork {
             let ipam = ipam::Ipam::open(config.state_dir.join("addresses"), first, last)?;
             let bridge = node::set_up(&config, gateway)?;
             let leftover = Mutex::default();
-            Ok(Shared {
-                config,
-                bridge,
-                gateway,
-                ipam: Mutex::new(ipam),
-                leftover,
-                more: Notify::new(),
-            })
+            Ok(Shared { config, bridge, gateway, ipam: Mutex::new(ipam), leftover, more: Notify::new() })
         })
         .await?;
         let shared = Arc::new(shared);
         let remover = Remover(tokio::spawn(remove_leftover(Arc::clone(&shared))));
-        Ok(Self {
-            shared,
-            _remover: Arc::new(remover),
-        })
+        Ok(Self { shared, _remover: Arc::new(remover) })
     }
 
     /// The bridge's address, which is the host as pods see it.
@@ -229,10 +215,8 @@ impl PodNetwork {
         let (shared, keep) = (Arc::clone(&self.shared), uids.iter().cloned().collect::<BTreeSet<_>>());
         blocking(move || {
             let mut ipam = lock(&shared.ipam);
-            let (kept, gone): (Vec<_>, Vec<_>) = ipam
-                .pods()
-                .map(|(uid, address)| (uid.to_owned(), address))
-                .partition(|(uid, _)| keep.contains(uid));
+            let (kept, gone): (Vec<_>, Vec<_>) =
+                ipam.pods().map(|(uid, address)| (uid.to_owned(), address)).partition(|(uid, _)| keep.contains(uid));
             for (uid, _) in gone {
                 ipam.release(&uid)?;
             }
@@ -243,10 +227,7 @@ impl PodNetwork {
             let present = route::links(&mut Socket::open(Family::Route)?)?.into_iter();
             let ours = present.filter(|link| link.name.starts_with(&prefix) && link.kind.as_deref() == Some("veth"));
             shared.leave(ours.filter(|link| !links.contains(&link.name)).map(|link| link.index));
-            Ok(kept
-                .into_iter()
-                .map(|(uid, address)| (uid, PodAddress::new(address, shared.gateway)))
-                .collect())
+            Ok(kept.into_iter().map(|(uid, address)| (uid, PodAddress::new(address, shared.gateway))).collect())
         })
         .await
     }

@@ -24,19 +24,14 @@ pub fn set_up(config: &Config, gateway: Ipv4Addr) -> Result<u32, Error> {
     let bridge = match route::link(&mut socket, &config.bridge)? {
         Some(link) if link.kind.as_deref() == Some("bridge") => link.index,
         Some(_) => {
-            return Err(Error::NotABridge {
-                name: config.bridge.clone(),
-            });
+            return Err(Error::NotABridge { name: config.bridge.clone() });
         }
         None => {
             let mut batch = Batch::new();
             route::add_bridge(&mut batch, &config.bridge, names::mac(gateway), config.mtu);
             socket.send(&batch)?;
             let link = route::link(&mut socket, &config.bridge)?;
-            link.ok_or_else(|| Error::NotABridge {
-                name: config.bridge.clone(),
-            })?
-            .index
+            link.ok_or_else(|| Error::NotABridge { name: config.bridge.clone() })?.index
         }
     };
     let mut batch = Batch::new();
@@ -44,12 +39,8 @@ pub fn set_up(config: &Config, gateway: Ipv4Addr) -> Result<u32, Error> {
     route::add_address(&mut batch, bridge, gateway.into(), config.pod_cidr.prefix());
     // The host reaches Services even where it has no default route; what no Service serves does not leave the machine.
     for cidr in config.service_cidrs.iter().filter(|cidr| cidr.address().is_ipv4()) {
-        let to_bridge = route::Route {
-            destination: cidr.address(),
-            prefix: cidr.prefix(),
-            gateway: None,
-            index: bridge,
-        };
+        let to_bridge =
+            route::Route { destination: cidr.address(), prefix: cidr.prefix(), gateway: None, index: bridge };
         route::add_route(&mut batch, &to_bridge);
     }
     // Pods reach each other through the node, although the bridge would be shorter: see `rules`.
@@ -57,8 +48,6 @@ pub fn set_up(config: &Config, gateway: Ipv4Addr) -> Result<u32, Error> {
     route::set_device(&mut batch, bridge, DeviceSetting::Forwarding, 1);
     // For node ports at 127.0.0.1, which reach pods with a loopback source until the last hook translates it.
     route::set_device(&mut batch, bridge, DeviceSetting::RouteLocalnet, 1);
-    // Strict checking would drop answers of pods to loopback sources.
-    route::set_device(&mut batch, bridge, DeviceSetting::ReversePathFilter, 0);
     socket.send(&batch)?;
     allow_forwarding(&mut socket)?;
     let table = table(config);
@@ -82,10 +71,7 @@ fn allow_forwarding(socket: &mut Socket) -> Result<(), Error> {
 
 /// The table of the pod network.
 pub fn table(config: &Config) -> Table {
-    Table {
-        family: TableFamily::V4,
-        name: names::table(&config.instance, "pods"),
-    }
+    Table { family: TableFamily::V4, name: names::table(&config.instance, "pods") }
 }
 
 /// The whole table, replacing whatever there was under its name.
@@ -94,10 +80,7 @@ pub fn rules(config: &Config) -> Vec<Op> {
         name: name.into(),
         hook: Some(Hook { kind, point, priority }),
     };
-    let rule = |chain: &str, expressions| Op::AddRule {
-        chain: chain.into(),
-        expressions,
-    };
+    let rule = |chain: &str, expressions| Op::AddRule { chain: chain.into(), expressions };
     let bridge = nft::interface_name(&config.bridge);
     vec![
         Op::AddTable,
@@ -110,11 +93,7 @@ pub fn rules(config: &Config) -> Vec<Op> {
             // The bridge routes loopback addresses; pods must not reach what listens only there.
             let mut rule = interface(Meta::InputName, &bridge, true);
             let loopback = Cidr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8);
-            rule.extend(
-                loopback
-                    .into_iter()
-                    .flat_map(|cidr| address_in(DESTINATION, &cidr, true)),
-            );
+            rule.extend(loopback.into_iter().flat_map(|cidr| address_in(DESTINATION, &cidr, true)));
             rule.push(Expr::Verdict(Verdict::Drop));
             rule
         }),
@@ -123,26 +102,10 @@ pub fn rules(config: &Config) -> Vec<Op> {
             // A pod that heeds a redirect would speak to its neighbour directly, past the translation of Services.
             let mut rule = interface(Meta::OutputName, &bridge, true);
             rule.extend([
-                Expr::Meta {
-                    key: Meta::Protocol,
-                    to: 0,
-                },
-                Expr::Compare {
-                    from: 0,
-                    equal: true,
-                    value: vec![libc::IPPROTO_ICMP as u8],
-                },
-                Expr::Payload {
-                    header: Header::Transport,
-                    offset: 0,
-                    len: 1,
-                    to: 0,
-                },
-                Expr::Compare {
-                    from: 0,
-                    equal: true,
-                    value: vec![ICMP_REDIRECT],
-                },
+                Expr::Meta { key: Meta::Protocol, to: 0 },
+                Expr::Compare { from: 0, equal: true, value: vec![libc::IPPROTO_ICMP as u8] },
+                Expr::Payload { header: Header::Transport, offset: 0, len: 1, to: 0 },
+                Expr::Compare { from: 0, equal: true, value: vec![ICMP_REDIRECT] },
                 Expr::Verdict(Verdict::Drop),
             ]);
             rule
@@ -161,33 +124,14 @@ fn leaving_the_cluster(config: &Config, bridge: &[u8]) -> Vec<Expr> {
 }
 
 fn interface(key: Meta, name: &[u8], equal: bool) -> Vec<Expr> {
-    vec![
-        Expr::Meta { key, to: 0 },
-        Expr::Compare {
-            from: 0,
-            equal,
-            value: name.to_vec(),
-        },
-    ]
+    vec![Expr::Meta { key, to: 0 }, Expr::Compare { from: 0, equal, value: name.to_vec() }]
 }
 
 fn address_in(offset: u32, cidr: &Cidr, within: bool) -> Vec<Expr> {
     vec![
-        Expr::Payload {
-            header: Header::Network,
-            offset,
-            len: 4,
-            to: 0,
-        },
-        Expr::Mask {
-            register: 0,
-            mask: cidr.mask(),
-        },
-        Expr::Compare {
-            from: 0,
-            equal: within,
-            value: route::octets(cidr.address()),
-        },
+        Expr::Payload { header: Header::Network, offset, len: 4, to: 0 },
+        Expr::Mask { register: 0, mask: cidr.mask() },
+        Expr::Compare { from: 0, equal: within, value: route::octets(cidr.address()) },
     ]
 }
 
@@ -205,8 +149,5 @@ pub fn clean_up(config: &Config) -> Result<(), Error> {
         }
     }
     let refused = socket.send_each(&batch)?;
-    refused
-        .into_iter()
-        .find(|(_, error)| !error.is_missing())
-        .map_or(Ok(()), |(_, error)| Err(error.into()))
+    refused.into_iter().find(|(_, error)| !error.is_missing()).map_or(Ok(()), |(_, error)| Err(error.into()))
 }

@@ -55,100 +55,52 @@ struct Rules<'a> {
 impl Rules<'_> {
     fn source(&self, to: Register) -> Expr {
         let offset = if self.family == Family::V4 { 12 } else { 8 };
-        Expr::Payload {
-            header: Header::Network,
-            offset,
-            len: self.family.address_len(),
-            to,
-        }
+        Expr::Payload { header: Header::Network, offset, len: self.family.address_len(), to }
     }
 
     fn destination(&self, to: Register) -> Expr {
         let offset = if self.family == Family::V4 { 16 } else { 24 };
-        Expr::Payload {
-            header: Header::Network,
-            offset,
-            len: self.family.address_len(),
-            to,
-        }
+        Expr::Payload { header: Header::Network, offset, len: self.family.address_len(), to }
     }
 
     fn no_address(&self, to: Register) -> Expr {
-        Expr::Load {
-            value: vec![0; self.family.address_len() as usize],
-            to,
-        }
+        Expr::Load { value: vec![0; self.family.address_len() as usize], to }
     }
 
     /// Loads the front that a packet is sent to.
     fn front(&self, node: bool) -> Vec<Expr> {
         let r = &self.registers;
-        let address = if node {
-            self.no_address(r.front)
-        } else {
-            self.destination(r.front)
-        };
+        let address = if node { self.no_address(r.front) } else { self.destination(r.front) };
         vec![
             address,
-            Expr::Meta {
-                key: Meta::Protocol,
-                to: r.protocol,
-            },
+            Expr::Meta { key: Meta::Protocol, to: r.protocol },
             // All three protocols have their destination port here.
-            Expr::Payload {
-                header: Header::Transport,
-                offset: 2,
-                len: 2,
-                to: r.port,
-            },
+            Expr::Payload { header: Header::Transport, offset: 2, len: 2, to: r.port },
         ]
     }
 
     /// Loads the front that a translated connection was sent to.
     fn original_front(&self, node: bool) -> Vec<Expr> {
         let r = &self.registers;
-        let address = if node {
-            self.no_address(r.front)
-        } else {
-            Expr::Ct {
-                key: self.original_address(),
-                to: r.front,
-            }
-        };
+        let address =
+            if node { self.no_address(r.front) } else { Expr::Ct { key: self.original_address(), to: r.front } };
         vec![
             address,
-            Expr::Ct {
-                key: Ct::OriginalProtocol,
-                to: r.protocol,
-            },
-            Expr::Ct {
-                key: Ct::OriginalPort,
-                to: r.port,
-            },
+            Expr::Ct { key: Ct::OriginalProtocol, to: r.protocol },
+            Expr::Ct { key: Ct::OriginalPort, to: r.port },
         ]
     }
 
     fn original_address(&self) -> Ct {
-        if self.family == Family::V4 {
-            Ct::OriginalAddressV4
-        } else {
-            Ct::OriginalAddressV6
-        }
+        if self.family == Family::V4 { Ct::OriginalAddressV4 } else { Ct::OriginalAddressV6 }
     }
 
     /// `source`: what was not translated is of no concern.
     fn source_chain(&self) -> Vec<Vec<Expr>> {
         vec![vec![
             Expr::Ct { key: Ct::Status, to: 0 },
-            Expr::Mask {
-                register: 0,
-                mask: STATUS_DESTINATION_NAT.to_ne_bytes().to_vec(),
-            },
-            Expr::Compare {
-                from: 0,
-                equal: false,
-                value: vec![0; 4],
-            },
+            Expr::Mask { register: 0, mask: STATUS_DESTINATION_NAT.to_ne_bytes().to_vec() },
+            Expr::Compare { from: 0, equal: false, value: vec![0; 4] },
             Expr::Verdict(Verdict::Jump("translated".into())),
         ]]
     }
@@ -156,106 +108,54 @@ impl Rules<'_> {
     fn source_in(&self, cidr: &Cidr, within: bool) -> Vec<Expr> {
         vec![
             self.source(0),
-            Expr::Mask {
-                register: 0,
-                mask: cidr.mask(),
-            },
-            Expr::Compare {
-                from: 0,
-                equal: within,
-                value: octets(cidr.address()),
-            },
+            Expr::Mask { register: 0, mask: cidr.mask() },
+            Expr::Compare { from: 0, equal: within, value: octets(cidr.address()) },
         ]
     }
 
     fn cluster_cidrs(&self) -> impl Iterator<Item = &Cidr> {
         let v4 = self.family == Family::V4;
-        self.config
-            .cluster_cidrs
-            .iter()
-            .filter(move |cidr| cidr.address().is_ipv4() == v4)
+        self.config.cluster_cidrs.iter().filter(move |cidr| cidr.address().is_ipv4() == v4)
     }
 
     fn address_is_local(&self, source: bool) -> [Expr; 2] {
         let value = KIND_LOCAL.to_ne_bytes().to_vec();
-        [
-            Expr::AddressKind { source, to: 0 },
-            Expr::Compare {
-                from: 0,
-                equal: true,
-                value,
-            },
-        ]
+        [Expr::AddressKind { source, to: 0 }, Expr::Compare { from: 0, equal: true, value }]
     }
 
     fn to_endpoint(&self) -> Expr {
-        Expr::DestinationNat {
-            address: self.registers.endpoint,
-            port: self.registers.endpoint_port,
-        }
+        Expr::DestinationNat { address: self.registers.endpoint, port: self.registers.endpoint_port }
     }
 
     fn to_host_port(&self, node: bool) -> Vec<Expr> {
         let r = &self.registers;
-        let lookup = Expr::Lookup {
-            set: HOST_PORTS.into(),
-            key: r.front,
-            to: r.endpoint,
-        };
+        let lookup = Expr::Lookup { set: HOST_PORTS.into(), key: r.front, to: r.endpoint };
         [self.front(node), vec![lookup, self.to_endpoint()]].concat()
     }
 
     /// `services`: entered by every first packet that comes in or is sent from here.
     fn services(&self) -> Vec<Vec<Expr>> {
         let r = &self.registers;
-        let dispatch = || Expr::Dispatch {
-            set: FRONTS.into(),
-            key: r.front,
-        };
-        let is_cluster_ip = Expr::Contains {
-            set: CLUSTER_IPS.into(),
-            key: r.front,
-            inverted: false,
-        };
+        let dispatch = || Expr::Dispatch { set: FRONTS.into(), key: r.front };
+        let is_cluster_ip = Expr::Contains { set: CLUSTER_IPS.into(), key: r.front, inverted: false };
         let refuse = Expr::Verdict(Verdict::Goto("refuse".into()));
         vec![
             [self.front(false), vec![dispatch()]].concat(),
             vec![self.destination(r.front), is_cluster_ip, refuse],
             self.to_host_port(false),
-            [
-                &self.address_is_local(false)[..],
-                &[Expr::Verdict(Verdict::Goto("node".into()))],
-            ]
-            .concat(),
+            [&self.address_is_local(false)[..], &[Expr::Verdict(Verdict::Goto("node".into()))]].concat(),
         ]
     }
 
     /// `node`: for packets to an address of the node.
     fn node(&self) -> Vec<Vec<Expr>> {
-        let dispatch = Expr::Dispatch {
-            set: FRONTS.into(),
-            key: self.registers.front,
-        };
+        let dispatch = Expr::Dispatch { set: FRONTS.into(), key: self.registers.front };
         vec![[self.front(true), vec![dispatch]].concat(), self.to_host_port(true)]
     }
 
     fn refuse(&self) -> Vec<Vec<Expr>> {
-        let is_tcp = Expr::Compare {
-            from: 0,
-            equal: true,
-            value: vec![libc::IPPROTO_TCP as u8],
-        };
-        vec![
-            vec![
-                Expr::Meta {
-                    key: Meta::Protocol,
-                    to: 0,
-                },
-                is_tcp,
-                Expr::RejectReset,
-            ],
-            vec![Expr::RejectPort],
-        ]
+        let is_tcp = Expr::Compare { from: 0, equal: true, value: vec![libc::IPPROTO_TCP as u8] };
+        vec![vec![Expr::Meta { key: Meta::Protocol, to: 0 }, is_tcp, Expr::RejectReset], vec![Expr::RejectPort]]
     }
 
     /// `translated`: which connections to Services get the node's address as source. It sees what they were before from the connection
@@ -263,40 +163,15 @@ impl Rules<'_> {
     fn masquerading(&self) -> Vec<Vec<Expr>> {
         let r = &self.registers;
         let cluster_ip = |then: Vec<Expr>| {
-            let address = Expr::Ct {
-                key: self.original_address(),
-                to: r.front,
-            };
-            [
-                vec![
-                    address,
-                    Expr::Contains {
-                        set: CLUSTER_IPS.into(),
-                        key: r.front,
-                        inverted: false,
-                    },
-                ],
-                then,
-            ]
-            .concat()
+            let address = Expr::Ct { key: self.original_address(), to: r.front };
+            [vec![address, Expr::Contains { set: CLUSTER_IPS.into(), key: r.front, inverted: false }], then].concat()
         };
         let masqueraded = |node| {
-            let is = Expr::Contains {
-                set: MASQUERADED.into(),
-                key: r.front,
-                inverted: false,
-            };
+            let is = Expr::Contains { set: MASQUERADED.into(), key: r.front, inverted: false };
             [self.original_front(node), vec![is, Expr::Masquerade]].concat()
         };
-        let from_outside: Vec<_> = self
-            .cluster_cidrs()
-            .flat_map(|cidr| self.source_in(cidr, false))
-            .collect();
-        let own = Expr::Contains {
-            set: HAIRPIN.into(),
-            key: r.client,
-            inverted: false,
-        };
+        let from_outside: Vec<_> = self.cluster_cidrs().flat_map(|cidr| self.source_in(cidr, false)).collect();
+        let own = Expr::Contains { set: HAIRPIN.into(), key: r.client, inverted: false };
         let mut rules = vec![
             vec![self.source(r.client), self.destination(r.front), own, Expr::Masquerade],
             cluster_ip([from_outside, vec![Expr::Masquerade]].concat()),
@@ -316,48 +191,23 @@ impl Rules<'_> {
     fn pick(&self, node: bool, external: bool, count: u32, affinity_seconds: Option<u32>) -> Vec<Vec<Expr>> {
         let r = &self.registers;
         let offset = if external { EXTERNAL_OFFSET } else { 0 };
-        let find = || Expr::Lookup {
-            set: ENDPOINTS.into(),
-            key: r.front,
-            to: r.endpoint,
-        };
-        let remember = |timeout_seconds| Expr::Remember {
-            set: AFFINITY.into(),
-            key: r.client,
-            data: r.endpoint,
-            timeout_seconds,
-        };
+        let find = || Expr::Lookup { set: ENDPOINTS.into(), key: r.front, to: r.endpoint };
+        let remember =
+            |timeout_seconds| Expr::Remember { set: AFFINITY.into(), key: r.client, data: r.endpoint, timeout_seconds };
         let start = || {
             let client = affinity_seconds.map(|_| self.source(r.client));
             client.into_iter().chain(self.front(node)).collect::<Vec<_>>()
         };
-        let end = || {
-            affinity_seconds
-                .map(remember)
-                .into_iter()
-                .chain([self.to_endpoint()])
-                .collect::<Vec<_>>()
-        };
+        let end = || affinity_seconds.map(remember).into_iter().chain([self.to_endpoint()]).collect::<Vec<_>>();
         let mut rules = Vec::new();
         if affinity_seconds.is_some() {
-            let recall = Expr::Lookup {
-                set: AFFINITY.into(),
-                key: r.client,
-                to: r.endpoint,
-            };
+            let recall = Expr::Lookup { set: AFFINITY.into(), key: r.client, to: r.endpoint };
             rules.push([start(), vec![recall], end()].concat());
         }
-        let draw = Expr::Random {
-            modulus: count,
-            offset,
-            to: r.number,
-        };
+        let draw = Expr::Random { modulus: count, offset, to: r.number };
         rules.push([start(), vec![draw, find()], end()].concat());
         // While a transaction takes effect, a packet may draw by the old count and look in the new map.
-        let first = Expr::Load {
-            value: offset.to_ne_bytes().to_vec(),
-            to: r.number,
-        };
+        let first = Expr::Load { value: offset.to_ne_bytes().to_vec(), to: r.number };
         rules.push([start(), vec![first, find()], end()].concat());
         rules
     }
@@ -374,18 +224,11 @@ impl Rules<'_> {
 }
 
 fn add_rules(ops: &mut Vec<Op>, chain: &str, rules: Vec<Vec<Expr>>) {
-    ops.extend(rules.into_iter().map(|expressions| Op::AddRule {
-        chain: chain.into(),
-        expressions,
-    }));
+    ops.extend(rules.into_iter().map(|expressions| Op::AddRule { chain: chain.into(), expressions }));
 }
 
 fn rules_for(family: Family, config: &Config) -> Rules<'_> {
-    Rules {
-        family,
-        registers: Registers::of(family),
-        config,
-    }
+    Rules { family, registers: Registers::of(family), config }
 }
 
 /// A new table without Services, in the place of the one that may be there.
@@ -395,11 +238,7 @@ pub fn skeleton(family: Family, config: &Config) -> Vec<Op> {
     ops.extend(sets(family).into_iter().map(Op::AddSet));
     let base = |name: &str, point, priority| Op::AddChain {
         name: name.into(),
-        hook: Some(Hook {
-            kind: ChainKind::Nat,
-            point,
-            priority,
-        }),
+        hook: Some(Hook { kind: ChainKind::Nat, point, priority }),
     };
     ops.extend(["refuse", "drop", "node", "services", "translated"].map(|name| add_chain(name.into())));
     ops.extend([
@@ -414,11 +253,7 @@ pub fn skeleton(family: Family, config: &Config) -> Vec<Op> {
     add_rules(&mut ops, "translated", rules.masquerading());
     add_rules(&mut ops, "source", rules.source_chain());
     for chain in ["incoming", "outgoing"] {
-        add_rules(
-            &mut ops,
-            chain,
-            vec![vec![Expr::Verdict(Verdict::Jump("services".into()))]],
-        );
+        add_rules(&mut ops, chain, vec![vec![Expr::Verdict(Verdict::Jump("services".into()))]]);
     }
     ops
 }
@@ -431,24 +266,11 @@ fn add_chain(name: crate::netlink::nft::Name) -> Op {
 pub fn shape(family: Family, config: &Config, shape: Shape) -> Vec<Op> {
     let rules = rules_for(family, config);
     let lines = match shape {
-        Shape::All {
-            target: Target::Refuse | Target::Drop,
-            ..
-        } => return Vec::new(),
-        Shape::All {
-            node,
-            target:
-                Target::Pick {
-                    external,
-                    count,
-                    affinity_seconds,
-                },
-        } => rules.pick(node, external, count, affinity_seconds),
-        Shape::Split {
-            node,
-            internal,
-            external,
-        } => rules.split(node, internal, external),
+        Shape::All { target: Target::Refuse | Target::Drop, .. } => return Vec::new(),
+        Shape::All { node, target: Target::Pick { external, count, affinity_seconds } } => {
+            rules.pick(node, external, count, affinity_seconds)
+        }
+        Shape::Split { node, internal, external } => rules.split(node, internal, external),
     };
     let name = shape.chain();
     let mut ops = vec![add_chain(name.clone())];

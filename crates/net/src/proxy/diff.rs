@@ -47,16 +47,10 @@ impl SetChanges {
 
     fn emit(self, set: &str, ops: &mut Ops) {
         if !self.gone.is_empty() {
-            ops.removals.push(Op::DeleteElements {
-                set: set.into(),
-                keys: self.gone,
-            });
+            ops.removals.push(Op::DeleteElements { set: set.into(), keys: self.gone });
         }
         if !self.new.is_empty() {
-            ops.additions.push(Op::AddElements {
-                set: set.into(),
-                elements: self.new,
-            });
+            ops.additions.push(Op::AddElements { set: set.into(), elements: self.new });
         }
     }
 }
@@ -83,9 +77,7 @@ pub fn diff(family: Family, config: &Config, old: &Plan, new: &Plan) -> Changes 
         let masquerade = |plan: Option<&Arc<FrontPlan>>| plan.filter(|plan| plan.masquerade).map(|_| Data::None);
         masqueraded.replace(front.key(family), masquerade(was), masquerade(is));
         numbered(family, front, was.map(Arc::as_ref), is.map(Arc::as_ref), &mut endpoints);
-        changes
-            .fronts
-            .insert(*front, is.map(|plan| all_endpoints(plan)).unwrap_or_default());
+        changes.fronts.insert(*front, is.map(|plan| all_endpoints(plan)).unwrap_or_default());
     }
     let mut host_ports = SetChanges::default();
     for (front, was, is) in pairs(&old.host_ports, &new.host_ports) {
@@ -109,18 +101,12 @@ pub fn diff(family: Family, config: &Config, old: &Plan, new: &Plan) -> Changes 
 /// Chains come before the elements that lead to them, and go after those.
 fn around_with_chains(family: Family, config: &Config, old: &Plan, new: &Plan, elements: Ops) -> Vec<Op> {
     let only_in = |one: &Plan, other: &Plan| {
-        let shapes = one
-            .shapes
-            .keys()
-            .filter(|shape| !shape.is_fixed() && !other.shapes.contains_key(shape));
+        let shapes = one.shapes.keys().filter(|shape| !shape.is_fixed() && !other.shapes.contains_key(shape));
         shapes.copied().collect::<Vec<Shape>>()
     };
     let (mut gone, added) = (only_in(old, new), only_in(new, old));
     // In their order, shapes that go on to others come after these.
-    let mut ops: Vec<_> = added
-        .into_iter()
-        .flat_map(|shape| chains::shape(family, config, shape))
-        .collect();
+    let mut ops: Vec<_> = added.into_iter().flat_map(|shape| chains::shape(family, config, shape)).collect();
     ops.extend(elements.removals);
     ops.extend(elements.additions);
     gone.reverse();
@@ -130,8 +116,7 @@ fn around_with_chains(family: Family, config: &Config, old: &Plan, new: &Plan, e
 
 fn numbered(family: Family, front: &Front, was: Option<&FrontPlan>, is: Option<&FrontPlan>, changes: &mut SetChanges) {
     let lists = |plan: Option<&'_ FrontPlan>| -> [Vec<SocketAddr>; 2] {
-        plan.map(|plan| [plan.internal.clone(), plan.external.clone()])
-            .unwrap_or_default()
+        plan.map(|plan| [plan.internal.clone(), plan.external.clone()]).unwrap_or_default()
     };
     let lists = lists(was).into_iter().zip(lists(is)).zip([0, EXTERNAL_OFFSET]);
     for ((was, is), offset) in lists {
@@ -153,13 +138,7 @@ fn all_endpoints(plan: &FrontPlan) -> Vec<SocketAddr> {
 fn members<T: Ord>(old: &BTreeSet<T>, new: &BTreeSet<T>, key: impl Fn(&T) -> Vec<u8>) -> SetChanges {
     SetChanges {
         gone: old.difference(new).map(&key).collect(),
-        new: new
-            .difference(old)
-            .map(|item| Element {
-                key: key(item),
-                data: Data::None,
-            })
-            .collect(),
+        new: new.difference(old).map(|item| Element { key: key(item), data: Data::None }).collect(),
     }
 }
 
@@ -204,30 +183,16 @@ mod tests {
 
     fn step(before: &ServiceTable, after: &ServiceTable) -> Changes {
         let old = plan(before, Family::V4, &config(), None);
-        let new = plan(
-            after,
-            Family::V4,
-            &config(),
-            Some(Before {
-                table: before,
-                plan: &old,
-            }),
-        );
+        let new = plan(after, Family::V4, &config(), Some(Before { table: before, plan: &old }));
         diff(Family::V4, &config(), &old, &new)
     }
 
     #[test]
     fn a_change_touches_only_its_own_elements() {
-        let other = ServicePort {
-            cluster_ips: vec!["10.96.0.11".parse().unwrap()],
-            ..web(&[8, 9])
-        };
+        let other = ServicePort { cluster_ips: vec!["10.96.0.11".parse().unwrap()], ..web(&[8, 9]) };
         let with = |port: ServicePort| table(&[("a", port), ("b", other.clone())]);
         let none = table(&[("b", other.clone())]);
-        let node_port = |port| ServicePort {
-            node_port: Some(30080),
-            ..port
-        };
+        let node_port = |port| ServicePort { node_port: Some(30080), ..port };
         for (what, before, after, expected) in [
             ("nothing", with(web(&[2, 3])), with(web(&[2, 3])), &[][..]),
             ("order", with(web(&[2, 3])), with(web(&[3, 2])), &[]),
@@ -241,13 +206,7 @@ mod tests {
                 "an endpoint is added",
                 with(web(&[2, 3])),
                 with(web(&[2, 3, 4])),
-                &[
-                    "+chain ip-internal-3",
-                    "-1 fronts",
-                    "+1 fronts",
-                    "+1 endpoints",
-                    "+1 hairpin",
-                ],
+                &["+chain ip-internal-3", "-1 fronts", "+1 fronts", "+1 endpoints", "+1 hairpin"],
             ),
             (
                 "a service is added",
@@ -259,13 +218,7 @@ mod tests {
                 "the last endpoint goes",
                 with(web(&[2])),
                 with(web(&[])),
-                &[
-                    "-1 fronts",
-                    "-1 endpoints",
-                    "-1 hairpin",
-                    "+1 fronts",
-                    "-chain ip-internal-1",
-                ],
+                &["-1 fronts", "-1 endpoints", "-1 hairpin", "+1 fronts", "-chain ip-internal-1"],
             ),
             (
                 "a node port is added",
@@ -277,13 +230,7 @@ mod tests {
                 "a service goes",
                 with(web(&[2])),
                 none,
-                &[
-                    "-1 fronts",
-                    "-1 endpoints",
-                    "-1 cluster-ips",
-                    "-1 hairpin",
-                    "-chain ip-internal-1",
-                ],
+                &["-1 fronts", "-1 endpoints", "-1 cluster-ips", "-1 hairpin", "-chain ip-internal-1"],
             ),
         ] {
             assert_eq!(words(&step(&before, &after).ops), expected, "{what}");
@@ -299,12 +246,7 @@ mod tests {
             ..web(&[2, 3])
         };
         let (none, some) = (ServiceTable::default(), table(&[("a", local)]));
-        let chains = |ops: &[Op]| {
-            words(ops)
-                .into_iter()
-                .filter(|word| word.contains("chain"))
-                .collect::<Vec<_>>()
-        };
+        let chains = |ops: &[Op]| words(ops).into_iter().filter(|word| word.contains("chain")).collect::<Vec<_>>();
         let split = "node-split-internal-2-external-1";
         let added = chains(&step(&none, &some).ops);
         assert_eq!(added.last().unwrap(), &format!("+chain {split}"));

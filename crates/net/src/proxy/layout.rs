@@ -42,9 +42,7 @@ pub struct Front {
 impl Front {
     /// As a key: address (zeros for the node's), protocol and port, each filled up to four bytes.
     pub fn key(&self, family: Family) -> Vec<u8> {
-        let mut key = self
-            .address
-            .map_or_else(|| vec![0; family.address_len() as usize], octets);
+        let mut key = self.address.map_or_else(|| vec![0; family.address_len() as usize], octets);
         key.extend([number(self.protocol), 0, 0, 0]);
         key.extend(port(self.port));
         key
@@ -94,19 +92,11 @@ pub fn family_of(address: IpAddr) -> Family {
 pub fn sets(family: Family) -> Vec<Set> {
     let address = family.address_len();
     let (front, endpoint) = (address + 8, address + 4);
-    let set = |name: &str, key_len, data| Set {
-        name: name.into(),
-        key_len,
-        data,
-        dynamic: false,
-    };
+    let set = |name: &str, key_len, data| Set { name: name.into(), key_len, data, dynamic: false };
     vec![
         set(FRONTS, front, SetData::Verdict),
         set(ENDPOINTS, front + 4, SetData::Value(endpoint)),
-        Set {
-            dynamic: true,
-            ..set(AFFINITY, address + front, SetData::Value(endpoint))
-        },
+        Set { dynamic: true, ..set(AFFINITY, address + front, SetData::Value(endpoint)) },
         set(CLUSTER_IPS, address, SetData::None),
         set(MASQUERADED, front, SetData::None),
         set(HOST_PORTS, front, SetData::Value(endpoint)),
@@ -137,15 +127,9 @@ impl Target {
         match self {
             Self::Refuse => "refuse".into(),
             Self::Drop => "drop".into(),
-            Self::Pick {
-                external,
-                count,
-                affinity_seconds,
-            } => {
+            Self::Pick { external, count, affinity_seconds } => {
                 let list = if external { "external" } else { "internal" };
-                let affinity = affinity_seconds
-                    .map(|seconds| format!("-affinity-{seconds}"))
-                    .unwrap_or_default();
+                let affinity = affinity_seconds.map(|seconds| format!("-affinity-{seconds}")).unwrap_or_default();
                 format!("{list}-{count}{affinity}")
             }
         }
@@ -178,41 +162,22 @@ impl Shape {
     pub fn chain(self) -> Name {
         let place = |node| if node { "node" } else { "ip" };
         match self {
-            Self::All {
-                target: target @ (Target::Refuse | Target::Drop),
-                ..
-            } => target.name().into(),
+            Self::All { target: target @ (Target::Refuse | Target::Drop), .. } => target.name().into(),
             Self::All { node, target } => format!("{}-{}", place(node), target.name()).into(),
-            Self::Split {
-                node,
-                internal,
-                external,
-            } => format!("{}-split-{}-{}", place(node), internal.name(), external.name()).into(),
+            Self::Split { node, internal, external } => {
+                format!("{}-split-{}-{}", place(node), internal.name(), external.name()).into()
+            }
         }
     }
 
     /// Whether the chain is always there.
     pub fn is_fixed(self) -> bool {
-        matches!(
-            self,
-            Self::All {
-                target: Target::Refuse | Target::Drop,
-                ..
-            }
-        )
+        matches!(self, Self::All { target: Target::Refuse | Target::Drop, .. })
     }
 
     /// Whether clients are remembered.
     pub fn has_affinity(self) -> bool {
-        let remembers = |target| {
-            matches!(
-                target,
-                Target::Pick {
-                    affinity_seconds: Some(_),
-                    ..
-                }
-            )
-        };
+        let remembers = |target| matches!(target, Target::Pick { affinity_seconds: Some(_), .. });
         match self {
             Self::All { target, .. } => remembers(target),
             Self::Split { internal, external, .. } => remembers(internal) || remembers(external),
@@ -223,11 +188,7 @@ impl Shape {
     pub fn parts(self) -> Vec<Self> {
         match self {
             Self::All { .. } => vec![],
-            Self::Split {
-                node,
-                internal,
-                external,
-            } => [internal, external]
+            Self::Split { node, internal, external } => [internal, external]
                 .map(|target| Self::All { node, target })
                 .into_iter()
                 .filter(|shape| !shape.is_fixed())
@@ -242,23 +203,12 @@ mod tests {
 
     #[test]
     fn keys_have_the_lengths_of_their_sets() {
-        let front = Front {
-            address: Some("10.96.0.1".parse().unwrap()),
-            protocol: Protocol::Tcp,
-            port: 443,
-        };
+        let front = Front { address: Some("10.96.0.1".parse().unwrap()), protocol: Protocol::Tcp, port: 443 };
         assert_eq!(front.key(Family::V4), [10, 96, 0, 1, 6, 0, 0, 0, 1, 187, 0, 0]);
-        let node = Front {
-            address: None,
-            protocol: Protocol::Udp,
-            port: 30053,
-        };
+        let node = Front { address: None, protocol: Protocol::Udp, port: 30053 };
         assert_eq!(node.key(Family::V4)[..5], [0, 0, 0, 0, 17]);
         for (family, address) in [(Family::V4, "10.0.0.1"), (Family::V6, "fd00::1")] {
-            let front = Front {
-                address: Some(address.parse().unwrap()),
-                ..front
-            };
+            let front = Front { address: Some(address.parse().unwrap()), ..front };
             let sets = sets(family);
             assert_eq!(front.key(family).len() as u32, sets[0].key_len);
             assert_eq!(front.endpoint_key(family, 3).len() as u32, sets[1].key_len);

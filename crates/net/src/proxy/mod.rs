@@ -89,12 +89,7 @@ impl Proxy {
     /// left.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                config,
-                programmed: Mutex::default(),
-            }),
-        }
+        Self { shared: Arc::new(Shared { config, programmed: Mutex::default() }) }
     }
 
     /// Makes the kernel serve this table. Equal tables cost nothing; otherwise only differences are told. When the
@@ -103,16 +98,14 @@ impl Proxy {
     /// # Errors
     /// The kernel refused; it then still serves the table before.
     pub async fn apply(&self, table: Arc<ServiceTable>) -> Result<Applied, Error> {
-        self.blocking(
-            move |shared, programmed| match apply(&shared.config, programmed, Arc::clone(&table)) {
-                Err(error) if programmed.v4.is_some() => {
-                    tracing::warn!(%error, "service rules could not be changed and are built anew");
-                    *programmed = Programmed::default();
-                    apply(&shared.config, programmed, table)
-                }
-                other => other,
-            },
-        )
+        self.blocking(move |shared, programmed| match apply(&shared.config, programmed, Arc::clone(&table)) {
+            Err(error) if programmed.v4.is_some() => {
+                tracing::warn!(%error, "service rules could not be changed and are built anew");
+                *programmed = Programmed::default();
+                apply(&shared.config, programmed, table)
+            }
+            other => other,
+        })
         .await
     }
 
@@ -159,10 +152,7 @@ impl Proxy {
 }
 
 fn table_of(config: &Config, family: Family) -> Table {
-    Table {
-        family,
-        name: names::table(&config.instance, "services"),
-    }
+    Table { family, name: names::table(&config.instance, "services") }
 }
 
 fn apply(config: &Config, programmed: &mut Programmed, table: Arc<ServiceTable>) -> Result<Applied, Error> {
@@ -173,10 +163,7 @@ fn apply(config: &Config, programmed: &mut Programmed, table: Arc<ServiceTable>)
     let mut plans = [None, None];
     for (family, plan) in [Family::V4, Family::V6].into_iter().zip(&mut plans) {
         let old = programmed.plan(family);
-        let before = old.map(|plan| Before {
-            table: &programmed.table,
-            plan,
-        });
+        let before = old.map(|plan| Before { table: &programmed.table, plan });
         let new = plan::plan(&table, family, config, before);
         // A node without IPv6 may lack the table; it is made when there is something to put into it.
         if family == Family::V6 && old.is_none() && new == Plan::default() {
@@ -195,11 +182,8 @@ fn apply(config: &Config, programmed: &mut Programmed, table: Arc<ServiceTable>)
     let rebuilt = programmed.v4.is_none();
     let [v4, v6] = plans;
     *programmed = Programmed { table, v4, v6 };
-    let mut applied = Applied {
-        steps: steps.iter().map(|(_, changes)| changes.ops.len()).sum(),
-        rebuilt,
-        forgotten: 0,
-    };
+    let mut applied =
+        Applied { steps: steps.iter().map(|(_, changes)| changes.ops.len()).sum(), rebuilt, forgotten: 0 };
     for (table, changes) in &steps {
         if let Some(plan) = programmed.plan(table.family) {
             applied.forgotten += forget(&mut socket, table, changes, plan);

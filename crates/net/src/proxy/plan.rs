@@ -70,28 +70,16 @@ pub fn plan(table: &ServiceTable, family: Family, config: &Config, before: Optio
                 // The address may have changed hands between two Services that both stayed as they were.
                 Some(last) if same.is_some() && last.owner == *name => Arc::clone(last),
                 last => {
-                    let lists = Lists {
-                        port,
-                        family,
-                        last: last.map(Arc::as_ref),
-                    };
+                    let lists = Lists { port, family, last: last.map(Arc::as_ref) };
                     Arc::new(front_plan(name, front, kind, config, &lists))
                 }
             };
             plan.add(front, planned);
         }
     }
-    for host_port in table
-        .host_ports
-        .iter()
-        .filter(|host_port| family_of(host_port.to.ip()) == family)
-    {
+    for host_port in table.host_ports.iter().filter(|host_port| family_of(host_port.to.ip()) == family) {
         let address = host_port.host_ip.filter(|ip| !ip.is_unspecified());
-        let front = Front {
-            address,
-            protocol: host_port.protocol,
-            port: host_port.host_port,
-        };
+        let front = Front { address, protocol: host_port.protocol, port: host_port.host_port };
         if address.is_none_or(|ip| family_of(ip) == family) {
             plan.host_ports.entry(front).or_insert(host_port.to);
             plan.hairpin.extend(Some(host_port.to.ip()));
@@ -122,28 +110,16 @@ enum Kind {
 }
 
 fn fronts(port: &ServicePort, family: Family) -> Vec<(Front, Kind)> {
-    let at = |address, port_number| Front {
-        address,
-        protocol: port.protocol,
-        port: port_number,
-    };
+    let at = |address, port_number| Front { address, protocol: port.protocol, port: port_number };
     let of_family = |ips: &[IpAddr]| {
-        let ips = ips
-            .iter()
-            .copied()
-            .filter(|ip| family_of(*ip) == family && !ip.is_unspecified());
+        let ips = ips.iter().copied().filter(|ip| family_of(*ip) == family && !ip.is_unspecified());
         ips.collect::<Vec<_>>()
     };
     let external = of_family(&port.external_ips);
-    let cluster = of_family(&port.cluster_ips)
-        .into_iter()
-        .filter(|ip| !port.external_ips.contains(ip));
+    let cluster = of_family(&port.cluster_ips).into_iter().filter(|ip| !port.external_ips.contains(ip));
     let cluster = cluster.map(|ip| (at(Some(ip), port.port), Kind::Cluster));
     let serves_family = port.cluster_ips.iter().any(|ip| family_of(*ip) == family);
-    let node = port
-        .node_port
-        .filter(|_| serves_family)
-        .map(|number| (at(None, number), Kind::External));
+    let node = port.node_port.filter(|_| serves_family).map(|number| (at(None, number), Kind::External));
     let external = external.into_iter().map(|ip| (at(Some(ip), port.port), Kind::External));
     cluster.chain(external).chain(node).collect()
 }
@@ -165,11 +141,7 @@ impl Lists<'_> {
     }
 
     fn numbered(&self, endpoints: &[SocketAddr], last: Option<&[SocketAddr]>) -> Vec<SocketAddr> {
-        let mut wanted: Vec<_> = endpoints
-            .iter()
-            .copied()
-            .filter(|to| family_of(to.ip()) == self.family)
-            .collect();
+        let mut wanted: Vec<_> = endpoints.iter().copied().filter(|to| family_of(to.ip()) == self.family).collect();
         wanted.sort_unstable();
         wanted.dedup();
         wanted.truncate(ENDPOINTS_MAX);
@@ -177,19 +149,11 @@ impl Lists<'_> {
     }
 
     fn target(&self, external: bool, list: &[SocketAddr]) -> Target {
-        let drop = if external {
-            self.port.external_drop
-        } else {
-            self.port.internal_drop
-        };
+        let drop = if external { self.port.external_drop } else { self.port.internal_drop };
         match list.len() {
             0 if drop => Target::Drop,
             0 => Target::Refuse,
-            count => Target::Pick {
-                external,
-                count: count as u32,
-                affinity_seconds: self.port.affinity_seconds,
-            },
+            count => Target::Pick { external, count: count as u32, affinity_seconds: self.port.affinity_seconds },
         }
     }
 }
@@ -199,27 +163,13 @@ fn front_plan(owner: &str, front: Front, kind: Kind, config: &Config, lists: &Li
     let local = lists.port.external_local;
     let has_internal = kind == Kind::Cluster || local;
     let internal = if has_internal { lists.internal() } else { Vec::new() };
-    let external = if kind == Kind::External {
-        lists.external()
-    } else {
-        Vec::new()
-    };
+    let external = if kind == Kind::External { lists.external() } else { Vec::new() };
     let internal_target = lists.target(false, &internal);
     let external_target = lists.target(true, &external);
     let shape = match kind {
-        Kind::Cluster => Shape::All {
-            node,
-            target: internal_target,
-        },
-        Kind::External if local => Shape::Split {
-            node,
-            internal: internal_target,
-            external: external_target,
-        },
-        Kind::External => Shape::All {
-            node,
-            target: external_target,
-        },
+        Kind::Cluster => Shape::All { node, target: internal_target },
+        Kind::External if local => Shape::Split { node, internal: internal_target, external: external_target },
+        Kind::External => Shape::All { node, target: external_target },
     };
     let all: BTreeSet<_> = internal.iter().chain(&external).map(SocketAddr::ip).collect();
     FrontPlan {
@@ -239,16 +189,8 @@ fn arrange(last: &[SocketAddr], wanted: &[SocketAddr]) -> Vec<SocketAddr> {
     let stay: BTreeSet<_> = wanted.iter().collect();
     let had: BTreeSet<_> = last.iter().collect();
     let mut new = wanted.iter().filter(|endpoint| !had.contains(endpoint)).copied();
-    let mut places: Vec<_> = last
-        .iter()
-        .map(|endpoint| {
-            if stay.contains(endpoint) {
-                Some(*endpoint)
-            } else {
-                new.next()
-            }
-        })
-        .collect();
+    let mut places: Vec<_> =
+        last.iter().map(|endpoint| if stay.contains(endpoint) { Some(*endpoint) } else { new.next() }).collect();
     places.extend(new.map(Some));
     let mut at = 0;
     while at < places.len() {
@@ -275,9 +217,7 @@ pub mod tests {
     }
 
     pub fn endpoints(list: &[u8]) -> Vec<SocketAddr> {
-        list.iter()
-            .map(|n| SocketAddr::from(([10, 244, 0, *n], 8080)))
-            .collect()
+        list.iter().map(|n| SocketAddr::from(([10, 244, 0, *n], 8080))).collect()
     }
 
     pub fn web(list: &[u8]) -> ServicePort {
@@ -297,30 +237,18 @@ pub mod tests {
     }
 
     pub fn table(ports: &[(&str, ServicePort)]) -> ServiceTable {
-        let ports = ports
-            .iter()
-            .map(|(name, port)| ((*name).to_owned(), port.clone()))
-            .collect();
-        ServiceTable {
-            ports,
-            host_ports: vec![],
-        }
+        let ports = ports.iter().map(|(name, port)| ((*name).to_owned(), port.clone())).collect();
+        ServiceTable { ports, host_ports: vec![] }
     }
 
     fn shapes(port: ServicePort) -> Vec<String> {
         let plan = plan(&table(&[("a", port)]), Family::V4, &config(), None);
-        plan.fronts
-            .values()
-            .map(|front| front.shape.chain().to_string())
-            .collect()
+        plan.fronts.values().map(|front| front.shape.chain().to_string()).collect()
     }
 
     #[test]
     fn a_port_becomes_fronts_of_these_shapes() {
-        let outside = |port: ServicePort| ServicePort {
-            node_port: Some(30080),
-            ..port
-        };
+        let outside = |port: ServicePort| ServicePort { node_port: Some(30080), ..port };
         let local = |port: ServicePort, external: &[u8]| ServicePort {
             external_local: true,
             external_endpoints: endpoints(external),
@@ -330,37 +258,11 @@ pub mod tests {
         for (what, port, expected) in [
             ("two endpoints", web(&[2, 3]), &["ip-internal-2"][..]),
             ("none", web(&[]), &["refuse"]),
-            (
-                "none here",
-                ServicePort {
-                    internal_drop: true,
-                    ..web(&[])
-                },
-                &["drop"],
-            ),
-            (
-                "affinity",
-                ServicePort {
-                    affinity_seconds: Some(60),
-                    ..web(&[2])
-                },
-                &["ip-internal-1-affinity-60"],
-            ),
-            (
-                "node port",
-                outside(web(&[2, 3])),
-                &["node-external-2", "ip-internal-2"],
-            ),
-            (
-                "local",
-                local(web(&[2, 3]), &[2]),
-                &["node-split-internal-2-external-1", "ip-internal-2"],
-            ),
-            (
-                "none local",
-                local(web(&[2, 3]), &[]),
-                &["node-split-internal-2-drop", "ip-internal-2"],
-            ),
+            ("none here", ServicePort { internal_drop: true, ..web(&[]) }, &["drop"]),
+            ("affinity", ServicePort { affinity_seconds: Some(60), ..web(&[2]) }, &["ip-internal-1-affinity-60"]),
+            ("node port", outside(web(&[2, 3])), &["node-external-2", "ip-internal-2"]),
+            ("local", local(web(&[2, 3]), &[2]), &["node-split-internal-2-external-1", "ip-internal-2"]),
+            ("none local", local(web(&[2, 3]), &[]), &["node-split-internal-2-drop", "ip-internal-2"]),
         ] {
             assert_eq!(shapes(port), expected, "{what}");
         }
@@ -377,26 +279,16 @@ pub mod tests {
             (&[2, 3], &[], &[]),
             (&[4, 2], &[1, 2, 3, 4], &[4, 2, 1, 3]),
         ] {
-            assert_eq!(
-                arrange(&endpoints(last), &endpoints(wanted)),
-                endpoints(expected),
-                "{last:?} {wanted:?}"
-            );
+            assert_eq!(arrange(&endpoints(last), &endpoints(wanted)), endpoints(expected), "{last:?} {wanted:?}");
         }
     }
 
     #[test]
     fn external_addresses_and_node_ports_are_masqueraded_unless_local() {
-        let port = ServicePort {
-            external_ips: vec!["192.0.2.9".parse().unwrap()],
-            node_port: Some(30080),
-            ..web(&[2])
-        };
+        let port =
+            ServicePort { external_ips: vec!["192.0.2.9".parse().unwrap()], node_port: Some(30080), ..web(&[2]) };
         for local in [false, true] {
-            let port = ServicePort {
-                external_local: local,
-                ..port.clone()
-            };
+            let port = ServicePort { external_local: local, ..port.clone() };
             let plan = plan(&table(&[("a", port)]), Family::V4, &config(), None);
             let masqueraded: Vec<_> = plan.fronts.values().map(|front| front.masquerade).collect();
             assert_eq!(masqueraded, [!local, false, !local]);
@@ -409,15 +301,7 @@ pub mod tests {
         let before = table(&[("a", web(&[2])), ("b", web(&[3]))]);
         let first = plan(&before, Family::V4, &config(), None);
         let after = table(&[("b", web(&[3]))]);
-        let second = plan(
-            &after,
-            Family::V4,
-            &config(),
-            Some(Before {
-                table: &before,
-                plan: &first,
-            }),
-        );
+        let second = plan(&after, Family::V4, &config(), Some(Before { table: &before, plan: &first }));
         assert_eq!(first.fronts.values().next().unwrap().internal, endpoints(&[2]));
         assert_eq!(second.fronts.values().next().unwrap().internal, endpoints(&[3]));
     }
@@ -440,14 +324,8 @@ pub mod tests {
             ],
         };
         let plan = plan(&table, Family::V4, &config(), None);
-        let found: Vec<_> = plan
-            .host_ports
-            .iter()
-            .map(|(front, to)| (front.address.is_some(), to.to_string()))
-            .collect();
-        assert_eq!(
-            found,
-            [(false, "10.244.0.2:80".to_owned()), (true, "10.244.0.4:80".to_owned())]
-        );
+        let found: Vec<_> =
+            plan.host_ports.iter().map(|(front, to)| (front.address.is_some(), to.to_string())).collect();
+        assert_eq!(found, [(false, "10.244.0.2:80".to_owned()), (true, "10.244.0.4:80".to_owned())]);
     }
 }

@@ -28,11 +28,7 @@ fn is_stale(flow: &Flow, changes: &Changes, plan: &Plan) -> bool {
 
 /// Whether a connection to `front` that ends at `end` would go elsewhere now.
 fn leads_astray(front: SocketAddr, end: SocketAddr, changes: &Changes, plan: &Plan) -> bool {
-    let at = Front {
-        address: Some(front.ip()),
-        protocol: Protocol::Udp,
-        port: front.port(),
-    };
+    let at = Front { address: Some(front.ip()), protocol: Protocol::Udp, port: front.port() };
     let node = Front { address: None, ..at };
     if let Some(endpoints) = changes.fronts.get(&at) {
         return !endpoints.contains(&end);
@@ -41,10 +37,7 @@ fn leads_astray(front: SocketAddr, end: SocketAddr, changes: &Changes, plan: &Pl
     if plan.fronts.contains_key(&at) || plan.host_ports.contains_key(&at) {
         return false;
     }
-    changes
-        .fronts
-        .get(&node)
-        .is_some_and(|endpoints| !endpoints.contains(&end))
+    changes.fronts.get(&node).is_some_and(|endpoints| !endpoints.contains(&end))
 }
 
 /// Makes changed fronts forget which clients used endpoints that are not theirs any more.
@@ -55,16 +48,7 @@ pub fn forget_clients(socket: &mut Socket, table: &Table, changes: &Changes, pla
     let remembered = nft::elements(socket, table, AFFINITY)?;
     for key in stale_clients(&remembered, table.family, changes) {
         // An element that expired meanwhile is no error.
-        match nft::commit(
-            socket,
-            &[(
-                table,
-                &[Op::DeleteElements {
-                    set: AFFINITY.into(),
-                    keys: vec![key],
-                }],
-            )],
-        ) {
+        match nft::commit(socket, &[(table, &[Op::DeleteElements { set: AFFINITY.into(), keys: vec![key] }])]) {
             Err(error) if !error.is_missing() => return Err(error),
             _ => {}
         }
@@ -97,48 +81,26 @@ mod tests {
 
     #[test]
     fn connections_are_forgotten_when_their_endpoint_is_gone() {
-        let dns = ServicePort {
-            protocol: Protocol::Udp,
-            port: 53,
-            node_port: Some(30053),
-            ..web(&[2, 3])
-        };
+        let dns = ServicePort { protocol: Protocol::Udp, port: 53, node_port: Some(30053), ..web(&[2, 3]) };
         let same_number = ServicePort {
             protocol: Protocol::Udp,
             port: 30053,
             cluster_ips: vec!["10.96.0.11".parse().unwrap()],
             ..web(&[9])
         };
-        let plan = plan(
-            &table(&[("dns", dns), ("same", same_number)]),
-            Family::V4,
-            &config(),
-            None,
-        );
+        let plan = plan(&table(&[("dns", dns), ("same", same_number)]), Family::V4, &config(), None);
         let changed = plan.fronts.iter().filter(|(_, front)| front.owner == "dns");
-        let changes = Changes {
-            ops: vec![],
-            fronts: changed.map(|(front, _)| (*front, endpoints(&[2, 3]))).collect(),
-        };
+        let changes = Changes { ops: vec![], fronts: changed.map(|(front, _)| (*front, endpoints(&[2, 3]))).collect() };
         for (what, front, end, expected) in [
             ("its endpoint is there", "10.96.0.10:53", "10.244.0.2:8080", false),
             ("its endpoint is gone", "10.96.0.10:53", "10.244.0.4:8080", true),
             ("it was never translated", "10.96.0.10:53", "10.96.0.10:53", true),
             ("by the node's port", "192.0.2.1:30053", "10.244.0.4:8080", true),
             ("by the node's port, there", "192.0.2.1:30053", "10.244.0.3:8080", false),
-            (
-                "another Service's port of the same number",
-                "10.96.0.11:30053",
-                "10.244.0.9:8080",
-                false,
-            ),
+            ("another Service's port of the same number", "10.96.0.11:30053", "10.244.0.9:8080", false),
             ("another port", "10.96.0.10:54", "10.244.0.4:8080", false),
         ] {
-            assert_eq!(
-                leads_astray(front.parse().unwrap(), end.parse().unwrap(), &changes, &plan),
-                expected,
-                "{what}"
-            );
+            assert_eq!(leads_astray(front.parse().unwrap(), end.parse().unwrap(), &changes, &plan), expected, "{what}");
         }
     }
 
@@ -148,15 +110,9 @@ mod tests {
         let front = *plan.fronts.keys().next().unwrap();
         let key = |client: u8, front: Front| [vec![10, 0, 0, client], front.key(Family::V4)].concat();
         let [here, gone] = [2, 3].map(|n| endpoint(endpoints(&[n])[0]));
-        let remembered = [
-            (key(1, front), here),
-            (key(2, front), gone.clone()),
-            (key(3, Front { port: 81, ..front }), gone),
-        ];
-        let changes = Changes {
-            ops: vec![],
-            fronts: [(front, endpoints(&[2]))].into(),
-        };
+        let remembered =
+            [(key(1, front), here), (key(2, front), gone.clone()), (key(3, Front { port: 81, ..front }), gone)];
+        let changes = Changes { ops: vec![], fronts: [(front, endpoints(&[2]))].into() };
         assert_eq!(stale_clients(&remembered, Family::V4, &changes), [key(2, front)]);
     }
 }

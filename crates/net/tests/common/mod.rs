@@ -30,10 +30,7 @@ pub fn in_new_network<F: Future>(test: impl FnOnce() -> F + Send) {
     thread::scope(|scope| {
         let run = scope.spawn(|| {
             unshare();
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(test());
         });
         run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -65,18 +62,12 @@ impl Netns {
         let thread = thread::spawn(move || {
             unshare();
             let tid = rustix::thread::gettid().as_raw_nonzero();
-            sender
-                .send(PathBuf::from(format!("/proc/self/task/{tid}/ns/net")))
-                .unwrap();
+            sender.send(PathBuf::from(format!("/proc/self/task/{tid}/ns/net"))).unwrap();
             while !stopped.load(Ordering::Relaxed) {
                 thread::park();
             }
         });
-        Self {
-            stop,
-            path: receiver.recv().unwrap(),
-            thread: Some(thread),
-        }
+        Self { stop, path: receiver.recv().unwrap(), thread: Some(thread) }
     }
 
     /// Runs something inside.
@@ -118,11 +109,7 @@ impl Pod {
     pub async fn start(network: &PodNetwork, name: &str) -> Self {
         let netns = Netns::new();
         let address = network.attach(&netns.path, name).await.unwrap();
-        Self {
-            name: name.to_owned(),
-            netns,
-            address,
-        }
+        Self { name: name.to_owned(), netns, address }
     }
 
     pub fn at(&self, port: u16) -> SocketAddr {
@@ -250,15 +237,7 @@ pub fn neighbour() -> Netns {
         let gateway = Some("192.0.2.1".parse().unwrap());
         for destination in ["10.96.0.0", "10.244.0.0"] {
             let destination = destination.parse().unwrap();
-            route::add_route(
-                &mut batch,
-                &route::Route {
-                    destination,
-                    prefix: 16,
-                    gateway,
-                    index,
-                },
-            );
+            route::add_route(&mut batch, &route::Route { destination, prefix: 16, gateway, index });
         }
         inside.send(&batch).unwrap();
     });
