@@ -28,7 +28,8 @@ async fn main() -> Result<(), Failure> {
     } else {
         Arc::new(Embedded::open(dir.join("store"), mizzen_store::Options::default())?)
     };
-    let issuer = Arc::new(TokenIssuer::new(pki.token_keys(), "https://kubernetes.default.svc.cluster.local".into(), vec![]));
+    let issuer =
+        Arc::new(TokenIssuer::new(pki.token_keys(), "https://kubernetes.default.svc.cluster.local".into(), vec![]));
     let security = Security {
         authenticator: Authenticator::new(Arc::clone(&issuer)),
         authorizer: Authorizer::new(),

@@ -104,7 +104,9 @@ impl Body for Payload {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Payload::Whole(bytes) => Poll::Ready(bytes.take().filter(|b| !b.is_empty()).map(|b| Ok(Frame::data(b)))),
-            Payload::List(stream) | Payload::Stream(stream) => Pin::new(stream).poll_next(cx).map(|next| next.map(|b| Ok(Frame::data(b)))),
+            Payload::List(stream) | Payload::Stream(stream) => {
+                Pin::new(stream).poll_next(cx).map(|next| next.map(|b| Ok(Frame::data(b))))
+            }
             Payload::Proxied(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
         }
     }

@@ -198,6 +198,9 @@ mod tests {
         assert_eq!(missing(&Config::default(), &store.snapshot(), now), []);
         let moved = Config { port: 7443, ..Config::default() };
         let changed: Vec<_> = missing(&moved, &store.snapshot(), now).into_iter().map(|(key, _)| key).collect();
-        assert_eq!(changed, ["core/endpoints/default/kubernetes", "discovery.k8s.io/endpointslices/default/kubernetes"]);
+        assert_eq!(
+            changed,
+            ["core/endpoints/default/kubernetes", "discovery.k8s.io/endpointslices/default/kubernetes"]
+        );
     }
 }

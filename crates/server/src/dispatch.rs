@@ -124,17 +124,19 @@ pub(crate) async fn answer(
     route(&ctx, body).await
 }
 
+/// The futures of all but the shortest handlers are boxed: kept in place, they would make every request's future as large
+/// as the largest of them.
 async fn route(ctx: &Ctx<'_>, body: impl Future<Output = Result<Bytes, ApiError>>) -> Result<Answer, ApiError> {
     let output = match (ctx.info.verb, ctx.subresource) {
         ("get", None) => registry::read::get(ctx).await?,
-        ("list", _) => registry::read::list(ctx).await?,
-        ("watch", _) => return watch::answer(ctx).await,
-        ("create", None) => registry::create::handle(ctx, &body.await?).await?,
-        ("update", None) => registry::update::handle(ctx, &body.await?).await?,
-        ("patch", None) => registry::patch::handle(ctx, &body.await?).await?,
-        ("delete", _) => registry::delete::handle(ctx, &body.await?).await?,
-        ("deletecollection", _) => registry::delete::collection(ctx, &body.await?).await?,
-        (_, Some(subresource)) => registry::subresource::handle(ctx, subresource, body).await?,
+        ("list", _) => Box::pin(registry::read::list(ctx)).await?,
+        ("watch", _) => return Box::pin(watch::answer(ctx)).await,
+        ("create", None) => Box::pin(registry::create::handle(ctx, &body.await?)).await?,
+        ("update", None) => Box::pin(registry::update::handle(ctx, &body.await?)).await?,
+        ("patch", None) => Box::pin(registry::patch::handle(ctx, &body.await?)).await?,
+        ("delete", _) => Box::pin(registry::delete::handle(ctx, &body.await?)).await?,
+        ("deletecollection", _) => Box::pin(registry::delete::collection(ctx, &body.await?)).await?,
+        (_, Some(subresource)) => Box::pin(registry::subresource::handle(ctx, subresource, body)).await?,
         _ => return Err(ApiError::method_not_allowed()),
     };
     render::answer(ctx, output)

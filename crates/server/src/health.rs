@@ -116,7 +116,12 @@ mod tests {
             assert_eq!((answer.code, std::str::from_utf8(&bytes).unwrap()), (code, body), "{path}?{query}");
         };
         check("/livez", "", 200, "ok");
-        check("/readyz", "", 500, "[+]ping ok\n[-]bootstrap failed: reason withheld\n[+]store ok\nreadyz check failed\n");
+        check(
+            "/readyz",
+            "",
+            500,
+            "[+]ping ok\n[-]bootstrap failed: reason withheld\n[+]store ok\nreadyz check failed\n",
+        );
         check("/readyz", "exclude=bootstrap", 200, "ok");
         synced.set(true);
         check("/readyz", "verbose", 200, "[+]ping ok\n[+]bootstrap ok\n[+]store ok\nreadyz check passed\n");

@@ -20,6 +20,7 @@ mod answer;
 mod core_objects;
 mod dispatch;
 mod documents;
+mod expiry;
 mod listener;
 mod local;
 mod negotiate;

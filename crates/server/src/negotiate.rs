@@ -215,11 +215,23 @@ mod tests {
             ("application/json;q=0.1,application/yaml;q=0.9", one, Some((Encoding::Yaml, Shape::Full))),
             (KUBECTL_GET, list, Some((Encoding::Json, Shape::Table(MetaVersion::V1)))),
             (KUBECTL_GET, virtual_kind, json),
-            ("application/json;as=Table;v=v1beta1;g=meta.k8s.io", one, Some((Encoding::Json, Shape::Table(MetaVersion::V1beta1)))),
+            (
+                "application/json;as=Table;v=v1beta1;g=meta.k8s.io",
+                one,
+                Some((Encoding::Json, Shape::Table(MetaVersion::V1beta1))),
+            ),
             ("application/json;as=Table;v=v1;g=meta.k8s.io", virtual_kind, None),
-            ("application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io", list, Some((Encoding::Json, Shape::Metadata(MetaVersion::V1)))),
+            (
+                "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
+                list,
+                Some((Encoding::Json, Shape::Metadata(MetaVersion::V1))),
+            ),
             ("application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io", one, None),
-            ("application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io", watch, Some((Encoding::Json, Shape::Metadata(MetaVersion::V1)))),
+            (
+                "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
+                watch,
+                Some((Encoding::Json, Shape::Metadata(MetaVersion::V1))),
+            ),
             ("application/json;as=Other;v=v1;g=meta.k8s.io,application/json", list, json),
             ("application/json;stream=watch", watch, json),
         ] {

@@ -27,9 +27,7 @@ pub(crate) fn answer(core: &Core, head: &Head<'_>) -> Answer {
             let uri = format!("https://{}:{}/openid/v1/jwks", core.config.advertise, core.config.port);
             Answer::json(200, &core.issuer.openid_configuration(&uri))
         }
-        "/openid/v1/jwks" => {
-            Answer::bytes(200, "application/jwk-set+json", core.issuer.jwks().to_string())
-        }
+        "/openid/v1/jwks" => Answer::bytes(200, "application/jwk-set+json", core.issuer.jwks().to_string()),
         _ => documents::answer(core, head, path).unwrap_or_else(not_found),
     }
 }

@@ -43,7 +43,10 @@ impl WriteOptions {
             }
             Some(name) => name.to_string(),
             None if apply => {
-                return Err(options_error(kind, &[FieldError::required("fieldManager", "is required for apply patch")]));
+                return Err(options_error(
+                    kind,
+                    &[FieldError::required("fieldManager", "is required for apply patch")],
+                ));
             }
             None => manager_of(user_agent),
         };
@@ -208,9 +211,15 @@ impl ListOptions {
         };
         let resource_version = query.get("resourceVersion").map(revision).transpose()?;
         let number = |key: &str| -> Result<Option<u64>, ApiError> {
-            query.get(key).map(|text| text.parse::<i64>().map_err(|_| {
-                ApiError::bad_request(format!("invalid value for {key}: {text:?} is not a number"))
-            })).transpose().map(|n| n.map(|n| n.max(0) as u64))
+            query
+                .get(key)
+                .map(|text| {
+                    text.parse::<i64>().map_err(|_| {
+                        ApiError::bad_request(format!("invalid value for {key}: {text:?} is not a number"))
+                    })
+                })
+                .transpose()
+                .map(|n| n.map(|n| n.max(0) as u64))
         };
         let options = Self {
             resource_version,

@@ -117,7 +117,9 @@ mod tests {
 
     #[test]
     fn flags_read_as_kubernetes_reads_them() {
-        for (text, is) in [("", false), ("w", true), ("w=1", true), ("w=true", true), ("w=0", false), ("w=False", false)] {
+        for (text, is) in
+            [("", false), ("w", true), ("w=1", true), ("w=true", true), ("w=0", false), ("w=False", false)]
+        {
             assert_eq!(Query::parse(text).flag("w"), is, "{text}");
         }
     }

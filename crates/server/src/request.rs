@@ -189,12 +189,22 @@ mod tests {
             ("PUT", "/api/v1/namespaces/a/finalize", "", "update /v1 ns=a namespaces/finalize name=a"),
             ("PATCH", "/api/v1/namespaces/a/status", "", "patch /v1 ns=a namespaces/status name=a"),
             ("POST", "/apis/apps/v1/namespaces/a/deployments", "", "create apps/v1 ns=a deployments/ name="),
-            ("PUT", "/apis/apps/v1/namespaces/a/deployments/b/scale", "", "update apps/v1 ns=a deployments/scale name=b"),
+            (
+                "PUT",
+                "/apis/apps/v1/namespaces/a/deployments/b/scale",
+                "",
+                "update apps/v1 ns=a deployments/scale name=b",
+            ),
             ("DELETE", "/api/v1/namespaces/a/pods", "", "deletecollection /v1 ns=a pods/ name="),
             ("DELETE", "/api/v1/nodes/n", "", "delete /v1 ns= nodes/ name=n"),
             ("GET", "/api/v1/watch/namespaces/a/pods/b", "", "watch /v1 ns=a pods/ name=b"),
             ("GET", "/api/v1/pods", "fieldSelector=metadata.name%3Dx&watch=1", "watch /v1 ns= pods/ name=x"),
-            ("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode", "", "get rbac.authorization.k8s.io/v1 ns= clusterroles/ name=system:node"),
+            (
+                "GET",
+                "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode",
+                "",
+                "get rbac.authorization.k8s.io/v1 ns= clusterroles/ name=system:node",
+            ),
             ("GET", "/api/v1", "", "get non-resource"),
             ("GET", "/apis/apps", "", "get non-resource"),
             ("GET", "/healthz", "", "get non-resource"),
@@ -216,7 +226,11 @@ mod tests {
 
     #[test]
     fn what_follows_proxy_is_kept_as_sent() {
-        let info = RequestInfo::parse(&Method::GET, "/api/v1/namespaces/a/services/http:b:80/proxy/x%20y/z/", &Query::default());
+        let info = RequestInfo::parse(
+            &Method::GET,
+            "/api/v1/namespaces/a/services/http:b:80/proxy/x%20y/z/",
+            &Query::default(),
+        );
         assert_eq!((info.name.as_ref(), info.subresource.as_ref(), info.rest), ("http:b:80", "proxy", "x%20y/z/"));
     }
 }

@@ -68,6 +68,11 @@ impl Server {
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Server {{ services: {}, connections: {} }}", self.core.config.service_cidr, self.core.metrics.connections())
+        write!(
+            f,
+            "Server {{ services: {}, connections: {} }}",
+            self.core.config.service_cidr,
+            self.core.metrics.connections()
+        )
     }
 }

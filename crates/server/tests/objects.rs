@@ -12,28 +12,103 @@ async fn one_object_from_create_to_delete() {
     let world = World::start().await;
     world
         .check(&[
-            Row("POST", MAPS, r#"{"metadata":{"name":"a","labels":{"x":"y"}},"data":{"k":"v"}}"#, 201, &[r#""kind":"ConfigMap""#, r#""uid":""#, r#""namespace":"default""#]),
-            Row("POST", MAPS, r#"{"metadata":{"name":"a"}}"#, 409, &["AlreadyExists", r#"configmaps \"a\" already exists"#]),
+            Row(
+                "POST",
+                MAPS,
+                r#"{"metadata":{"name":"a","labels":{"x":"y"}},"data":{"k":"v"}}"#,
+                201,
+                &[r#""kind":"ConfigMap""#, r#""uid":""#, r#""namespace":"default""#],
+            ),
+            Row(
+                "POST",
+                MAPS,
+                r#"{"metadata":{"name":"a"}}"#,
+                409,
+                &["AlreadyExists", r#"configmaps \"a\" already exists"#],
+            ),
             Row("POST", MAPS, r#"{"metadata":{"name":"A_"}}"#, 422, &[r#""reason":"Invalid""#, "metadata.name"]),
             Row("POST", MAPS, r#"{"metadata":{}}"#, 422, &["name or generateName is required"]),
-            Row("POST", MAPS, r#"{"metadata":{"name":"b","namespace":"other"}}"#, 400, &["does not match the namespace sent"]),
+            Row(
+                "POST",
+                MAPS,
+                r#"{"metadata":{"name":"b","namespace":"other"}}"#,
+                400,
+                &["does not match the namespace sent"],
+            ),
             Row("POST", MAPS, r#"{"metadata":{"name":"b","resourceVersion":"1"}}"#, 500, &["should not be set"]),
             Row("POST", MAPS, r#"{"kind":"Pod","metadata":{"name":"b"}}"#, 400, &["Pod"]),
-            Row("POST", "/api/v1/namespaces/none/configmaps", r#"{"metadata":{"name":"b"}}"#, 404, &[r#"namespaces \"none\" not found"#]),
+            Row(
+                "POST",
+                "/api/v1/namespaces/none/configmaps",
+                r#"{"metadata":{"name":"b"}}"#,
+                404,
+                &[r#"namespaces \"none\" not found"#],
+            ),
             Row("GET", "/api/v1/namespaces/default/configmaps/a", "", 200, &[r#""k":"v""#]),
-            Row("GET", "/api/v1/namespaces/default/configmaps/b", "", 404, &[r#"configmaps \"b\" not found"#, r#""kind":"configmaps""#]),
-            Row("GET", MAPS, "", 200, &[r#"{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":""#, r#""items":[{"metadata":{"name":"a""#]),
+            Row(
+                "GET",
+                "/api/v1/namespaces/default/configmaps/b",
+                "",
+                404,
+                &[r#"configmaps \"b\" not found"#, r#""kind":"configmaps""#],
+            ),
+            Row(
+                "GET",
+                MAPS,
+                "",
+                200,
+                &[
+                    r#"{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":""#,
+                    r#""items":[{"metadata":{"name":"a""#,
+                ],
+            ),
             Row("GET", "/api/v1/configmaps?labelSelector=x%3Dz", "", 200, &[r#""items":[]"#]),
             Row("GET", "/api/v1/configmaps?labelSelector=x%3Dy", "", 200, &[r#""name":"a""#]),
             Row("GET", "/api/v1/configmaps?fieldSelector=spec.x%3Dy", "", 400, &["field label not supported: spec.x"]),
             Row("GET", "/api/v1/nothings", "", 404, &["404 page not found"]),
-            Row("PUT", "/api/v1/namespaces/default/configmaps/a", r#"{"metadata":{"name":"b"}}"#, 400, &["does not match the name on the URL"]),
-            Row("PUT", "/api/v1/namespaces/default/configmaps/a", r#"{"metadata":{"name":"a","resourceVersion":"1"}}"#, 409, &["the object has been modified"]),
+            Row(
+                "PUT",
+                "/api/v1/namespaces/default/configmaps/a",
+                r#"{"metadata":{"name":"b"}}"#,
+                400,
+                &["does not match the name on the URL"],
+            ),
+            Row(
+                "PUT",
+                "/api/v1/namespaces/default/configmaps/a",
+                r#"{"metadata":{"name":"a","resourceVersion":"1"}}"#,
+                409,
+                &["the object has been modified"],
+            ),
             Row("PUT", "/api/v1/namespaces/default/configmaps/b", r#"{"metadata":{"name":"b"}}"#, 404, &["not found"]),
-            Row("PUT", "/api/v1/namespaces/default/configmaps/a", r#"{"metadata":{"name":"a"},"data":{"k":"w"}}"#, 200, &[r#""k":"w""#]),
-            Row("PATCH", "/api/v1/namespaces/default/configmaps/a", r#"{"data":{"l":"m"}}"#, 200, &[r#""k":"w""#, r#""l":"m""#]),
-            Row("DELETE", "/api/v1/namespaces/default/configmaps/a", r#"{"preconditions":{"uid":"other"}}"#, 409, &["UID in the precondition"]),
-            Row("DELETE", "/api/v1/namespaces/default/configmaps/a", "", 200, &[r#""status":"Success""#, r#""kind":"configmaps""#]),
+            Row(
+                "PUT",
+                "/api/v1/namespaces/default/configmaps/a",
+                r#"{"metadata":{"name":"a"},"data":{"k":"w"}}"#,
+                200,
+                &[r#""k":"w""#],
+            ),
+            Row(
+                "PATCH",
+                "/api/v1/namespaces/default/configmaps/a",
+                r#"{"data":{"l":"m"}}"#,
+                200,
+                &[r#""k":"w""#, r#""l":"m""#],
+            ),
+            Row(
+                "DELETE",
+                "/api/v1/namespaces/default/configmaps/a",
+                r#"{"preconditions":{"uid":"other"}}"#,
+                409,
+                &["UID in the precondition"],
+            ),
+            Row(
+                "DELETE",
+                "/api/v1/namespaces/default/configmaps/a",
+                "",
+                200,
+                &[r#""status":"Success""#, r#""kind":"configmaps""#],
+            ),
             Row("DELETE", "/api/v1/namespaces/default/configmaps/a", "", 404, &["not found"]),
         ])
         .await;
@@ -102,7 +177,8 @@ async fn finalizers_hold_an_object() {
     assert_eq!((deleted.code, deleted.json()["kind"].clone()), (200, json!("ConfigMap")));
     let held = world.get(&path).await;
     assert!(held["metadata"]["deletionTimestamp"].is_string());
-    let more = world.call("PATCH", &path, json!({"metadata": {"finalizers": ["example.com/x", "example.com/y"]}})).await;
+    let more =
+        world.call("PATCH", &path, json!({"metadata": {"finalizers": ["example.com/x", "example.com/y"]}})).await;
     assert_eq!(more.code, 422, "{}", more.text());
     let freed = world.call("PATCH", &path, json!({"metadata": {"finalizers": null}})).await;
     assert_eq!(freed.code, 200, "{}", freed.text());
@@ -138,7 +214,9 @@ async fn bodies_have_limits_and_forms() {
         assert_eq!(got.code, code, "{}", got.text());
         assert!(got.text().contains(piece), "{}", got.text());
     }
-    let strict = world.call("POST", &format!("{MAPS}?fieldValidation=Strict"), json!({"metadata": {"name": "s"}, "spec": {}})).await;
+    let strict = world
+        .call("POST", &format!("{MAPS}?fieldValidation=Strict"), json!({"metadata": {"name": "s"}, "spec": {}}))
+        .await;
     assert_eq!(strict.code, 400);
     assert!(strict.text().contains(r#"unknown field \"spec\""#), "{}", strict.text());
     let warned = world.call("POST", MAPS, json!({"metadata": {"name": "s"}, "spec": {}})).await;
@@ -154,7 +232,16 @@ async fn answers_take_the_shape_asked_for() {
     world.create(MAPS, json!({"metadata": {"name": "a"}, "data": {"k": "v"}})).await;
     let one = format!("{MAPS}/a");
     for (path, accept, code, pieces) in [
-        (MAPS, "application/json;as=Table;v=v1;g=meta.k8s.io", 200, &[r#""kind":"Table","apiVersion":"meta.k8s.io/v1""#, r#""columnDefinitions":[{"name":"Name""#, r#""kind":"PartialObjectMetadata""#][..]),
+        (
+            MAPS,
+            "application/json;as=Table;v=v1;g=meta.k8s.io",
+            200,
+            &[
+                r#""kind":"Table","apiVersion":"meta.k8s.io/v1""#,
+                r#""columnDefinitions":[{"name":"Name""#,
+                r#""kind":"PartialObjectMetadata""#,
+            ][..],
+        ),
         (&one, "application/json;as=Table;v=v1beta1;g=meta.k8s.io", 200, &["meta.k8s.io/v1beta1"]),
         (MAPS, "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io", 200, &["PartialObjectMetadataList"]),
         (&one, "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io", 406, &["NotAcceptable"]),

@@ -75,7 +75,9 @@ async fn a_pod_is_bound_and_deleted_in_two_steps() {
     let marked = world.call("DELETE", &format!("{PODS}/p"), json!(null)).await.json();
     assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 30);
     let uid = marked["metadata"]["uid"].clone();
-    let done = world.call("DELETE", &format!("{PODS}/p"), json!({"gracePeriodSeconds": 0, "preconditions": {"uid": uid}})).await;
+    let done = world
+        .call("DELETE", &format!("{PODS}/p"), json!({"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}))
+        .await;
     assert_eq!((done.code, &done.json()["kind"]), (200, &json!("Pod")));
     assert_eq!(world.call("GET", &format!("{PODS}/p"), json!(null)).await.code, 404);
     world.stop().await;
@@ -85,7 +87,12 @@ async fn a_pod_is_bound_and_deleted_in_two_steps() {
 async fn budgets_limit_evictions() {
     let world = with_account().await;
     let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
-    world.create(budgets, json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "x"}}}})).await;
+    world
+        .create(
+            budgets,
+            json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "x"}}}}),
+        )
+        .await;
     let status = json!({"status": {"observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1, "expectedPods": 2}});
     assert_eq!(world.call("PATCH", &format!("{budgets}/b/status"), status).await.code, 200);
     let running = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
@@ -113,15 +120,26 @@ async fn services_hold_addresses_and_ports() {
     let (address, port) = (made["spec"]["clusterIP"].clone(), made["spec"]["ports"][0]["nodePort"].clone());
     let object = world.get(&format!("/apis/networking.k8s.io/v1/ipaddresses/{}", address.as_str().unwrap())).await;
     assert_eq!(object["spec"]["parentRef"]["name"], "a");
-    let taken = world.call("POST", SERVICES, service("b", json!({"clusterIP": address, "ports": [{"port": 80}]}))).await;
+    let taken =
+        world.call("POST", SERVICES, service("b", json!({"clusterIP": address, "ports": [{"port": 80}]}))).await;
     assert_eq!(taken.code, 422);
     assert!(taken.text().contains("provided IP is already allocated"), "{}", taken.text());
-    let taken = world.call("POST", SERVICES, service("b", json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]}))).await;
+    let taken = world
+        .call("POST", SERVICES, service("b", json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]})))
+        .await;
     assert!(taken.text().contains("provided port is already allocated"), "{}", taken.text());
-    let kept = world.call("PUT", &format!("{SERVICES}/a"), service("a", json!({"type": "NodePort", "ports": [{"port": 80}]}))).await.json();
+    let kept = world
+        .call("PUT", &format!("{SERVICES}/a"), service("a", json!({"type": "NodePort", "ports": [{"port": 80}]})))
+        .await
+        .json();
     assert_eq!((&kept["spec"]["clusterIP"], &kept["spec"]["ports"][0]["nodePort"]), (&address, &port));
     assert_eq!(world.call("DELETE", &format!("{SERVICES}/a"), json!(null)).await.code, 200);
-    world.create(SERVICES, service("b", json!({"type": "NodePort", "clusterIP": address, "ports": [{"port": 80, "nodePort": port}]}))).await;
+    world
+        .create(
+            SERVICES,
+            service("b", json!({"type": "NodePort", "clusterIP": address, "ports": [{"port": 80, "nodePort": port}]})),
+        )
+        .await;
     world.stop().await;
 }
 
@@ -134,7 +152,13 @@ async fn a_namespace_goes_when_it_is_finalized() {
     let mut marked = world.call("DELETE", "/api/v1/namespaces/n", json!(null)).await.json();
     assert_eq!(marked["status"]["phase"], "Terminating");
     world
-        .check(&[Row("POST", "/api/v1/namespaces/n/configmaps", r#"{"metadata":{"name":"a"}}"#, 403, &["NamespaceTerminating"])])
+        .check(&[Row(
+            "POST",
+            "/api/v1/namespaces/n/configmaps",
+            r#"{"metadata":{"name":"a"}}"#,
+            403,
+            &["NamespaceTerminating"],
+        )])
         .await;
     marked["spec"]["finalizers"] = json!([]);
     assert_eq!(world.call("PUT", "/api/v1/namespaces/n/finalize", marked).await.code, 200);
@@ -153,13 +177,19 @@ async fn applying_owns_fields() {
         config["spec"]["replicas"] = replicas.into();
         let query = format!("{path}?fieldManager={manager}&force={force}");
         let world = &world;
-        async move { world.send("PATCH", &query, &[("content-type", "application/apply-patch+yaml")], config.to_string()).await }
+        async move {
+            world.send("PATCH", &query, &[("content-type", "application/apply-patch+yaml")], config.to_string()).await
+        }
     };
     let created = apply("one", false, 1).await;
     assert_eq!(created.code, 201, "{}", created.text());
     assert_eq!(created.json()["metadata"]["managedFields"][0]["manager"], "one");
     let same = apply("one", false, 1).await;
-    assert_eq!(same.json()["metadata"]["resourceVersion"], created.json()["metadata"]["resourceVersion"], "nothing changed");
+    assert_eq!(
+        same.json()["metadata"]["resourceVersion"],
+        created.json()["metadata"]["resourceVersion"],
+        "nothing changed"
+    );
     let conflict = apply("two", false, 3).await;
     assert_eq!(conflict.code, 409);
     assert!(conflict.text().contains("FieldManagerConflict"), "{}", conflict.text());

@@ -55,8 +55,12 @@ pub(crate) fn answer(core: &Core, head: &Head<'_>, path: &str) -> Option<Answer>
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let all = || kinds().iter();
     let document = match parts.as_slice() {
-        ["api"] if wants_aggregated(head.header(ACCEPT)) => return Some(AGGREGATED[0].answer(head, AGGREGATED_CONTENT_TYPE)),
-        ["apis"] if wants_aggregated(head.header(ACCEPT)) => return Some(AGGREGATED[1].answer(head, AGGREGATED_CONTENT_TYPE)),
+        ["api"] if wants_aggregated(head.header(ACCEPT)) => {
+            return Some(AGGREGATED[0].answer(head, AGGREGATED_CONTENT_TYPE));
+        }
+        ["apis"] if wants_aggregated(head.header(ACCEPT)) => {
+            return Some(AGGREGATED[1].answer(head, AGGREGATED_CONTENT_TYPE));
+        }
         ["api"] => discovery::api_versions(&format!("{}:{}", core.config.advertise, core.config.port)),
         ["apis"] => discovery::group_list(all()),
         ["apis", group] => discovery::group(all(), group)?,

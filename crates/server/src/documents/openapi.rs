@@ -58,7 +58,9 @@ fn v3(head: &Head<'_>, group: &str, version: &str) -> Option<Answer> {
 
 fn v2(head: &Head<'_>) -> Answer {
     let accept = head.header(ACCEPT);
-    let json = |clause: &str| matches!(clause.split(';').next().unwrap_or_default().trim(), "application/json" | "application/*" | "*/*");
+    let json = |clause: &str| {
+        matches!(clause.split(';').next().unwrap_or_default().trim(), "application/json" | "application/*" | "*/*")
+    };
     if !accept.is_empty() && !accept.split(',').any(json) {
         return Answer::bytes(406, "", "");
     }

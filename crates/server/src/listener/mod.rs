@@ -15,6 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::expiry;
 use crate::server::{Core, Server};
 use service::Connection;
 
@@ -35,6 +36,7 @@ impl Server {
         let acceptor = TlsAcceptor::from(tls);
         let slots = Arc::new(Semaphore::new(self.core.config.max_connections));
         let connections = TaskTracker::new();
+        self.core.tasks.spawn(expiry::run(Arc::clone(&self.core), shutdown.clone()));
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,

@@ -37,7 +37,12 @@ impl NodeClient {
     }
 
     /// A connection to a kubelet.
-    pub(super) async fn connect(&self, core: &Core, address: &str, port: u16) -> Result<SendRequest<Incoming>, ApiError> {
+    pub(super) async fn connect(
+        &self,
+        core: &Core,
+        address: &str,
+        port: u16,
+    ) -> Result<SendRequest<Incoming>, ApiError> {
         let name = ServerName::try_from(address.to_string()).map_err(|e| unreachable_host(address, port, &e))?;
         let connecting = async {
             let stream = TcpStream::connect((address, port)).await?;
@@ -105,7 +110,8 @@ pub(super) async fn send(
         request.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         request.headers_mut().insert(UPGRADE, protocol.clone());
     }
-    let mut response = sender.send_request(request).await.map_err(|e| ApiError::unavailable(format!("error dialing backend: {e}")))?;
+    let mut response =
+        sender.send_request(request).await.map_err(|e| ApiError::unavailable(format!("error dialing backend: {e}")))?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(client) = upgrade
     {

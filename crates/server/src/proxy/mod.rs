@@ -27,7 +27,8 @@ use target::Target;
 
 /// Whether a request is passed on instead of being answered from the store.
 pub(crate) fn passes_on(info: &RequestInfo<'_>) -> bool {
-    let pods = info.resource == "pods" && matches!(info.subresource.as_ref(), "exec" | "attach" | "portforward" | "log");
+    let pods =
+        info.resource == "pods" && matches!(info.subresource.as_ref(), "exec" | "attach" | "portforward" | "log");
     let proxied = info.subresource == "proxy" && matches!(info.resource.as_ref(), "pods" | "services" | "nodes");
     info.is_resource && info.group.is_empty() && info.version == "v1" && !info.name.is_empty() && (pods || proxied)
 }
@@ -42,7 +43,12 @@ pub(crate) struct Passed<'a> {
 }
 
 /// Passes an authorized request on and answers what comes back.
-pub(crate) async fn answer(passed: &Passed<'_>, parts: &Parts, upgrade: Option<OnUpgrade>, body: Incoming) -> Result<Answer, ApiError> {
+pub(crate) async fn answer(
+    passed: &Passed<'_>,
+    parts: &Parts,
+    upgrade: Option<OnUpgrade>,
+    body: Incoming,
+) -> Result<Answer, ApiError> {
     let Passed { core, identity, head, info, snapshot } = passed;
     let streams = matches!(info.subresource.as_ref(), "exec" | "attach" | "portforward");
     if streams && *head.method == http::Method::GET {
@@ -55,7 +61,8 @@ pub(crate) async fn answer(passed: &Passed<'_>, parts: &Parts, upgrade: Option<O
     match target::resolve(snapshot, info, head.query)? {
         Target::Nothing => Ok(Answer::bytes(204, "", "")),
         Target::Kubelet { address, port, path } => {
-            let nodes = core.nodes.as_ref().ok_or_else(|| ApiError::unavailable("this server has no way to the nodes"))?;
+            let nodes =
+                core.nodes.as_ref().ok_or_else(|| ApiError::unavailable("this server has no way to the nodes"))?;
             let sender = nodes.connect(core, &address, port).await?;
             forward::send(core, sender, parts, &path, &format!("{address}:{port}"), upgrade, body).await
         }

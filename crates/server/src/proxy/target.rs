@@ -62,7 +62,8 @@ fn stream(snapshot: &Snapshot, info: &RequestInfo<'_>, subresource: &str, query:
         "portforward" => format!("/portForward/{namespace}/{name}{}", suffix(&only(query, &["ports"]))),
         "log" => {
             let container = container(&pod, query)?;
-            let options = ["follow", "previous", "timestamps", "sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream"];
+            let options =
+                ["follow", "previous", "timestamps", "sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream"];
             format!("/containerLogs/{namespace}/{name}/{container}{}", suffix(&only(query, &options)))
         }
         other => {
@@ -117,7 +118,8 @@ fn kubelet(snapshot: &Snapshot, node: &str, path: String) -> Result<Target, ApiE
     let addresses = || object["status"]["addresses"].as_array().into_iter().flatten();
     let of_type = |kind: &str| addresses().find(|a| a["type"] == kind).and_then(|a| a["address"].as_str());
     let address = of_type("InternalIP").or_else(|| of_type("ExternalIP")).or_else(|| of_type("Hostname"));
-    let address = address.ok_or_else(|| ApiError::internal(format_args!("no preferred addresses found for node {node}")))?;
+    let address =
+        address.ok_or_else(|| ApiError::internal(format_args!("no preferred addresses found for node {node}")))?;
     let port = object["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64();
     let port = port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0).unwrap_or(KUBELET_PORT);
     Ok(Target::Kubelet { address: address.into(), port, path })
@@ -129,7 +131,9 @@ fn pod_proxy(snapshot: &Snapshot, info: &RequestInfo<'_>, query: &Query) -> Resu
     let pod = object(snapshot, PODS, &info.namespace, name)?;
     let address = pod["status"]["podIP"].as_str().filter(|ip| !ip.is_empty());
     let address = address.ok_or_else(|| ApiError::bad_request("address not allowed"))?;
-    let first = || pod["spec"]["containers"].as_array().into_iter().flatten().find_map(|c| c["ports"][0]["containerPort"].as_u64());
+    let first = || {
+        pod["spec"]["containers"].as_array().into_iter().flatten().find_map(|c| c["ports"][0]["containerPort"].as_u64())
+    };
     let port = if port.is_empty() { first().and_then(|p| u16::try_from(p).ok()).unwrap_or(80) } else { number(port)? };
     Ok(Target::Plain { address: address.into(), port, path: format!("/{}{}", info.rest, suffix(query.pairs())) })
 }
@@ -140,10 +144,13 @@ fn service_proxy(snapshot: &Snapshot, info: &RequestInfo<'_>, query: &Query) -> 
     let service = object(snapshot, SERVICES, &info.namespace, name)?;
     let ports = service["spec"]["ports"].as_array().cloned().unwrap_or_default();
     let wanted = ports.iter().find(|p| {
-        port.is_empty() && ports.len() == 1 || p["name"].as_str() == Some(port) && !port.is_empty() || p["port"].to_string() == port
+        port.is_empty() && ports.len() == 1
+            || p["name"].as_str() == Some(port) && !port.is_empty()
+            || p["port"].to_string() == port
     });
     let unavailable = || ApiError::unavailable(format!("no endpoints available for service {:?}", info.name));
-    let wanted = wanted.ok_or_else(|| ApiError::unavailable(format!("no service port {port:?} found for service {name:?}")))?;
+    let wanted =
+        wanted.ok_or_else(|| ApiError::unavailable(format!("no service port {port:?} found for service {name:?}")))?;
     let port_name = wanted["name"].as_str().unwrap_or_default();
     let prefix = key::namespace_prefix("discovery.k8s.io", "endpointslices", &info.namespace);
     for entry in snapshot.prefix(&prefix) {
@@ -213,14 +220,26 @@ mod tests {
     async fn world() -> Snapshot {
         let store = Memory::default();
         let objects = [
-            ("core/pods/d/one", json!({"metadata": {"name": "one"}, "spec": {"nodeName": "n", "containers": [{"name": "c", "ports": [{"containerPort": 81}]}]}, "status": {"podIP": "10.0.0.5"}})),
-            ("core/pods/d/two", json!({"metadata": {"name": "two"}, "spec": {"nodeName": "n", "containers": [{"name": "a"}, {"name": "b"}]}})),
+            (
+                "core/pods/d/one",
+                json!({"metadata": {"name": "one"}, "spec": {"nodeName": "n", "containers": [{"name": "c", "ports": [{"containerPort": 81}]}]}, "status": {"podIP": "10.0.0.5"}}),
+            ),
+            (
+                "core/pods/d/two",
+                json!({"metadata": {"name": "two"}, "spec": {"nodeName": "n", "containers": [{"name": "a"}, {"name": "b"}]}}),
+            ),
             ("core/pods/d/new", json!({"metadata": {"name": "new"}, "spec": {"containers": [{"name": "c"}]}})),
-            ("core/nodes//n", json!({"status": {"addresses": [{"type": "Hostname", "address": "n"}, {"type": "InternalIP", "address": "10.1.1.1"}], "daemonEndpoints": {"kubeletEndpoint": {"Port": 10260}}}})),
+            (
+                "core/nodes//n",
+                json!({"status": {"addresses": [{"type": "Hostname", "address": "n"}, {"type": "InternalIP", "address": "10.1.1.1"}], "daemonEndpoints": {"kubeletEndpoint": {"Port": 10260}}}}),
+            ),
             ("core/services/d/s", json!({"spec": {"ports": [{"name": "web", "port": 80}]}})),
-            ("discovery.k8s.io/endpointslices/d/s-1", json!({"metadata": {"labels": {"kubernetes.io/service-name": "s"}},
+            (
+                "discovery.k8s.io/endpointslices/d/s-1",
+                json!({"metadata": {"labels": {"kubernetes.io/service-name": "s"}},
                 "ports": [{"name": "web", "port": 8080}],
-                "endpoints": [{"addresses": ["10.0.0.8"], "conditions": {"ready": false}}, {"addresses": ["10.0.0.9"], "conditions": {"ready": true}}]})),
+                "endpoints": [{"addresses": ["10.0.0.8"], "conditions": {"ready": false}}, {"addresses": ["10.0.0.9"], "conditions": {"ready": true}}]}),
+            ),
         ];
         let operations = objects.into_iter().map(|(key, object)| Operation::Put {
             key: key.into(),

@@ -138,7 +138,11 @@ impl Draft {
         errors.extend((rules.validate)(&object));
         invalid(ctx.kind(), &object, errors)?;
         ctx.core.authorizer.check_escalation(snapshot, ctx.identity, ctx.kind().plural, &object, None)?;
-        let checked = admission::validate(&request(ctx, snapshot, Operation::Create, prepare::text(&object, "name"), options.dry_run), &object, None)?;
+        let checked = admission::validate(
+            &request(ctx, snapshot, Operation::Create, prepare::text(&object, "name"), options.dry_run),
+            &object,
+            None,
+        )?;
         admitted.writes.extend(checked.writes);
         sides.add(admitted.writes);
         let mut warnings = admitted.warnings;

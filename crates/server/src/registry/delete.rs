@@ -107,10 +107,9 @@ fn preconditions(ctx: &Ctx<'_>, old: &Value, options: &DeleteOptions) -> Result<
         );
         Err(ApiError::conflict(ctx.kind().subject(), prepare::text(old, "name"), &why))
     };
-    for (what, asked, field) in [
-        ("UID", &options.uid, "uid"),
-        ("ResourceVersion", &options.resource_version, "resourceVersion"),
-    ] {
+    for (what, asked, field) in
+        [("UID", &options.uid, "uid"), ("ResourceVersion", &options.resource_version, "resourceVersion")]
+    {
         if let Some(asked) = asked
             && asked != prepare::text(old, field)
         {
@@ -248,7 +247,8 @@ fn propagate(object: &mut Value, options: &DeleteOptions, orphans_by_default: bo
         Propagation::Background => None,
     };
     let before: Vec<String> = prepare::finalizers(object).into_iter().map(str::to_string).collect();
-    let mut after: Vec<String> = before.iter().filter(|f| !matches!(f.as_str(), "orphan" | "foregroundDeletion")).cloned().collect();
+    let mut after: Vec<String> =
+        before.iter().filter(|f| !matches!(f.as_str(), "orphan" | "foregroundDeletion")).cloned().collect();
     after.extend(wanted.map(str::to_string));
     if after == before || before.len() == after.len() && wanted.is_some_and(|w| before.iter().any(|f| f == w)) {
         return;
@@ -291,7 +291,9 @@ mod tests {
             "foreground",
             map(json!({})),
             DeleteOptions { propagation: Some(Propagation::Foreground), ..plain.clone() },
-            Step::Mark(map(json!({"finalizers": ["foregroundDeletion"], "deletionTimestamp": NOW, "deletionGracePeriodSeconds": 0}))),
+            Step::Mark(map(
+                json!({"finalizers": ["foregroundDeletion"], "deletionTimestamp": NOW, "deletionGracePeriodSeconds": 0}),
+            )),
         );
         check(
             "under way",
@@ -315,7 +317,9 @@ mod tests {
             "first delete",
             pod(json!({"generation": 1})),
             plain.clone(),
-            Step::Mark(pod(json!({"generation": 2, "deletionTimestamp": "2026-01-01T00:00:30Z", "deletionGracePeriodSeconds": 30}))),
+            Step::Mark(pod(
+                json!({"generation": 2, "deletionTimestamp": "2026-01-01T00:00:30Z", "deletionGracePeriodSeconds": 30}),
+            )),
         );
         let deleting = pod(json!({"deletionTimestamp": "2026-01-01T00:00:20Z", "deletionGracePeriodSeconds": 30}));
         check("second delete", deleting.clone(), plain, Step::Wait);
@@ -335,14 +339,15 @@ mod tests {
 
     #[test]
     fn a_namespace_waits_for_its_content() {
-        let ns = |metadata: Value, status: Value| {
-            json!({"kind": "Namespace", "apiVersion": "v1", "metadata": metadata, "spec": {"finalizers": ["kubernetes"]}, "status": status})
-        };
+        let ns = |metadata: Value, status: Value| json!({"kind": "Namespace", "apiVersion": "v1", "metadata": metadata, "spec": {"finalizers": ["kubernetes"]}, "status": status});
         check(
             "first delete",
             ns(json!({}), json!({"phase": "Active"})),
             DeleteOptions::default(),
-            Step::Mark(ns(json!({"deletionTimestamp": NOW, "deletionGracePeriodSeconds": 0}), json!({"phase": "Terminating"}))),
+            Step::Mark(ns(
+                json!({"deletionTimestamp": NOW, "deletionGracePeriodSeconds": 0}),
+                json!({"phase": "Terminating"}),
+            )),
         );
     }
 }

@@ -126,7 +126,8 @@ pub(crate) fn page(
         entries.push(Arc::clone(entry));
     }
     let remaining = (more.is_some() && selection.is_everything()).then(|| rest.count() + 1);
-    let next = more.map(|entry| Token { revision: Some(revision), start: entry.key[base.len()..].to_string() }.encode());
+    let next =
+        more.map(|entry| Token { revision: Some(revision), start: entry.key[base.len()..].to_string() }.encode());
     Page { revision, next: next.unwrap_or_default(), remaining, entries }
 }
 
@@ -165,8 +166,9 @@ fn bare(mut object: Value) -> Value {
     object
 }
 
-/// Lists longer than this are sent in pieces of it, so that no list is in memory as a whole.
-const PIECE: usize = 256 << 10;
+/// Lists longer than this are sent in pieces of it: no list is in memory as a whole, and the allocator keeps pieces of
+/// this size at hand.
+const PIECE: usize = 64 << 10;
 
 /// A list as copies of stored bytes.
 fn copied(resource: &Resource, page: Page) -> Answer {

@@ -17,7 +17,8 @@ pub(crate) fn suffix() -> String {
 
 /// A name from a `generateName`.
 pub(crate) fn generate(base: &str) -> String {
-    let cut = base.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= BASE_MAX).last().unwrap_or(0);
+    let cut =
+        base.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= BASE_MAX).last().unwrap_or(0);
     format!("{}{}", &base[..cut], suffix())
 }
 

@@ -49,7 +49,15 @@ pub(crate) fn incoming(object: &mut Value, kind: &Kind, namespace: &str) -> Resu
     if fields.get("resourceVersion").and_then(Value::as_str).is_some_and(|v| !v.is_empty()) {
         return Err(ApiError::plain(500, "", "resourceVersion should not be set on objects to be created"));
     }
-    for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "generation"] {
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "resourceVersion",
+        "generation",
+    ] {
         fields.shift_remove(field);
     }
     place(fields, kind, namespace)
@@ -129,7 +137,9 @@ pub(crate) fn generation(new: &mut Value, old: &Value, kind: &Kind) {
             differs(new, old, "spec") || differs(&new["metadata"], &old["metadata"], "annotations")
         }
         Generation::Content => content_differs(new, old, kind),
-        Generation::ContentAndLabels => content_differs(new, old, kind) || differs(&new["metadata"], &old["metadata"], "labels"),
+        Generation::ContentAndLabels => {
+            content_differs(new, old, kind) || differs(&new["metadata"], &old["metadata"], "labels")
+        }
     };
     if counts {
         next_generation(new);

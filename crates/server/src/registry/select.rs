@@ -78,7 +78,8 @@ impl Selection {
 
     /// What the key alone decides.
     fn matches_key(&self, key: &str) -> bool {
-        let (namespace, name) = mizzen_api::key::parse(key).map_or(("", ""), |(_, _, namespace, name)| (namespace, name));
+        let (namespace, name) =
+            mizzen_api::key::parse(key).map_or(("", ""), |(_, _, namespace, name)| (namespace, name));
         self.fields.iter().all(|term| match term.field {
             Field::Name => (term.value == name) == term.equal,
             Field::Namespace => (term.value == namespace) == term.equal,

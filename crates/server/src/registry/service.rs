@@ -87,7 +87,8 @@ impl Held {
         }
         let listed = spec["clusterIPs"].as_array().into_iter().flatten().filter_map(Value::as_str);
         let addresses = listed.filter(|ip| !ip.is_empty() && *ip != "None").map(str::to_string).collect();
-        let mut ports: Vec<(u16, String)> = spec["ports"].as_array().into_iter().flatten().filter_map(node_port).collect();
+        let mut ports: Vec<(u16, String)> =
+            spec["ports"].as_array().into_iter().flatten().filter_map(node_port).collect();
         ports.extend(number(&spec["healthCheckNodePort"]).map(|port| (port, "TCP".to_string())));
         Self { addresses, ports }
     }
@@ -123,7 +124,10 @@ fn assign_address(snapshot: &Snapshot, cidr: Cidr, service: &mut Value, held: &H
                 Some(address) => address.to_string(),
                 None => {
                     let detail = "failed to allocate a serviceIP: range is full";
-                    errors.push(FieldError { problem: mizzen_api::field::Problem::Internal, ..FieldError::required("spec.clusterIPs", detail) });
+                    errors.push(FieldError {
+                        problem: mizzen_api::field::Problem::Internal,
+                        ..FieldError::required("spec.clusterIPs", detail)
+                    });
                     return;
                 }
             },
@@ -145,7 +149,9 @@ fn assign_address(snapshot: &Snapshot, cidr: Cidr, service: &mut Value, held: &H
 fn refused_address(snapshot: &Snapshot, cidr: Cidr, address: &str) -> Option<String> {
     let in_range = address.parse::<Ipv4Addr>().ok().and_then(|a| cidr.offset(a));
     match in_range {
-        None => Some(format!("the provided IP ({address}) is not in the valid range. The range of valid IPs is {cidr}")),
+        None => {
+            Some(format!("the provided IP ({address}) is not in the valid range. The range of valid IPs is {cidr}"))
+        }
         Some(offset) if offset == 0 || offset == cidr.size() - 1 => {
             Some(format!("the provided network does not contain {address}"))
         }
@@ -174,7 +180,13 @@ fn spread(low: u32, high: u32) -> impl Iterator<Item = u32> {
     (0..count).map(move |n| low + (start + n) % count)
 }
 
-fn assign_ports(snapshot: &Snapshot, range: (u16, u16), service: &mut Value, held: &Held, errors: &mut Vec<FieldError>) {
+fn assign_ports(
+    snapshot: &Snapshot,
+    range: (u16, u16),
+    service: &mut Value,
+    held: &Held,
+    errors: &mut Vec<FieldError>,
+) {
     let spec = &mut service["spec"];
     let balanced = spec["type"] == "LoadBalancer" && spec["allocateLoadBalancerNodePorts"] != false;
     let wants = spec["type"] == "NodePort" || balanced;
@@ -206,7 +218,11 @@ fn assign_ports(snapshot: &Snapshot, range: (u16, u16), service: &mut Value, hel
     if needs_health && number(&spec["healthCheckNodePort"]).is_none() {
         match free_port(snapshot, range, "TCP", &taken) {
             Some(free) => spec["healthCheckNodePort"] = free.into(),
-            None => errors.push(FieldError::invalid("spec.healthCheckNodePort", 0, "failed to allocate a nodePort: range is full")),
+            None => errors.push(FieldError::invalid(
+                "spec.healthCheckNodePort",
+                0,
+                "failed to allocate a nodePort: range is full",
+            )),
         }
     }
 }

@@ -46,9 +46,8 @@ async fn status(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, ApiError> {
         _ => {
             let options = write_options(ctx)?;
             let (object, warnings) = update::decode(ctx, sent, &options)?;
-            let propose = |_: &Value| {
-                Ok(Proposal { object: object.clone(), managed: false, warnings: warnings.clone() })
-            };
+            let propose =
+                |_: &Value| Ok(Proposal { object: object.clone(), managed: false, warnings: warnings.clone() });
             change(ctx, Target::Status, &options, propose).await
         }
     }

@@ -54,7 +54,10 @@ pub(crate) async fn handle(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, ApiErr
     if ctx.kind().rules.create_on_update && ctx.snapshot().get(&key).is_none() {
         return create_instead(ctx, object, &options, warnings).await;
     }
-    change(ctx, Target::Main, &options, |_| Ok(Proposal { object: object.clone(), managed: false, warnings: warnings.clone() })).await
+    change(ctx, Target::Main, &options, |_| {
+        Ok(Proposal { object: object.clone(), managed: false, warnings: warnings.clone() })
+    })
+    .await
 }
 
 /// The body of a PUT in its storage version: an object of the kind with the name of the URL.
@@ -72,8 +75,7 @@ fn named_as_url(ctx: &Ctx<'_>, object: &mut Value) -> Result<(), ApiError> {
     if name.is_empty() {
         prepare::metadata(object).insert("name".into(), ctx.info.name.as_ref().into());
     } else if name != ctx.info.name {
-        let message =
-            format!("the name of the object ({name}) does not match the name on the URL ({})", ctx.info.name);
+        let message = format!("the name of the object ({name}) does not match the name on the URL ({})", ctx.info.name);
         return Err(ApiError::bad_request(message));
     }
     Ok(())

@@ -51,7 +51,14 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    pub fn new(ctx: &Ctx<'_>, start: Start, selection: Selection, frames: Frames, bookmarks: bool, life: Duration) -> Self {
+    pub fn new(
+        ctx: &Ctx<'_>,
+        start: Start,
+        selection: Selection,
+        frames: Frames,
+        bookmarks: bool,
+        life: Duration,
+    ) -> Self {
         ctx.core.metrics.watch_started();
         let end = Instant::now() + life;
         let mut watcher = Self {
@@ -167,7 +174,13 @@ impl Watcher {
         let now = Instant::now();
         let last = self.end.checked_sub(BOOKMARK_BEFORE_END).unwrap_or(self.end);
         let next = now + BOOKMARK_EVERY;
-        self.next_bookmark = if next < last { next } else if now < last { last } else { self.end + BOOKMARK_EVERY };
+        self.next_bookmark = if next < last {
+            next
+        } else if now < last {
+            last
+        } else {
+            self.end + BOOKMARK_EVERY
+        };
     }
 
     fn fail(&mut self, out: &mut BytesMut, error: &WatchError) {

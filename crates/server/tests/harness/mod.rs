@@ -29,6 +29,8 @@ pub struct World {
     pub server: Server,
     pub store: Arc<Memory>,
     pub port: u16,
+    /// What a kubelet of this cluster serves with.
+    pub kubelet_tls: Arc<rustls::ServerConfig>,
     admin: TlsConnector,
     shutdown: CancellationToken,
     serving: tokio::task::JoinHandle<()>,
@@ -69,11 +71,7 @@ impl World {
             cluster_domain: "cluster.local".into(),
         };
         let pki = Pki::open(&options, now).unwrap();
-        let issuer = Arc::new(TokenIssuer::new(
-            pki.token_keys(),
-            "https://kubernetes.default.svc".into(),
-            vec![],
-        ));
+        let issuer = Arc::new(TokenIssuer::new(pki.token_keys(), "https://kubernetes.default.svc".into(), vec![]));
         let security = Security {
             authenticator: Authenticator::new(Arc::clone(&issuer)),
             authorizer: Authorizer::new(),
@@ -93,15 +91,8 @@ impl World {
         let admin = TlsConnector::from(pki.client_config(Client::Admin));
         let kubeconfig = pki.admin_kubeconfig(&format!("https://127.0.0.1:{port}"));
         std::fs::write(dir.path().join("kubeconfig"), kubeconfig).unwrap();
-        Self {
-            server,
-            store,
-            port,
-            admin,
-            shutdown,
-            serving,
-            dir,
-        }
+        let kubelet_tls = pki.kubelet_server_config();
+        Self { server, store, port, kubelet_tls, admin, shutdown, serving, dir }
     }
 
     /// The kubeconfig of the administrator.
@@ -112,10 +103,7 @@ impl World {
     /// Stops the server and waits for its end.
     pub async fn stop(self) {
         self.shutdown.cancel();
-        tokio::time::timeout(PATIENCE, self.serving)
-            .await
-            .expect("the server does not stop")
-            .unwrap();
+        tokio::time::timeout(PATIENCE, self.serving).await.expect("the server does not stop").unwrap();
     }
 
     /// Sends a request as the admin and returns the answer with its body still to be read.
@@ -123,9 +111,7 @@ impl World {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.unwrap();
         let name = rustls_pki_types::ServerName::from(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let stream = self.admin.connect(name, stream).await.unwrap();
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection.with_upgrades());
         let answer = tokio::time::timeout(PATIENCE, sender.send_request(request)).await;
         answer.expect("no answer in time").unwrap()
@@ -133,39 +119,21 @@ impl World {
 
     /// Sends a request with headers and returns the whole answer.
     pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Got {
-        let mut request = Request::builder()
-            .method(Method::from_bytes(method.as_bytes()).unwrap())
-            .uri(path);
+        let mut request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(path);
         request = request.header("host", "localhost");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let answer = self.open(request.body(Full::new(body.into())).unwrap()).await;
         let (parts, body) = answer.into_parts();
-        let body = tokio::time::timeout(PATIENCE, body.collect())
-            .await
-            .expect("body not in time")
-            .unwrap()
-            .to_bytes();
-        Got {
-            code: parts.status.as_u16(),
-            headers: parts.headers,
-            body,
-        }
+        let body = tokio::time::timeout(PATIENCE, body.collect()).await.expect("body not in time").unwrap().to_bytes();
+        Got { code: parts.status.as_u16(), headers: parts.headers, body }
     }
 
     /// A request with a JSON body (PATCH: a merge patch).
     pub async fn call(&self, method: &str, path: &str, body: Value) -> Got {
-        let content_type = if method == "PATCH" {
-            "application/merge-patch+json"
-        } else {
-            "application/json"
-        };
-        let body = if body.is_null() {
-            String::new()
-        } else {
-            body.to_string()
-        };
+        let content_type = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        let body = if body.is_null() { String::new() } else { body.to_string() };
         self.send(method, path, &[("content-type", content_type)], body).await
     }
 
@@ -188,20 +156,13 @@ impl World {
         let request = Request::get(path).header("host", "localhost").header("accept", accept);
         let answer = self.open(request.body(Full::default()).unwrap()).await;
         assert_eq!(answer.status(), 200, "{path}");
-        Events {
-            body: answer.into_body(),
-            buffer: Vec::new(),
-        }
+        Events { body: answer.into_body(), buffer: Vec::new() }
     }
 
     /// Sends every row of a table and compares code and pieces of the body.
     pub async fn check(&self, table: &[Row]) {
         for Row(method, path, body, code, pieces) in table {
-            let body: Value = if body.is_empty() {
-                Value::Null
-            } else {
-                serde_json::from_str(body).unwrap()
-            };
+            let body: Value = if body.is_empty() { Value::Null } else { serde_json::from_str(body).unwrap() };
             let got = self.call(method, path, body.clone()).await;
             let text = got.text();
             assert_eq!(got.code, *code, "{method} {path} {body}: {text}");
@@ -213,13 +174,7 @@ impl World {
 }
 
 /// Method, path, JSON body → code, pieces of the body.
-pub struct Row(
-    pub &'static str,
-    pub &'static str,
-    pub &'static str,
-    pub u16,
-    pub &'static [&'static str],
-);
+pub struct Row(pub &'static str, pub &'static str, pub &'static str, pub u16, pub &'static [&'static str]);
 
 /// The events of a watch.
 pub struct Events {
@@ -235,10 +190,7 @@ impl Events {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
                 return Some(serde_json::from_slice(&line).unwrap());
             }
-            let frame = tokio::time::timeout(PATIENCE, self.body.frame())
-                .await
-                .expect("no event in time")?
-                .unwrap();
+            let frame = tokio::time::timeout(PATIENCE, self.body.frame()).await.expect("no event in time")?.unwrap();
             if let Ok(data) = frame.into_data() {
                 self.buffer.extend_from_slice(&data);
             }

@@ -30,7 +30,8 @@ pub(super) async fn handle(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, ApiErr
 pub(crate) async fn from_collection(ctx: &Ctx<'_>, binding: Value) -> Result<Output, ApiError> {
     let pods: &'static Kind = kinds().by_resource("", "v1", "pods").ok_or_else(ApiError::no_resource)?;
     let name = prepare::text(&binding, "name").to_string();
-    let info = RequestInfo { name: name.into(), resource: "pods".into(), subresource: "binding".into(), ..ctx.info.clone() };
+    let info =
+        RequestInfo { name: name.into(), resource: "pods".into(), subresource: "binding".into(), ..ctx.info.clone() };
     crate::dispatch::authorize(ctx.core, &ctx.snapshot(), ctx.identity, ctx.head, &info, "create")?;
     let ctx = Ctx {
         core: ctx.core,
@@ -84,7 +85,10 @@ fn place(pod: &mut Value, binding: &Value, now: &str) -> Result<(), String> {
             fields.extend(added.iter().map(|(k, v)| (k.clone(), v.clone())));
         }
     }
-    set_condition(pod, json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now}));
+    set_condition(
+        pod,
+        json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now}),
+    );
     Ok(())
 }
 
@@ -124,8 +128,14 @@ mod tests {
         assert_eq!(pod["status"]["conditions"][0]["type"], "PodScheduled");
         for (pod, why) in [
             (pod.clone(), "pod p is already assigned to node \"n1\""),
-            (json!({"metadata": {"name": "p", "deletionTimestamp": "x"}}), "pod p is being deleted, cannot be assigned to a host"),
-            (json!({"metadata": {"name": "p"}, "spec": {"schedulingGates": [{"name": "g"}]}}), "pod p has non-empty .spec.schedulingGates"),
+            (
+                json!({"metadata": {"name": "p", "deletionTimestamp": "x"}}),
+                "pod p is being deleted, cannot be assigned to a host",
+            ),
+            (
+                json!({"metadata": {"name": "p"}, "spec": {"schedulingGates": [{"name": "g"}]}}),
+                "pod p has non-empty .spec.schedulingGates",
+            ),
         ] {
             assert_eq!(place(&mut pod.clone(), &binding, "T"), Err(why.to_string()));
         }

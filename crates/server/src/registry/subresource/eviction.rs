@@ -92,12 +92,14 @@ fn budget(ctx: &Ctx<'_>, snapshot: &Snapshot, pod: &Arc<Entry>) -> Result<Option
     for entry in snapshot.prefix(&prefix) {
         let budget = parse(entry)?;
         // A selector that cannot be read selects nothing.
-        let selector = LabelSelector::from_object(&budget["spec"]["selector"]).unwrap_or_else(|_| LabelSelector::nothing());
+        let selector =
+            LabelSelector::from_object(&budget["spec"]["selector"]).unwrap_or_else(|_| LabelSelector::nothing());
         if !selector.matches(|name| labels.label(name)) {
             continue;
         }
         if found.is_some() {
-            let message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+            let message =
+                "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
             return Err(ApiError::plain(500, "InternalError", message));
         }
         found = Some((Arc::clone(entry), budget));
@@ -108,8 +110,13 @@ fn budget(ctx: &Ctx<'_>, snapshot: &Snapshot, pod: &Arc<Entry>) -> Result<Option
 /// Takes one disruption from a budget; `false` if the pod needs none.
 fn take(budget: &mut Value, pod: &Value, now: &str) -> Result<bool, ApiError> {
     let number = |path: &str| budget["status"][path].as_i64().unwrap_or(0);
-    let (healthy, desired, allowed) = (number("currentHealthy"), number("desiredHealthy"), number("disruptionsAllowed"));
-    let ready = pod["status"]["conditions"].as_array().into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True");
+    let (healthy, desired, allowed) =
+        (number("currentHealthy"), number("desiredHealthy"), number("disruptionsAllowed"));
+    let ready = pod["status"]["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|c| c["type"] == "Ready" && c["status"] == "True");
     let always = budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow";
     if !ready && (always || healthy >= desired && desired > 0) {
         return Ok(false);
