@@ -2,14 +2,19 @@
 
 use serde_json::{Value, json};
 
+use crate::field::FieldError;
 use crate::kind::{Column, Rules};
+use crate::names;
 use crate::rules::cells::{self, NONE, UNSET, list, number, scalar_or, text};
+use crate::rules::check::{At, Errors, same};
 use crate::rules::fill;
 use crate::rules::plain::{self, WITH_STATUS};
 
 /// Rules of HorizontalPodAutoscalers (autoscaling/v2).
 pub static AUTOSCALER: Rules = Rules {
     default: default_autoscaler,
+    validate,
+    validate_update: |new, old| if same(&new["spec"], &old["spec"]) { Vec::new() } else { validate(new) },
     prepare_create: |object| plain::set_status(object, json!({"desiredReplicas": 0, "currentMetrics": null})),
     columns: AUTOSCALER_COLUMNS,
     row: autoscaler_row,
@@ -107,9 +112,107 @@ fn source_field(kind: &str) -> Option<&'static str> {
     })
 }
 
+fn validate(object: &Value) -> Vec<FieldError> {
+    let (spec, at, mut errors) = (&object["spec"], At::ROOT.field("spec"), Errors::default());
+    let (least, most) = (&spec["minReplicas"], number(&spec["maxReplicas"]));
+    if least.as_i64().is_some_and(|least| least < 1) {
+        errors.invalid(&at.field("minReplicas"), least, "must be greater than or equal to 1");
+    }
+    if most < 1 {
+        errors.required(&at.field("maxReplicas"), "must be set and greater than 0");
+    } else if number(least) > most {
+        errors.invalid(&at.field("maxReplicas"), most, "must be greater than or equal to `minReplicas`");
+    }
+    let (target, target_at) = (&spec["scaleTargetRef"], at.field("scaleTargetRef"));
+    for field in ["kind", "name"] {
+        errors.required_form(&target_at.field(field), &target[field], names::path_segment);
+    }
+    let metrics_at = at.field("metrics");
+    for (i, metric) in list(&spec["metrics"]).iter().enumerate() {
+        validate_metric(metric, &metrics_at.index(i), &mut errors);
+    }
+    let behavior_at = at.field("behavior");
+    for direction in ["scaleUp", "scaleDown"] {
+        scaling_rules(&spec["behavior"][direction], &behavior_at.field(direction), &mut errors);
+    }
+    errors.0
+}
+
+fn validate_metric(metric: &Value, at: &At<'_>, errors: &mut Errors) {
+    let kind = text(&metric["type"]);
+    if kind.is_empty() {
+        errors.required(&at.field("type"), "must specify a metric source type");
+        return;
+    }
+    let Some(field) = source_field(kind) else {
+        let kinds = ["ContainerResource", "External", "Object", "Pods", "Resource"];
+        errors.one_of(&at.field("type"), &metric["type"], &kinds);
+        return;
+    };
+    let (source, at) = (&metric[field], at.field(field));
+    if source.is_null() {
+        errors.required(&at, "must populate information for the given metric source");
+        return;
+    }
+    match field {
+        "resource" | "containerResource" => {
+            errors.required_text(&at.field("name"), &source["name"], "must specify a resource name")
+        }
+        _ => {
+            let name_at = at.field("metric");
+            errors.required_text(&name_at.field("name"), &source["metric"]["name"], "must specify a metric name");
+        }
+    }
+    if field == "containerResource" {
+        errors.required_text(&at.field("container"), &source["container"], "must specify a container");
+    }
+    let (target, at) = (&source["target"], at.field("target"));
+    errors.required_one_of(&at.field("type"), &target["type"], &["Utilization", "Value", "AverageValue"]);
+    errors.positive(&at.field("averageUtilization"), &target["averageUtilization"]);
+    if ["averageUtilization", "averageValue", "value"].iter().all(|field| target[*field].is_null()) {
+        errors.required(&at.field("averageUtilization"), "must set either a target raw value or a target utilization");
+    }
+}
+
+fn scaling_rules(rules: &Value, at: &At<'_>, errors: &mut Errors) {
+    /// An hour, as long as recommendations are remembered.
+    const WINDOW_MAX: i64 = 3600;
+    /// Half an hour, as long as changes are remembered.
+    const PERIOD_MAX: i64 = 1800;
+    if rules.is_null() {
+        return;
+    }
+    let window = &rules["stabilizationWindowSeconds"];
+    if window.as_i64().is_some_and(|seconds| seconds < 0) {
+        errors.invalid(&at.field("stabilizationWindowSeconds"), window, "must be greater than or equal to zero");
+    } else if number(window) > WINDOW_MAX {
+        let detail = format!("must be less than or equal to {WINDOW_MAX}");
+        errors.invalid(&at.field("stabilizationWindowSeconds"), window, detail);
+    }
+    errors.one_of(&at.field("selectPolicy"), &rules["selectPolicy"], &["Disabled", "Max", "Min"]);
+    let (policies, at) = (list(&rules["policies"]), at.field("policies"));
+    if policies.is_empty() {
+        errors.required(&at, "must specify at least one Policy");
+    }
+    for (i, policy) in policies.iter().enumerate() {
+        let at = at.index(i);
+        errors.required_one_of(&at.field("type"), &policy["type"], &["Percent", "Pods"]);
+        for field in ["value", "periodSeconds"] {
+            if number(&policy[field]) <= 0 {
+                errors.invalid(&at.field(field), number(&policy[field]), "must be greater than zero");
+            }
+        }
+        if number(&policy["periodSeconds"]) > PERIOD_MAX {
+            let detail = format!("must be less than or equal to {PERIOD_MAX}");
+            errors.invalid(&at.field("periodSeconds"), &policy["periodSeconds"], detail);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::check::testing::check;
 
     #[test]
     fn metrics_read_as_measured_over_wanted() {
@@ -125,5 +228,49 @@ mod tests {
         ] {
             assert_eq!(targets(&json!({"metrics": metrics}), &status), text);
         }
+    }
+
+    #[test]
+    fn new_autoscalers() {
+        let scaler = |change: fn(&mut Value)| {
+            let mut object =
+                json!({"spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "web"}}});
+            change(&mut object["spec"]);
+            default_autoscaler(&mut object);
+            object
+        };
+        let cases: [(&str, fn(&mut Value), &[&str]); 4] = [
+            ("good", |_| {}, &[]),
+            (
+                "bounds",
+                |s| s["minReplicas"] = json!(5),
+                &["spec.maxReplicas: Invalid value: 3: must be greater than or equal to `minReplicas`"],
+            ),
+            (
+                "target",
+                |s| s["scaleTargetRef"] = json!({}),
+                &["spec.scaleTargetRef.kind: Required value", "spec.scaleTargetRef.name: Required value"],
+            ),
+            (
+                "metric",
+                |s| s["metrics"] = json!([{"type": "Pods"}]),
+                &["spec.metrics[0].pods: Required value: must populate information"],
+            ),
+        ];
+        for (case, change, errors) in cases {
+            check(case, &validate(&scaler(change)), errors);
+        }
+        let object = scaler(|s| {
+            s["behavior"] = json!({"scaleDown": {"policies": [{"type": "Pods", "value": 0, "periodSeconds": 15}]}})
+        });
+        assert_eq!(
+            object["spec"]["behavior"]["scaleUp"]["policies"][0],
+            json!({"type": "Pods", "value": 4, "periodSeconds": 15})
+        );
+        check(
+            "policy",
+            &validate(&object),
+            &["spec.behavior.scaleDown.policies[0].value: Invalid value: 0: must be greater than zero"],
+        );
     }
 }
