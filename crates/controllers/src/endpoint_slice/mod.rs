@@ -21,33 +21,37 @@ use mizzen_store::Snapshot;
 use crate::meta::Meta;
 use crate::plan::{ControllerError, Plan};
 
-/// The writes that bring the slices and Endpoints of the Service at `service_key` nearer to its pods.
+/// The writes that bring the slices of the Service at `service_key` nearer to its pods.
 pub fn reconcile(snapshot: &Snapshot, service_key: &str, _now: Timestamp) -> Result<Plan, ControllerError> {
     let mut plan = Plan::default();
-    let Some((_, _, namespace, name)) = key::parse(service_key) else {
-        return Ok(plan);
-    };
-    let service = snapshot.get_as::<Service>(service_key).filter(|s| !s.is_deleting());
-    let Some(service) = service else {
-        // Slices have an owner that the garbage collector knows; Endpoints have none.
+    // The slices of a Service that is gone are the garbage collector's.
+    let Some(service) = snapshot.get_as::<Service>(service_key).filter(|s| !s.is_deleting()) else { return Ok(plan) };
+    if let Some((spec, found)) = pods_behind(snapshot, &service) {
+        slices::plan(snapshot, &service, spec, &found, &mut plan);
+    }
+    Ok(plan)
+}
+
+/// The writes that bring the Endpoints of the Service at `service_key` nearer to its pods.
+pub fn reconcile_endpoints(snapshot: &Snapshot, service_key: &str, _now: Timestamp) -> Result<Plan, ControllerError> {
+    let mut plan = Plan::default();
+    let Some((_, _, namespace, name)) = key::parse(service_key) else { return Ok(plan) };
+    let Some(service) = snapshot.get_as::<Service>(service_key).filter(|s| !s.is_deleting()) else {
         endpoints::remove(snapshot, namespace, name, &mut plan);
         return Ok(plan);
     };
-    let Some(spec) = service.spec.as_ref() else {
-        return Ok(plan);
-    };
-    let Some(labels) = spec
-        .selector
-        .as_ref()
-        .filter(|s| !s.is_empty() && spec.type_.as_deref() != Some("ExternalName"))
-    else {
-        return Ok(plan);
-    };
-    let selector = LabelSelector::of_labels(labels.iter().map(|(k, v)| (k.as_str(), v.as_str())));
-    let found = collect(snapshot, &service, spec, &selector);
-    slices::plan(snapshot, &service, spec, &found, &mut plan);
-    endpoints::plan(snapshot, &service, &found, &mut plan);
+    if let Some((_, found)) = pods_behind(snapshot, &service) {
+        endpoints::plan(snapshot, &service, &found, &mut plan);
+    }
     Ok(plan)
+}
+
+/// The pods of a Service that selects any.
+fn pods_behind<'a>(snapshot: &Snapshot, service: &'a Service) -> Option<(&'a ServiceSpec, Vec<Found>)> {
+    let spec = service.spec.as_ref()?;
+    let labels = spec.selector.as_ref().filter(|s| !s.is_empty() && spec.type_.as_deref() != Some("ExternalName"))?;
+    let selector = LabelSelector::of_labels(labels.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+    Some((spec, collect(snapshot, service, spec, &selector)))
 }
 
 /// One pod behind a Service, at one address.
@@ -173,33 +177,16 @@ mod tests {
     #[test]
     fn follows_the_pods() {
         let service = "service/d/web selector=web port=80";
-        for (case, before, writes) in [
-            ("no pods", "", "create EndpointSlice d/web-; create Endpoints d/web"),
-            (
-                "a pod",
-                "pod/d/a label=web ready ip=10.0.0.5 node=n",
-                "create EndpointSlice d/web-; create Endpoints d/web",
-            ),
-            (
-                "not scheduled",
-                "pod/d/a label=web",
-                "create EndpointSlice d/web-; create Endpoints d/web",
-            ),
+        for (case, before) in [
+            ("no pods", ""),
+            ("a pod", "pod/d/a label=web ready ip=10.0.0.5 node=n"),
+            ("not scheduled", "pod/d/a label=web"),
         ] {
-            check(
-                case,
-                &format!("{service}; {before}"),
-                "core/services/d/web",
-                super::reconcile,
-                writes,
-            );
+            let world = format!("{service}; {before}");
+            check(case, &world, "core/services/d/web", super::reconcile, "create EndpointSlice d/web-");
+            check(case, &world, "core/services/d/web", super::reconcile_endpoints, "create Endpoints d/web");
         }
-        check(
-            "gone",
-            "endpoints/d/web managed",
-            "core/services/d/web",
-            super::reconcile,
-            "delete endpoints d/web",
-        );
+        let gone = "endpoints/d/web managed";
+        check("gone", gone, "core/services/d/web", super::reconcile_endpoints, "delete endpoints d/web");
     }
 }

@@ -31,6 +31,10 @@ pub const CONTROLLERS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "cluster-dns-controller",
+        &["core | services | create", "discovery.k8s.io | endpointslices | create update", EVENTS],
+    ),
+    (
         "clusterrole-aggregation-controller",
         &["rbac.authorization.k8s.io | clusterroles | get list watch escalate patch update"],
     ),
