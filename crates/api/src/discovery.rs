@@ -14,7 +14,7 @@ pub const AGGREGATED_CONTENT_TYPE: &str = "application/json;g=apidiscovery.k8s.i
 
 /// The aggregated document of `/api` (`core`) or `/apis`. `kinds` in discovery's order.
 pub fn aggregated<'a>(kinds: impl IntoIterator<Item = &'a Kind>, core: bool) -> Value {
-    let mut groups: Vec<(&str, Vec<(&str, Vec<Value>)>)> = Vec::new();
+    let mut groups: Pairs<'_, Pairs<'_, Vec<Value>>> = Vec::new();
     for kind in kinds.into_iter().filter(|k| k.group.is_empty() == core) {
         let group = at_key(&mut groups, kind.group);
         at_key(group, kind.version).push(aggregated_resource(kind));
@@ -24,18 +24,17 @@ pub fn aggregated<'a>(kinds: impl IntoIterator<Item = &'a Kind>, core: bool) -> 
             .into_iter()
             .map(|(version, resources)| json!({"version": version, "resources": resources, "freshness": "Current"}))
             .collect();
-        let metadata = if group.is_empty() {
-            json!({})
-        } else {
-            json!({"name": group})
-        };
+        let metadata = if group.is_empty() { json!({}) } else { json!({"name": group}) };
         json!({"metadata": metadata, "versions": versions})
     });
     json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items.collect::<Value>()})
 }
 
+/// A map that keeps its order, as long as discovery's are.
+type Pairs<'k, V> = Vec<(&'k str, V)>;
+
 /// The value at a key of an ordered list of pairs, added if it is not there.
-fn at_key<'a, 'k, V: Default>(pairs: &'a mut Vec<(&'k str, V)>, key: &'k str) -> &'a mut V {
+fn at_key<'a, 'k, V: Default>(pairs: &'a mut Pairs<'k, V>, key: &'k str) -> &'a mut V {
     let at = pairs.iter().position(|(k, _)| *k == key).unwrap_or_else(|| {
         pairs.push((key, V::default()));
         pairs.len() - 1
@@ -54,11 +53,7 @@ fn aggregated_resource(kind: &Kind) -> Value {
     put_list(&mut out, "shortNames", kind.short_names);
     put_list(&mut out, "categories", kind.categories);
     if !kind.subresources.is_empty() {
-        out["subresources"] = kind
-            .subresources
-            .iter()
-            .map(|s| aggregated_subresource(kind, s))
-            .collect();
+        out["subresources"] = kind.subresources.iter().map(|s| aggregated_subresource(kind, s)).collect();
     }
     out
 }
@@ -90,14 +85,11 @@ pub fn api_versions(server_address: &str) -> Value {
 
 /// `/apis` in the older form.
 pub fn group_list<'a>(kinds: impl IntoIterator<Item = &'a Kind>) -> Value {
-    let mut groups: Vec<(&str, Vec<(&str, ())>)> = Vec::new();
+    let mut groups: Pairs<'_, Pairs<'_, ()>> = Vec::new();
     for kind in kinds.into_iter().filter(|k| !k.group.is_empty()) {
         at_key(at_key(&mut groups, kind.group), kind.version);
     }
-    let groups: Value = groups
-        .iter()
-        .map(|(group, versions)| group_of(group, versions))
-        .collect();
+    let groups: Value = groups.iter().map(|(group, versions)| group_of(group, versions)).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
@@ -194,10 +186,7 @@ mod tests {
     fn resources_read_as_kubernetes_lists_them() {
         let list = resources(all(), "apps", "v1").expect("apps/v1");
         let find = |list: &Value, name: &str| {
-            list["resources"]
-                .as_array()
-                .and_then(|r| r.iter().find(|r| r["name"] == name).cloned())
-                .expect("resource")
+            list["resources"].as_array().and_then(|r| r.iter().find(|r| r["name"] == name).cloned()).expect("resource")
         };
         let deployments = json!({"categories": ["all"], "kind": "Deployment", "name": "deployments", "namespaced": true,
             "shortNames": ["deploy"], "singularName": "deployment", "storageVersionHash": "8aSe+NMegvE=",
@@ -228,67 +217,42 @@ mod tests {
     /// The stable part of Kubernetes' own documents, where they lie beside the checkout.
     #[test]
     fn documents_equal_those_of_kubernetes() {
-        let path = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../../../shared/reference/discovery-v1.36.json"
-        );
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/reference/discovery-v1.36.json");
         let Ok(text) = std::fs::read_to_string(path) else {
             eprintln!("skipped: {path} is not here");
             return;
         };
         let golden: Value = serde_json::from_str(&text).expect("JSON");
         let ours = aggregated(all(), false);
-        let is_stable = |version: &Value| {
-            version["version"]
-                .as_str()
-                .is_some_and(|v| !v.contains("alpha") && !v.contains("beta"))
-        };
+        let is_stable =
+            |version: &Value| version["version"].as_str().is_some_and(|v| !v.contains("alpha") && !v.contains("beta"));
         let stable = |document: &Value| -> Vec<Value> {
-            let groups = document["items"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default()
-                .into_iter()
-                .map(|mut group| {
-                    if let Some(versions) = group["versions"].as_array_mut() {
-                        versions.retain(is_stable);
-                    }
-                    group
-                });
-            groups
-                .filter(|g| g["versions"].as_array().is_some_and(|v| !v.is_empty()))
-                .collect()
+            let groups = document["items"].as_array().cloned().unwrap_or_default().into_iter().map(|mut group| {
+                if let Some(versions) = group["versions"].as_array_mut() {
+                    versions.retain(is_stable);
+                }
+                group
+            });
+            groups.filter(|g| g["versions"].as_array().is_some_and(|v| !v.is_empty())).collect()
         };
         assert_eq!(ours["items"], Value::from(stable(&golden["aggregated_v2"])));
-        for (name, document) in golden
-            .as_object()
-            .into_iter()
-            .flatten()
-            .filter(|(_, d)| d["kind"] == "APIResourceList")
+        for (name, document) in golden.as_object().into_iter().flatten().filter(|(_, d)| d["kind"] == "APIResourceList")
         {
             let group_version = document["groupVersion"].as_str().unwrap_or_default();
             let (group, version) = group_version.split_once('/').unwrap_or(("", group_version));
             let Some(ours) = resources(all(), group, version) else {
-                assert!(
-                    group_version.contains("alpha") || group_version.contains("beta"),
-                    "{name}"
-                );
+                assert!(group_version.contains("alpha") || group_version.contains("beta"), "{name}");
                 continue;
             };
             // Hashes differ where Kubernetes still stores another version than it serves.
             let entries = |list: &Value| -> BTreeSet<String> {
-                let entries = list["resources"]
-                    .as_array()
-                    .cloned()
-                    .unwrap_or_default()
-                    .into_iter()
-                    .map(|mut r| {
-                        if let Some(map) = r.as_object_mut() {
-                            map.shift_remove("storageVersionHash");
-                            map.sort_keys();
-                        }
-                        r.to_string()
-                    });
+                let entries = list["resources"].as_array().cloned().unwrap_or_default().into_iter().map(|mut r| {
+                    if let Some(map) = r.as_object_mut() {
+                        map.shift_remove("storageVersionHash");
+                        map.sort_keys();
+                    }
+                    r.to_string()
+                });
                 entries.collect()
             };
             assert_eq!(entries(&ours), entries(document), "{name}");

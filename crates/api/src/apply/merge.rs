@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::set::FieldSet;
 use super::walk::{Shape, list_step, member, shape, value_step};
+use crate::patch::remove_member;
 
 /// Puts `config` over `live`.
 pub(super) fn merge(live: &mut Value, config: Value, shape_of: Shape) {
@@ -104,7 +105,7 @@ fn prune_map(map: &mut Map<String, Value>, shape_of: Shape, last: &FieldSet, own
         let Some(child) = map.get_mut(name) else { continue };
         let still: Vec<&FieldSet> = owners.iter().filter_map(|o| o.get(step)).collect();
         if still.is_empty() {
-            map.shift_remove(name);
+            remove_member(map, name);
         } else {
             let (ty, granular, _) = member(shape_of, name);
             prune(child, shape(ty, granular), gone, &still);

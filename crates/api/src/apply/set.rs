@@ -56,12 +56,29 @@ impl FieldSet {
             self.children.clone_from(&other.children);
             return;
         }
-        for (step, child) in &other.children {
-            match self.children.binary_search_by(|(s, _)| s.cmp(step)) {
-                Ok(at) => self.children[at].1.add(child),
-                Err(at) => self.children.insert(at, (step.clone(), child.clone())),
+        let has_all = other.children.iter().all(|(step, _)| self.get(step).is_some());
+        if has_all {
+            for (step, child) in &other.children {
+                if let Ok(at) = self.children.binary_search_by(|(s, _)| s.cmp(step)) {
+                    self.children[at].1.add(child);
+                }
             }
+            return;
         }
+        // Both are sorted, so they are merged in one pass, however large they are.
+        let mut merged = Vec::with_capacity(self.children.len() + other.children.len());
+        let mut theirs = other.children.iter().peekable();
+        for (step, mut child) in std::mem::take(&mut self.children) {
+            while let Some(added) = theirs.next_if(|(s, _)| *s < step) {
+                merged.push(added.clone());
+            }
+            if let Some((_, more)) = theirs.next_if(|(s, _)| *s == step) {
+                child.add(more);
+            }
+            merged.push((step, child));
+        }
+        merged.extend(theirs.cloned());
+        self.children = merged;
     }
 
     /// Takes away each member of `other`; what is below a member stays unless it is a member as well.

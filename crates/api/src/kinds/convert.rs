@@ -48,45 +48,28 @@ fn rename<'a>(object: &mut Map<String, Value>, names: impl Iterator<Item = (&'a 
 const HPA_ANNOTATIONS: &[(&str, &str, &str)] = &[
     ("autoscaling.alpha.kubernetes.io/metrics", "spec", "metrics"),
     ("autoscaling.alpha.kubernetes.io/behavior", "spec", "behavior"),
-    (
-        "autoscaling.alpha.kubernetes.io/current-metrics",
-        "status",
-        "currentMetrics",
-    ),
+    ("autoscaling.alpha.kubernetes.io/current-metrics", "status", "currentMetrics"),
     ("autoscaling.alpha.kubernetes.io/conditions", "status", "conditions"),
 ];
 
 fn hpa_to_v1(object: &mut Map<String, Value>) {
     let target = take_cpu(object, "spec", "metrics", "/resource/target/averageUtilization");
-    let current = take_cpu(
-        object,
-        "status",
-        "currentMetrics",
-        "/resource/current/averageUtilization",
-    );
-    for (part, field, value) in [
-        ("spec", "targetCPUUtilizationPercentage", target),
-        ("status", "currentCPUUtilizationPercentage", current),
-    ] {
+    let current = take_cpu(object, "status", "currentMetrics", "/resource/current/averageUtilization");
+    for (part, field, value) in
+        [("spec", "targetCPUUtilizationPercentage", target), ("status", "currentCPUUtilizationPercentage", current)]
+    {
         if let (Some(part), Some(value)) = (object.get_mut(part).and_then(Value::as_object_mut), value) {
             part.insert(field.into(), value);
         }
     }
     for (annotation, part, field) in HPA_ANNOTATIONS {
-        let Some(value) = object
-            .get_mut(*part)
-            .and_then(Value::as_object_mut)
-            .and_then(|p| p.shift_remove(*field))
+        let Some(value) = object.get_mut(*part).and_then(Value::as_object_mut).and_then(|p| p.shift_remove(*field))
         else {
             continue;
         };
         let empty = value.as_array().is_some_and(Vec::is_empty);
         if !empty && let Some(annotations) = annotations(object) {
-            let text = if *field == "metrics" || *field == "currentMetrics" {
-                flat_metrics(value)
-            } else {
-                value
-            };
+            let text = if *field == "metrics" || *field == "currentMetrics" { flat_metrics(value) } else { value };
             annotations.insert((*annotation).into(), text.to_string().into());
         }
     }
@@ -114,31 +97,19 @@ fn hpa_to_v2(object: &mut Map<String, Value>) {
         let parsed = text.as_str().and_then(|t| serde_json::from_str::<Value>(t).ok());
         let Some(parsed) = parsed else { continue }; // Not JSON: Kubernetes drops it as well.
         let side = if *part == "spec" { "target" } else { "current" };
-        let parsed = if *field == "metrics" || *field == "currentMetrics" {
-            nested_metrics(parsed, side)
-        } else {
-            parsed
-        };
+        let parsed =
+            if *field == "metrics" || *field == "currentMetrics" { nested_metrics(parsed, side) } else { parsed };
         if let Some(part) = object.entry(*part).or_insert_with(|| json!({})).as_object_mut() {
             part.insert((*field).into(), parsed);
         }
     }
-    if object
-        .get("metadata")
-        .and_then(|m| m["annotations"].as_object())
-        .is_some_and(Map::is_empty)
+    if object.get("metadata").and_then(|m| m["annotations"].as_object()).is_some_and(Map::is_empty)
         && let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
     {
         metadata.shift_remove("annotations");
     }
     put_cpu(object, "spec", "targetCPUUtilizationPercentage", "metrics", "target");
-    put_cpu(
-        object,
-        "status",
-        "currentCPUUtilizationPercentage",
-        "currentMetrics",
-        "current",
-    );
+    put_cpu(object, "status", "currentCPUUtilizationPercentage", "currentMetrics", "current");
 }
 
 fn put_cpu(object: &mut Map<String, Value>, part: &str, field: &str, list: &str, side: &str) {
@@ -160,10 +131,7 @@ fn put_cpu(object: &mut Map<String, Value>, part: &str, field: &str, list: &str,
 
 fn annotations(object: &mut Map<String, Value>) -> Option<&mut Map<String, Value>> {
     let metadata = object.entry("metadata").or_insert_with(|| json!({})).as_object_mut()?;
-    metadata
-        .entry("annotations")
-        .or_insert_with(|| json!({}))
-        .as_object_mut()
+    metadata.entry("annotations").or_insert_with(|| json!({})).as_object_mut()
 }
 
 /// Fields of a metric that v1's annotations hold beside the source: (v1 name, side of v2, field in it).
@@ -225,11 +193,7 @@ fn nested_metrics(mut metrics: Value, side: &str) -> Value {
             }
         }
         if side == "target" {
-            let kinds = [
-                ("averageUtilization", "Utilization"),
-                ("averageValue", "AverageValue"),
-                ("value", "Value"),
-            ];
+            let kinds = [("averageUtilization", "Utilization"), ("averageValue", "AverageValue"), ("value", "Value")];
             if let Some((_, kind)) = kinds.iter().find(|(field, _)| values.contains_key(*field)) {
                 values.insert("type".into(), (*kind).into());
             }
@@ -242,10 +206,7 @@ fn nested_metrics(mut metrics: Value, side: &str) -> Value {
 /// The one object in each metric that is not its type.
 fn sources(metrics: &mut Value) -> impl Iterator<Item = &mut Map<String, Value>> {
     let items = metrics.as_array_mut().map(|m| m.iter_mut()).into_iter().flatten();
-    items
-        .filter_map(Value::as_object_mut)
-        .flat_map(|m| m.iter_mut())
-        .filter_map(|(_, v)| v.as_object_mut())
+    items.filter_map(Value::as_object_mut).flat_map(|m| m.iter_mut()).filter_map(|(_, v)| v.as_object_mut())
 }
 
 #[cfg(test)]
@@ -280,21 +241,10 @@ mod tests {
             "spec": {"maxReplicas": 3, "metrics": [cpu, memory]}});
         let v1 = convert(
             v2.clone(),
-            kinds()
-                .by_resource("autoscaling", "v2", "horizontalpodautoscalers")
-                .expect("v2"),
-            kinds()
-                .by_resource("autoscaling", "v1", "horizontalpodautoscalers")
-                .expect("v1"),
+            kinds().by_resource("autoscaling", "v2", "horizontalpodautoscalers").expect("v2"),
+            kinds().by_resource("autoscaling", "v1", "horizontalpodautoscalers").expect("v1"),
         );
-        assert_eq!(
-            v1["spec"],
-            json!({"maxReplicas": 3, "targetCPUUtilizationPercentage": 80})
-        );
-        check(
-            "horizontalpodautoscalers",
-            ("autoscaling", "v2", v2),
-            ("autoscaling", "v1", v1),
-        );
+        assert_eq!(v1["spec"], json!({"maxReplicas": 3, "targetCPUUtilizationPercentage": 80}));
+        check("horizontalpodautoscalers", ("autoscaling", "v2", v2), ("autoscaling", "v1", v1));
     }
 }

@@ -32,11 +32,7 @@ impl KindTable {
         by_resource.sort_by_key(|k| (k.plural, k.group, k.version));
         let mut by_kind: Vec<&Kind> = all.iter().collect();
         by_kind.sort_by_key(|k| (k.kind, k.group, k.version));
-        Self {
-            all,
-            by_resource,
-            by_kind,
-        }
+        Self { all, by_resource, by_kind }
     }
 
     /// All kinds in discovery's order: core first, then groups by priority, versions by preference, resources by name.
@@ -46,17 +42,13 @@ impl KindTable {
 
     /// The kind served at `/apis/<group>/<version>/…/<plural>`; the core group is empty.
     pub fn by_resource(&self, group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
-        let at = self
-            .by_resource
-            .binary_search_by(|k| (k.plural, k.group, k.version).cmp(&(plural, group, version)));
+        let at = self.by_resource.binary_search_by(|k| (k.plural, k.group, k.version).cmp(&(plural, group, version)));
         at.ok().map(|i| self.by_resource[i])
     }
 
     /// The kind of an object with this group, version and kind.
     pub fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<&'static Kind> {
-        let at = self
-            .by_kind
-            .binary_search_by(|k| (k.kind, k.group, k.version).cmp(&(kind, group, version)));
+        let at = self.by_kind.binary_search_by(|k| (k.kind, k.group, k.version).cmp(&(kind, group, version)));
         at.ok().map(|i| self.by_kind[i])
     }
 
@@ -90,24 +82,8 @@ mod tests {
             ("", "v1", "pods", "Pod", "PodList", true, true),
             ("apps", "v1", "deployments", "Deployment", "DeploymentList", true, true),
             ("", "v1", "namespaces", "Namespace", "NamespaceList", false, true),
-            (
-                "authentication.k8s.io",
-                "v1",
-                "tokenreviews",
-                "TokenReview",
-                "TokenReviewList",
-                false,
-                false,
-            ),
-            (
-                "",
-                "v1",
-                "componentstatuses",
-                "ComponentStatus",
-                "ComponentStatusList",
-                false,
-                false,
-            ),
+            ("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", "TokenReviewList", false, false),
+            ("", "v1", "componentstatuses", "ComponentStatus", "ComponentStatusList", false, false),
         ] {
             let found = kinds().by_resource(group, version, plural).expect(plural);
             assert_eq!((found.kind, found.list_kind), (kind, list));
@@ -128,25 +104,11 @@ mod tests {
             assert!(kind.verbs.iter().all(|v| !v.is_empty()));
         }
         assert_eq!(kinds().storage("events.k8s.io", "events").map(|k| k.group), Some(""));
-        assert_eq!(
-            kinds()
-                .storage("autoscaling", "horizontalpodautoscalers")
-                .map(|k| k.version),
-            Some("v2")
-        );
-        let eviction = kinds()
-            .by_resource("", "v1", "pods")
-            .and_then(|k| k.subresource("eviction"))
-            .expect("eviction");
-        assert_eq!(
-            (eviction.group, eviction.version, eviction.kind),
-            ("policy", "v1", "Eviction")
-        );
+        assert_eq!(kinds().storage("autoscaling", "horizontalpodautoscalers").map(|k| k.version), Some("v2"));
+        let eviction = kinds().by_resource("", "v1", "pods").and_then(|k| k.subresource("eviction")).expect("eviction");
+        assert_eq!((eviction.group, eviction.version, eviction.kind), ("policy", "v1", "Eviction"));
         let groups = kinds().groups();
-        assert_eq!(
-            groups.iter().map(|(g, _)| *g).take(3).collect::<Vec<_>>(),
-            ["", "apiregistration.k8s.io", "apps"]
-        );
+        assert_eq!(groups.iter().map(|(g, _)| *g).take(3).collect::<Vec<_>>(), ["", "apiregistration.k8s.io", "apps"]);
         assert!(groups.contains(&("autoscaling", vec!["v2", "v1"])));
     }
 }

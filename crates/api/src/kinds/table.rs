@@ -3,22 +3,15 @@
 use crate::kind::{Kind, Subresource};
 use crate::rules;
 
-const ALL_VERBS: &[&str] = &[
-    "create",
-    "delete",
-    "deletecollection",
-    "get",
-    "list",
-    "patch",
-    "update",
-    "watch",
-];
+const ALL_VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
-/// Resources stored in another group or version than some of those they are served in: (group, version, plural) and
-/// the group and version of storage.
-const STORED_ELSEWHERE: &[((&str, &str, &str), (&str, &str))] = &[
-    (("autoscaling", "v1", "horizontalpodautoscalers"), ("autoscaling", "v2")),
-    (("events.k8s.io", "v1", "events"), ("", "v1")),
+/// A group, version and plural as they are served, and the group and version of storage.
+type StoredElsewhere = (&'static str, &'static str, &'static str, (&'static str, &'static str));
+
+/// Resources stored in another group or version than some of those they are served in.
+const STORED_ELSEWHERE: &[StoredElsewhere] = &[
+    ("autoscaling", "v1", "horizontalpodautoscalers", ("autoscaling", "v2")),
+    ("events.k8s.io", "v1", "events", ("", "v1")),
 ];
 
 /// The kinds in the order of the file.
@@ -43,13 +36,7 @@ pub(super) fn read(text: &'static str) -> &'static [Kind] {
             ["sub", name, group, version, kind, verbs] => {
                 let parent = kinds.last().map_or(("", ""), |k| (k.group, k.version));
                 let (group, version) = if *version == "-" { parent } else { (*group, *version) };
-                subresources.push(Subresource {
-                    name,
-                    group,
-                    version,
-                    kind,
-                    verbs: list(verbs),
-                });
+                subresources.push(Subresource { name, group, version, kind, verbs: list(verbs) });
             }
             _ => panic!("kinds.tsv: bad line {line:?}"),
         }
@@ -59,25 +46,12 @@ pub(super) fn read(text: &'static str) -> &'static [Kind] {
 }
 
 fn kind(cells: &[&'static str]) -> Kind {
-    let [
-        group,
-        version,
-        plural,
-        singular,
-        kind,
-        scope,
-        verbs,
-        short_names,
-        categories,
-    ] = cells
-    else {
+    let [group, version, plural, singular, kind, scope, verbs, short_names, categories] = cells else {
         panic!("kinds.tsv: a kind has nine cells, not {cells:?}");
     };
     let group = if *group == "core" { "" } else { *group };
-    let elsewhere = STORED_ELSEWHERE
-        .iter()
-        .find(|(served, _)| *served == (group, *version, *plural));
-    let (storage_group, storage_version) = elsewhere.map_or((group, *version), |(_, stored)| *stored);
+    let elsewhere = STORED_ELSEWHERE.iter().find(|(g, v, p, _)| (*g, *v, *p) == (group, *version, *plural));
+    let (storage_group, storage_version) = elsewhere.map_or((group, *version), |(.., stored)| *stored);
     Kind {
         group,
         version,

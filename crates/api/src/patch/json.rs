@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{OPERATIONS_MAX, PatchError};
+use super::{OPERATIONS_MAX, PatchError, remove_member};
 
 /// Most bytes that all copies of one patch may make together (as many as a body may have).
 const COPIES_MAX: usize = 3 * 1024 * 1024;
@@ -67,14 +67,10 @@ impl JsonPatch {
     /// # Errors
     /// [`PatchError::Malformed`] or [`PatchError::TooManyOperations`].
     pub fn parse(bytes: &[u8]) -> Result<Self, PatchError> {
-        let malformed = |error: serde_json::Error| PatchError::Malformed {
-            message: error.to_string(),
-        };
+        let malformed = |error: serde_json::Error| PatchError::Malformed { message: error.to_string() };
         let operations: Vec<Operation> = serde_json::from_slice(bytes).map_err(malformed)?;
         if operations.len() > OPERATIONS_MAX {
-            return Err(PatchError::TooManyOperations {
-                count: operations.len(),
-            });
+            return Err(PatchError::TooManyOperations { count: operations.len() });
         }
         Ok(Self(operations))
     }
@@ -111,10 +107,7 @@ fn step(target: &mut Value, operation: &Operation, copied: &mut usize) -> Result
             Ok(())
         }
         Operation::Move { from, path } => {
-            if path
-                .strip_prefix(from.as_str())
-                .is_some_and(|rest| rest.starts_with('/'))
-            {
+            if path.strip_prefix(from.as_str()).is_some_and(|rest| rest.starts_with('/')) {
                 return Err(Failure::No("a value cannot be moved into itself"));
             }
             let value = remove(target, from)?;
@@ -180,11 +173,7 @@ fn add(target: &mut Value, path: &str, value: Value) -> Result<(), Failure> {
             Ok(())
         }
         Value::Array(items) => {
-            let at = if last == "-" {
-                items.len()
-            } else {
-                index(&last, items.len() + 1)?
-            };
+            let at = if last == "-" { items.len() } else { index(&last, items.len() + 1)? };
             items.insert(at, value);
             Ok(())
         }
@@ -198,7 +187,7 @@ fn remove(target: &mut Value, path: &str) -> Result<Value, Failure> {
     }
     let (parent, last) = parent(target, path)?;
     match parent {
-        Value::Object(map) => map.shift_remove(&last).ok_or(MISSING),
+        Value::Object(map) => remove_member(map, &last).ok_or(MISSING),
         Value::Array(items) => {
             let at = index(&last, items.len())?;
             Ok(items.remove(at))
@@ -222,38 +211,14 @@ mod tests {
     #[test]
     fn operations_do_what_the_rfc_says() {
         for (before, patch, after) in [
-            (
-                json!({}),
-                json!([{"op": "add", "path": "/a", "value": 1}]),
-                Some(json!({"a": 1})),
-            ),
-            (
-                json!({"a": [1, 3]}),
-                json!([{"op": "add", "path": "/a/1", "value": 2}]),
-                Some(json!({"a": [1, 2, 3]})),
-            ),
-            (
-                json!({"a": [1]}),
-                json!([{"op": "add", "path": "/a/-", "value": 2}]),
-                Some(json!({"a": [1, 2]})),
-            ),
-            (
-                json!({"a": [1]}),
-                json!([{"op": "add", "path": "/a/2", "value": 2}]),
-                None,
-            ),
+            (json!({}), json!([{"op": "add", "path": "/a", "value": 1}]), Some(json!({"a": 1}))),
+            (json!({"a": [1, 3]}), json!([{"op": "add", "path": "/a/1", "value": 2}]), Some(json!({"a": [1, 2, 3]}))),
+            (json!({"a": [1]}), json!([{"op": "add", "path": "/a/-", "value": 2}]), Some(json!({"a": [1, 2]}))),
+            (json!({"a": [1]}), json!([{"op": "add", "path": "/a/2", "value": 2}]), None),
             (json!({}), json!([{"op": "add", "path": "/a/b", "value": 2}]), None),
-            (
-                json!({"a": 1, "b": 2}),
-                json!([{"op": "remove", "path": "/a"}]),
-                Some(json!({"b": 2})),
-            ),
+            (json!({"a": 1, "b": 2}), json!([{"op": "remove", "path": "/a"}]), Some(json!({"b": 2}))),
             (json!({"a": 1}), json!([{"op": "remove", "path": "/b"}]), None),
-            (
-                json!({"a": 1}),
-                json!([{"op": "replace", "path": "/a", "value": null}]),
-                Some(json!({"a": null})),
-            ),
+            (json!({"a": 1}), json!([{"op": "replace", "path": "/a", "value": null}]), Some(json!({"a": null}))),
             (json!({}), json!([{"op": "replace", "path": "/a", "value": 1}]), None),
             (
                 json!({"a/b": 1, "m~n": 2}),
@@ -265,29 +230,13 @@ mod tests {
                 json!([{"op": "move", "from": "/a/b", "path": "/c"}]),
                 Some(json!({"a": {}, "c": 1})),
             ),
-            (
-                json!({"a": {"b": 1}}),
-                json!([{"op": "move", "from": "/a", "path": "/a/b"}]),
-                None,
-            ),
-            (
-                json!({"a": 1}),
-                json!([{"op": "copy", "from": "/a", "path": "/b"}]),
-                Some(json!({"a": 1, "b": 1})),
-            ),
-            (
-                json!({"a": 1.0}),
-                json!([{"op": "test", "path": "/a", "value": 1}]),
-                Some(json!({"a": 1.0})),
-            ),
+            (json!({"a": {"b": 1}}), json!([{"op": "move", "from": "/a", "path": "/a/b"}]), None),
+            (json!({"a": 1}), json!([{"op": "copy", "from": "/a", "path": "/b"}]), Some(json!({"a": 1, "b": 1}))),
+            (json!({"a": 1.0}), json!([{"op": "test", "path": "/a", "value": 1}]), Some(json!({"a": 1.0}))),
             (json!({"a": 1}), json!([{"op": "test", "path": "/a", "value": 2}]), None),
             (json!({"a": 1}), json!([{"op": "remove", "path": "a"}]), None),
             (json!({"a": [1, 2]}), json!([{"op": "remove", "path": "/a/01"}]), None),
-            (
-                json!({"a": 1}),
-                json!([{"op": "replace", "path": "", "value": {"b": 2}}]),
-                Some(json!({"b": 2})),
-            ),
+            (json!({"a": 1}), json!([{"op": "replace", "path": "", "value": {"b": 2}}]), Some(json!({"b": 2}))),
         ] {
             assert_eq!(apply(before, &patch).ok(), after, "{patch}");
         }
@@ -297,21 +246,11 @@ mod tests {
     fn refusals_have_their_codes() {
         let code = |error: PatchError| error.to_status().code;
         assert_eq!(apply(json!({}), &json!({"op": "add"})).map_err(code), Err(400));
-        assert_eq!(
-            apply(json!({}), &json!([{"op": "fly", "path": "/a"}])).map_err(code),
-            Err(400)
-        );
-        assert_eq!(
-            apply(json!({}), &json!([{"op": "remove", "path": "/a"}])).map_err(code),
-            Err(422)
-        );
-        let many: Vec<Value> = (0..10_001)
-            .map(|_| json!({"op": "add", "path": "/a", "value": 1}))
-            .collect();
+        assert_eq!(apply(json!({}), &json!([{"op": "fly", "path": "/a"}])).map_err(code), Err(400));
+        assert_eq!(apply(json!({}), &json!([{"op": "remove", "path": "/a"}])).map_err(code), Err(422));
+        let many: Vec<Value> = (0..10_001).map(|_| json!({"op": "add", "path": "/a", "value": 1})).collect();
         assert_eq!(apply(json!({}), &many.into()).map_err(code), Err(413));
-        let doubling: Vec<Value> = (0..40)
-            .map(|_| json!({"op": "copy", "from": "/a", "path": "/a/-"}))
-            .collect();
+        let doubling: Vec<Value> = (0..40).map(|_| json!({"op": "copy", "from": "/a", "path": "/a/-"})).collect();
         assert_eq!(apply(json!({"a": ["x"]}), &doubling.into()).map_err(code), Err(413));
     }
 }

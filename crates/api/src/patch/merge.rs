@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use super::remove_member;
+
 /// Applies `patch`: its fields replace those of `target`, `null` removes.
 pub fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(changes) = patch else {
@@ -15,7 +17,7 @@ pub fn merge(target: &mut Value, patch: &Value) {
     let Some(fields) = target.as_object_mut() else { return };
     for (name, change) in changes {
         if change.is_null() {
-            fields.shift_remove(name);
+            remove_member(fields, name);
         } else {
             merge(fields.entry(name.as_str()).or_insert(Value::Null), change);
         }
@@ -33,11 +35,7 @@ mod tests {
             (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
             (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
             (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
-            (
-                json!({"a": {"b": "c"}}),
-                json!({"a": {"b": "d", "c": null}}),
-                json!({"a": {"b": "d"}}),
-            ),
+            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
             (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
             (json!(["a", "b"]), json!(["c", "d"]), json!(["c", "d"])),
             (json!({"a": "foo"}), json!(null), json!(null)),

@@ -6,6 +6,8 @@ mod json;
 mod merge;
 mod strategic;
 
+use serde_json::{Map, Value};
+
 use crate::field::FieldError;
 use crate::kind::Kind;
 use crate::schema::TypeError;
@@ -14,6 +16,13 @@ use crate::status::ApiError;
 pub use json::{JsonPatch, Operation};
 pub use merge::merge;
 pub use strategic::strategic;
+
+/// Removes a member of a map. Small maps keep the order of the others, which people read; in large ones it would cost
+/// the square of their size to remove many.
+pub(crate) fn remove_member(map: &mut Map<String, Value>, name: &str) -> Option<Value> {
+    const SMALL: usize = 1000;
+    if map.len() <= SMALL { map.shift_remove(name) } else { map.swap_remove(name) }
+}
 
 /// Most operations in a JSON patch.
 pub const OPERATIONS_MAX: usize = 10_000;
@@ -60,28 +69,20 @@ impl PatchError {
     pub fn to_status(&self) -> ApiError {
         match self {
             Self::Malformed { .. } | Self::Directive { .. } => ApiError::bad_request(self.to_string()),
-            Self::TooManyOperations { .. } | Self::CopiesTooLarge { .. } => ApiError::plain(
-                413,
-                "RequestEntityTooLarge",
-                format!("Request entity too large: {self}"),
-            ),
+            Self::TooManyOperations { .. } | Self::CopiesTooLarge { .. } => {
+                ApiError::plain(413, "RequestEntityTooLarge", format!("Request entity too large: {self}"))
+            }
             // Kubernetes tells no more than this.
-            Self::DoesNotApply { .. } => ApiError::plain(
-                422,
-                "Invalid",
-                "the server rejected our request due to an error in our request",
-            ),
+            Self::DoesNotApply { .. } => {
+                ApiError::plain(422, "Invalid", "the server rejected our request due to an error in our request")
+            }
         }
     }
 }
 
 /// The answer when the patched object is not one of the kind: 422 on the field `patch`.
 pub fn result_error(kind: &Kind, name: &str, patch: &[u8], error: &TypeError) -> ApiError {
-    let errors = [FieldError::invalid(
-        "patch",
-        String::from_utf8_lossy(patch),
-        error.to_string(),
-    )];
+    let errors = [FieldError::invalid("patch", String::from_utf8_lossy(patch), error.to_string())];
     ApiError::invalid(kind.group, kind.kind, name, &errors)
 }
 

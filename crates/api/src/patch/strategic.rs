@@ -3,9 +3,11 @@
 //! * `$patch: replace|delete|merge` in a map, or as an item of a list (api-facts §4.2);
 //! * `$deleteFromPrimitiveList/<field>`, `$setElementOrder/<field>`, `$retainKeys`.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map, Value};
 
-use super::PatchError;
+use super::{PatchError, remove_member};
 use crate::schema::{self, Object, Type};
 
 const DIRECTIVE: &str = "$patch";
@@ -21,36 +23,28 @@ type Fields = Map<String, Value>;
 /// [`PatchError::Directive`] when the patch is none; what was done to `target` is then to be thrown away.
 pub fn strategic(target: &mut Value, patch: &Value, ty: &'static Object) -> Result<(), PatchError> {
     let (Value::Object(fields), Value::Object(patch)) = (target, patch) else {
-        return Err(PatchError::Malformed {
-            message: "a strategic merge patch is an object".into(),
-        });
+        return Err(PatchError::Malformed { message: "a strategic merge patch is an object".into() });
     };
     merge_map(fields, patch.clone(), Some(Type::Object(ty)))
 }
 
 fn directive(message: impl Into<String>) -> PatchError {
-    PatchError::Directive {
-        message: message.into(),
-    }
+    PatchError::Directive { message: message.into() }
 }
 
 /// What the schema says of a field: its type, and how it is patched.
 fn field_of(ty: Option<Type>, name: &str) -> (Option<Type>, schema::Patch) {
     match ty {
-        Some(Type::Object(object)) => object
-            .field(name)
-            .map_or((None, schema::Patch::default()), |f| (Some(f.ty), f.patch)),
+        Some(Type::Object(object)) => {
+            object.field(name).map_or((None, schema::Patch::default()), |f| (Some(f.ty), f.patch))
+        }
         Some(Type::Map(map)) => (Some(map.value), schema::Patch::default()),
         _ => (None, schema::Patch::default()),
     }
 }
 
 fn item_type(ty: Option<Type>) -> Option<Type> {
-    if let Some(Type::List(list)) = ty {
-        Some(list.item)
-    } else {
-        None
-    }
+    if let Some(Type::List(list)) = ty { Some(list.item) } else { None }
 }
 
 fn merge_map(target: &mut Fields, mut patch: Fields, ty: Option<Type>) -> Result<(), PatchError> {
@@ -71,11 +65,7 @@ fn merge_map(target: &mut Fields, mut patch: Fields, ty: Option<Type>) -> Result
         Some(other) => return Err(directive(format!("Unknown patch type [{other}] in map"))),
     }
     retain_keys(target, &mut patch)?;
-    let orders: Vec<String> = patch
-        .keys()
-        .filter_map(|k| k.strip_prefix(ORDER))
-        .map(String::from)
-        .collect();
+    let orders: Vec<String> = patch.keys().filter_map(|k| k.strip_prefix(ORDER)).map(String::from).collect();
     for name in orders {
         let Some(order) = patch.shift_remove(&format!("{ORDER}{name}")) else {
             continue;
@@ -96,7 +86,7 @@ fn merge_field(target: &mut Fields, name: String, change: Value, ty: Option<Type
     let (field_ty, how) = field_of(ty, &name);
     match change {
         Value::Null => {
-            target.shift_remove(&name);
+            remove_member(target, &name);
         }
         Value::Object(change) => {
             let there = target.entry(name).or_insert_with(|| Value::Object(Map::new()));
@@ -135,15 +125,11 @@ fn retain_keys(target: &mut Fields, patch: &mut Fields) -> Result<(), PatchError
     let Value::Array(keys) = keys else {
         return Err(directive("invalid patch format of retainKeys"));
     };
-    let names = |name: &str| keys.iter().any(|k| k.as_str() == Some(name));
+    let keys: HashSet<&str> = keys.iter().filter_map(Value::as_str).collect();
+    let names = |name: &str| keys.contains(name);
     let plain = |name: &str| !name.starts_with('$');
-    if patch
-        .iter()
-        .any(|(name, value)| plain(name) && !value.is_null() && !names(name))
-    {
-        return Err(directive(
-            "invalid patch format of retainKeys: a field is set that is not to be kept",
-        ));
+    if patch.iter().any(|(name, value)| plain(name) && !value.is_null() && !names(name)) {
+        return Err(directive("invalid patch format of retainKeys: a field is set that is not to be kept"));
     }
     target.retain(|name, _| names(name));
     Ok(())
@@ -154,7 +140,8 @@ fn delete_from(target: &mut Fields, name: &str, gone: &Value) -> Result<(), Patc
         return Err(directive("invalid patch format of primitive list"));
     };
     if let Some(Value::Array(items)) = target.get_mut(name) {
-        items.retain(|item| !gone.contains(item));
+        let gone: HashSet<String> = gone.iter().map(Value::to_string).collect();
+        items.retain(|item| !gone.contains(&item.to_string()));
     }
     Ok(())
 }
@@ -178,33 +165,24 @@ fn merge_in_order(
         None => Vec::new(),
         Some(Value::Array(items)) => items,
         Some(Value::Null) => {
-            target.shift_remove(name);
+            remove_member(target, name);
             return Ok(());
         }
         Some(_) => {
-            return Err(directive(
-                "invalid patch format of setElementOrder list: the field is no list",
-            ));
+            return Err(directive("invalid patch format of setElementOrder list: the field is no list"));
         }
     };
-    let in_order = |item: &Value| order.iter().any(|o| same_item(o, item, how.merge_key));
-    if change
-        .iter()
-        .any(|item| item.get(DIRECTIVE).is_none() && !in_order(item))
-    {
-        return Err(directive(format!(
-            "The order in patch list doesn't match {ORDER} list of {name}"
-        )));
+    let places = places(&order, how.merge_key);
+    let in_order = |item: &Value| identity(item, how.merge_key).is_some_and(|id| places.contains_key(&id));
+    if change.iter().any(|item| item.get(DIRECTIVE).is_none() && !in_order(item)) {
+        return Err(directive(format!("The order in patch list doesn't match {ORDER} list of {name}")));
     }
     if change.is_empty() && !target.contains_key(name) {
         return Ok(());
     }
     let before = take_list(target, name);
     let merged = merge_items(before.clone(), change, item_type(field_ty), how.merge_key)?;
-    target.insert(
-        name.into(),
-        Value::Array(arrange(merged, &order, &before, how.merge_key)),
-    );
+    target.insert(name.into(), Value::Array(arrange(merged, &order, &before, how.merge_key)));
     Ok(())
 }
 
@@ -235,76 +213,79 @@ fn merge_items(
 ) -> Result<Vec<Value>, PatchError> {
     let mut merged = before;
     if change.iter().chain(&merged).all(|i| !i.is_object() && !i.is_array()) {
-        for value in change {
-            if !merged.contains(&value) {
-                merged.push(value);
-            }
-        }
+        let mut seen: HashSet<String> = merged.iter().map(Value::to_string).collect();
+        merged.extend(change.into_iter().filter(|value| seen.insert(value.to_string())));
         return Ok(merged);
     }
-    let Some(key) = key else {
-        return Err(directive("cannot merge lists without merge key"));
-    };
+    let Some(key) = key else { return Err(directive("cannot merge lists without merge key")) };
     if change.iter().any(is_replace) {
         merged.clear();
     }
+    let mut places = places(&merged, Some(key));
+    let mut gone = HashSet::new();
     for changed in change {
         let Value::Object(mut changed) = changed else {
             return Err(directive("the items of a merged list must be of one type"));
         };
-        match changed.shift_remove(DIRECTIVE) {
-            None => {}
-            Some(word) => match word.as_str() {
-                Some("replace") => {
-                    if changed.is_empty() {
-                        continue;
-                    }
-                }
-                Some("delete") => {
-                    let gone = key_of(&changed, key)?;
-                    merged.retain(|item| item.get(key) != Some(&gone));
-                    continue;
-                }
-                Some("merge") => {}
-                _ => return Err(directive(format!("Unknown patch type [{word}] in list"))),
-            },
+        let word = changed.shift_remove(DIRECTIVE);
+        match word.as_ref().map(|w| w.as_str().unwrap_or_default()) {
+            Some("replace") if changed.is_empty() => continue,
+            Some("delete") => {
+                gone.insert(key_of(&changed, key)?);
+                continue;
+            }
+            None | Some("replace" | "merge") => {}
+            Some(other) => return Err(directive(format!("Unknown patch type [{other}] in list"))),
         }
         let id = key_of(&changed, key)?;
-        match merged.iter_mut().find(|item| item.get(key) == Some(&id)) {
-            Some(Value::Object(there)) => merge_map(there, changed, item)?,
-            _ => {
+        match places.get(&id).and_then(|at| merged[*at].as_object_mut()) {
+            Some(there) => merge_map(there, changed, item)?,
+            None => {
                 let mut fresh = Map::new();
                 merge_map(&mut fresh, changed, item)?;
+                places.insert(id, merged.len());
                 merged.push(Value::Object(fresh));
             }
         }
     }
+    if !gone.is_empty() {
+        merged.retain(|item| identity(item, Some(key)).is_none_or(|id| !gone.contains(&id)));
+    }
     Ok(merged)
 }
 
-fn key_of(item: &Fields, key: &str) -> Result<Value, PatchError> {
-    let id = item.get(key).filter(|id| !id.is_null()).cloned();
+fn key_of(item: &Fields, key: &str) -> Result<String, PatchError> {
+    let id = item.get(key).filter(|id| !id.is_null()).map(Value::to_string);
     id.ok_or_else(|| {
-        directive(format!(
-            "map: {} does not contain declared merge key: {key}",
-            Value::Object(item.clone())
-        ))
+        directive(format!("map: {} does not contain declared merge key: {key}", Value::Object(item.clone())))
     })
 }
 
-fn same_item(a: &Value, b: &Value, key: Option<&str>) -> bool {
-    match key {
-        Some(key) => a.get(key).is_some() && a.get(key) == b.get(key),
-        None => a == b,
+/// What tells an item of a list from the others: its merge key, or itself.
+fn identity(item: &Value, key: Option<&str>) -> Option<String> {
+    key.map_or_else(|| Some(item.to_string()), |key| item.get(key).map(Value::to_string))
+}
+
+/// Where each item of a list stands; of equal ones the first.
+fn places(list: &[Value], key: Option<&str>) -> HashMap<String, usize> {
+    let mut places = HashMap::with_capacity(list.len());
+    for (at, item) in list.iter().enumerate() {
+        if let Some(id) = identity(item, key) {
+            places.entry(id).or_insert(at);
+        }
     }
+    places
 }
 
 /// Puts the items that `order` names in its order, and the others, in the order they had before, where they stood among them.
 fn arrange(merged: Vec<Value>, order: &[Value], before: &[Value], key: Option<&str>) -> Vec<Value> {
-    let place = |list: &[Value], item: &Value| list.iter().position(|o| same_item(o, item, key));
-    let (mut named, mut others): (Vec<Value>, Vec<Value>) = merged.into_iter().partition(|i| place(order, i).is_some());
-    named.sort_by_key(|i| place(order, i));
-    others.sort_by_key(|i| place(before, i));
+    let (order, before) = (places(order, key), places(before, key));
+    let place =
+        |places: &HashMap<String, usize>, item: &Value| identity(item, key).and_then(|id| places.get(&id).copied());
+    let (mut named, mut others): (Vec<Value>, Vec<Value>) =
+        merged.into_iter().partition(|i| place(&order, i).is_some());
+    named.sort_by_cached_key(|i| place(&order, i));
+    others.sort_by_cached_key(|i| place(&before, i));
     let mut out = Vec::with_capacity(named.len() + others.len());
     let (mut named, mut others) = (named.into_iter().peekable(), others.into_iter().peekable());
     loop {
@@ -312,7 +293,7 @@ fn arrange(merged: Vec<Value>, order: &[Value], before: &[Value], key: Option<&s
             (None, None) => return out,
             (None, Some(_)) => true,
             (Some(_), None) => false,
-            (Some(n), Some(o)) => matches!((place(before, o), place(before, n)), (Some(o), Some(n)) if o < n),
+            (Some(n), Some(o)) => matches!((place(&before, o), place(&before, n)), (Some(o), Some(n)) if o < n),
         };
         out.extend(if other_first { others.next() } else { named.next() });
     }
@@ -320,10 +301,7 @@ fn arrange(merged: Vec<Value>, order: &[Value], before: &[Value], key: Option<&s
 
 /// A map that replaces another, cleaned of directives.
 fn without_directives(fields: Fields) -> Fields {
-    fields
-        .into_iter()
-        .filter(|(name, value)| !name.starts_with('$') && !value.is_null())
-        .collect()
+    fields.into_iter().filter(|(name, value)| !name.starts_with('$') && !value.is_null()).collect()
 }
 
 #[cfg(test)]
@@ -405,17 +383,9 @@ mod tests {
         for (patch, after) in [
             (json!({"podCIDRs": ["b"]}), json!(["b", "a"])),
             (json!({"$deleteFromPrimitiveList/podCIDRs": ["a"]}), json!([])),
-            (
-                json!({"$setElementOrder/podCIDRs": ["c", "a"], "podCIDRs": ["c"]}),
-                json!(["c", "a"]),
-            ),
+            (json!({"$setElementOrder/podCIDRs": ["c", "a"], "podCIDRs": ["c"]}), json!(["c", "a"])),
         ] {
-            check(
-                ("", "v1", "Node"),
-                node(json!(["a"])),
-                &json!({"spec": patch}),
-                Some(node(after)),
-            );
+            check(("", "v1", "Node"), node(json!(["a"])), &json!({"spec": patch}), Some(node(after)));
         }
     }
 
@@ -424,29 +394,18 @@ mod tests {
         let deployment = |strategy: Value| json!({"metadata": {"labels": {"a": "1"}}, "spec": {"strategy": strategy}});
         let rolling = || json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}});
         for (patch, after) in [
-            (
-                json!({"$retainKeys": ["type"], "type": "Recreate"}),
-                Some(json!({"type": "Recreate"})),
-            ),
+            (json!({"$retainKeys": ["type"], "type": "Recreate"}), Some(json!({"type": "Recreate"}))),
             (json!({"$retainKeys": ["type"], "rollingUpdate": {}}), None),
             (
                 json!({"rollingUpdate": {"maxSurge": 2}}),
                 Some(json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 2}})),
             ),
-            (
-                json!({"$patch": "replace", "type": "Recreate"}),
-                Some(json!({"type": "Recreate"})),
-            ),
+            (json!({"$patch": "replace", "type": "Recreate"}), Some(json!({"type": "Recreate"}))),
             (json!({"$patch": "delete"}), Some(json!({}))),
             (json!({"rollingUpdate": null}), Some(json!({"type": "RollingUpdate"}))),
         ] {
             let patch = json!({"spec": {"strategy": patch}});
-            check(
-                ("apps", "v1", "Deployment"),
-                deployment(rolling()),
-                &patch,
-                after.map(deployment),
-            );
+            check(("apps", "v1", "Deployment"), deployment(rolling()), &patch, after.map(deployment));
         }
         let labels = json!({"metadata": {"labels": {"b": "2", "a": null}}});
         check(
