@@ -5,6 +5,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Netns, Pod, ask_tcp, config, in_new_network, make_sysctls_read_only, neighbour, serve_tcp};
+use mizzen_net::netlink::nft::{Table, commented_rules};
 use mizzen_net::netlink::{Family, Socket, route};
 use mizzen_net::pod::PodNetwork;
 
@@ -120,6 +121,55 @@ fn many_pods_are_attached_at_once() {
         }
         let addresses: std::collections::BTreeSet<_> = tasks.join_all().await.into_iter().collect();
         assert_eq!(addresses.len(), 20);
+    });
+}
+
+/// What Docker leaves on a machine: forwarded packets are dropped. Returns how many rules the chain has.
+fn firewall() -> usize {
+    use mizzen_net::netlink::message::Batch;
+    let mut socket = Socket::open(Family::Netfilter).unwrap();
+    let mut batch = Batch::new();
+    let header = [libc::NFPROTO_IPV4 as u8, 0, 0, 0];
+    batch.message(0x10, 0, "begin", |m| m.raw(&[0, 0, 0, 10]));
+    batch.message(10 << 8, libc::NLM_F_CREATE, "table", |m| {
+        m.raw(&header);
+        m.text(1, "filter");
+    });
+    batch.message(10 << 8 | 3, libc::NLM_F_CREATE, "chain", |m| {
+        m.raw(&header);
+        m.text(1, "filter");
+        m.text(3, "FORWARD");
+        m.nested(4, |m| {
+            m.be32(1, 2);
+            m.be32(2, 0);
+        });
+        m.be32(5, 0);
+        m.text(7, "filter");
+    });
+    batch.message(0x11, 0, "end", |m| m.raw(&[0, 0, 0, 10]));
+    socket.send(&batch).unwrap();
+    let table = Table { family: mizzen_net::netlink::nft::Family::V4, name: "filter".into() };
+    commented_rules(&mut socket, &table, "FORWARD", "mizzen-test-pods").unwrap().len()
+}
+
+#[test]
+fn pods_pass_a_firewall_that_drops_forwarded_packets() {
+    in_new_network(|| async {
+        assert_eq!(firewall(), 0);
+        let state = tempfile::tempdir().unwrap();
+        let outside = neighbour();
+        serve_tcp("outside", &outside.path, 80);
+        let network = PodNetwork::open(config(state.path())).await.unwrap();
+        let (a, b) = (Pod::start(&network, "a").await, Pod::start(&network, "b").await);
+        a.serve_tcp(80);
+        assert!(b.ask(a.at(80)).is_ok(), "pods reach each other");
+        assert!(a.ask("192.0.2.2:80".parse().unwrap()).is_ok(), "pods reach the world");
+        drop(network);
+        let again = PodNetwork::open(config(state.path())).await.unwrap();
+        assert_eq!(firewall(), 2, "our rules are there once");
+        drop(again);
+        PodNetwork::clean_up(config(state.path())).await.unwrap();
+        assert_eq!(firewall(), 0);
     });
 }
 

@@ -65,6 +65,22 @@ pub enum Op {
         /// What it says.
         expressions: Vec<Expr>,
     },
+    /// Puts a rule at the front of a chain, with a comment by which it is found again.
+    InsertRule {
+        /// To this chain.
+        chain: Name,
+        /// What it says.
+        expressions: Vec<Expr>,
+        /// Whose it is.
+        comment: String,
+    },
+    /// Removes a rule.
+    DeleteRule {
+        /// From this chain.
+        chain: Name,
+        /// Its number.
+        handle: u64,
+    },
     /// Creates a set or map.
     AddSet(Set),
     /// Adds elements.
@@ -380,6 +396,43 @@ pub fn delete_table(socket: &mut Socket, table: &Table) -> Result<(), Error> {
         Err(error) if error.is_missing() => Ok(()),
         other => other,
     }
+}
+
+/// A chain that the kernel enters by itself, of whatever program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseChain {
+    /// Its table.
+    pub table: String,
+    /// Its name.
+    pub name: String,
+    /// Where it is entered, as the number of a [`HookPoint`].
+    pub point: u32,
+    /// What it does not decide about is dropped.
+    pub drops: bool,
+}
+
+/// The base chains of all tables of a family.
+///
+/// # Errors
+/// The kernel refused.
+pub fn base_chains(socket: &mut Socket, family: Family) -> Result<Vec<BaseChain>, Error> {
+    let mut batch = Batch::new();
+    nft_encode::list_chains(&mut batch, family);
+    let mut found = Vec::new();
+    socket.query(&batch, &mut |received| found.extend(nft_encode::read_chain(received.payload)))?;
+    Ok(found)
+}
+
+/// The numbers of a chain's rules that have this comment.
+///
+/// # Errors
+/// The kernel refused.
+pub fn commented_rules(socket: &mut Socket, table: &Table, chain: &str, comment: &str) -> Result<Vec<u64>, Error> {
+    let mut batch = Batch::new();
+    nft_encode::list_rules(&mut batch, table, chain);
+    let mut found = Vec::new();
+    socket.query(&batch, &mut |received| found.extend(nft_encode::read_rule(received.payload, comment)))?;
+    Ok(found)
 }
 
 /// A key and the bytes that it leads to.

@@ -1,7 +1,9 @@
 //! The bytes of nftables operations (linux/netfilter/nf_tables.h, nfnetlink.h).
 
 use super::message::{self, Batch, Writer};
-use super::nft::{ChainKind, Data, Element, Expr, Family, Hook, KeyAndValue, Op, Set, SetData, Table, Verdict};
+use super::nft::{
+    BaseChain, ChainKind, Data, Element, Expr, Family, Hook, KeyAndValue, Op, Set, SetData, Table, Verdict,
+};
 
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
@@ -11,7 +13,10 @@ const NEW_TABLE: u16 = 0;
 const DELETE_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
 const DELETE_CHAIN: u16 = 5;
+const GET_CHAIN: u16 = 4;
 const NEW_RULE: u16 = 6;
+const GET_RULE: u16 = 7;
+const DELETE_RULE: u16 = 8;
 const NEW_SET: u16 = 9;
 const NEW_ELEMENTS: u16 = 12;
 const GET_ELEMENTS: u16 = 13;
@@ -82,15 +87,12 @@ pub fn operation(batch: &mut Batch, table: &Table, op: &Op) {
         Op::DeleteChain { name } => {
             request(batch, table, DELETE_CHAIN, 0, format!("delete the chain {name}"), |m| m.text(3, name));
         }
-        Op::AddRule { chain, expressions } => {
-            let flags = libc::NLM_F_CREATE | libc::NLM_F_APPEND;
-            request(batch, table, NEW_RULE, flags, format!("add a rule to the chain {chain}"), |m| {
+        Op::AddRule { chain, expressions } => rule(batch, table, chain, libc::NLM_F_APPEND, expressions, None),
+        Op::InsertRule { chain, expressions, comment } => rule(batch, table, chain, 0, expressions, Some(comment)),
+        Op::DeleteRule { chain, handle } => {
+            request(batch, table, DELETE_RULE, 0, format!("delete a rule of the chain {chain}"), |m| {
                 m.text(2, chain);
-                m.nested(4, |m| {
-                    for expression in expressions {
-                        m.nested(LIST_ELEMENT, |m| self::expression(m, table.family, expression));
-                    }
-                });
+                m.bytes(3, &handle.to_be_bytes());
             });
         }
         Op::AddSet(set) => {
@@ -123,6 +125,28 @@ pub fn operation(batch: &mut Batch, table: &Table, op: &Op) {
             }
         }
     }
+}
+
+fn rule(batch: &mut Batch, table: &Table, chain: &str, place: i32, expressions: &[Expr], comment: Option<&String>) {
+    let flags = libc::NLM_F_CREATE | place;
+    request(batch, table, NEW_RULE, flags, format!("add a rule to the chain {chain}"), |m| {
+        m.text(2, chain);
+        m.nested(4, |m| {
+            for expression in expressions {
+                m.nested(LIST_ELEMENT, |m| self::expression(m, table.family, expression));
+            }
+        });
+        if let Some(comment) = comment {
+            m.bytes(7, &user_data(comment));
+        }
+    });
+}
+
+/// A comment as `nft` stores it: type 0, length, text with its zero byte.
+fn user_data(comment: &str) -> Vec<u8> {
+    let len = u8::try_from(comment.len() + 1).unwrap_or(u8::MAX);
+    let text = comment.bytes().take(usize::from(len) - 1);
+    [0, len].into_iter().chain(text).chain([0]).collect()
 }
 
 /// Cuts a list into pieces that fit an attribute; `size` is an upper bound for one item.
@@ -319,6 +343,40 @@ fn expression_data(m: &mut Writer<'_>, family: Family, expression: &Expr) {
         }
         Expr::RejectReset => m.be32(1, 1),
     }
+}
+
+/// A request for all chains of a family.
+pub fn list_chains(batch: &mut Batch, family: Family) {
+    batch.message(SUBSYSTEM << 8 | GET_CHAIN, libc::NLM_F_DUMP, "list the nftables chains", |m| {
+        header(m, number_of(family), 0);
+    });
+}
+
+/// The chain in one message of the answer, if it is a base chain.
+pub fn read_chain(payload: &[u8]) -> Option<BaseChain> {
+    let body = payload.get(4..)?;
+    let number = |value: &[u8]| Some(u32::from_be_bytes(value.try_into().ok()?));
+    let hook = message::attribute(body, 4)?;
+    Some(BaseChain {
+        table: message::text(message::attribute(body, 1)?),
+        name: message::text(message::attribute(body, 3)?),
+        point: number(message::attribute(hook, 1)?)?,
+        // NF_DROP
+        drops: message::attribute(body, 5).and_then(number) == Some(0),
+    })
+}
+
+/// A request for all rules of a chain.
+pub fn list_rules(batch: &mut Batch, table: &Table, chain: &str) {
+    request(batch, table, GET_RULE, libc::NLM_F_DUMP, format!("list the chain {chain}"), |m| m.text(2, chain));
+}
+
+/// The number of the rule in one message of the answer, if it has this comment.
+pub fn read_rule(payload: &[u8], comment: &str) -> Option<u64> {
+    let body = payload.get(4..)?;
+    let is_ours = message::attribute(body, 7)? == user_data(comment);
+    let handle = message::attribute(body, 3)?.try_into().ok().map(u64::from_be_bytes)?;
+    is_ours.then_some(handle)
 }
 
 /// A request for all elements of a set.

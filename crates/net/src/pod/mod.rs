@@ -4,6 +4,7 @@
 //! packet. All names derive from the instance, so instances on one machine do not meet.
 
 mod attach;
+mod firewall;
 mod ipam;
 pub(crate) mod names;
 mod node;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Config, Error, names};
+use super::{Config, Error, firewall, names};
 use crate::cidr::Cidr;
 use crate::netlink::message::Batch;
 use crate::netlink::nft::{
@@ -51,7 +51,12 @@ pub fn set_up(config: &Config, gateway: Ipv4Addr) -> Result<u32, Error> {
     socket.send(&batch)?;
     allow_forwarding(&mut socket)?;
     let table = table(config);
-    nft::commit(&mut Socket::open(Family::Netfilter)?, &[(&table, &rules(config))])?;
+    let mut netfilter = Socket::open(Family::Netfilter)?;
+    nft::commit(&mut netfilter, &[(&table, &rules(config))])?;
+    // Pods may well work without; who reads the log learns what is in the way.
+    if let Err(error) = firewall::permit(&mut netfilter, config) {
+        tracing::warn!(%error, "cannot ask the machine's firewall to let pods through");
+    }
     Ok(bridge)
 }
 
@@ -137,7 +142,9 @@ fn address_in(offset: u32, cidr: &Cidr, within: bool) -> Vec<Expr> {
 
 /// Removes the table, the bridge and all ports of this instance.
 pub fn clean_up(config: &Config) -> Result<(), Error> {
-    nft::delete_table(&mut Socket::open(Family::Netfilter)?, &table(config))?;
+    let mut netfilter = Socket::open(Family::Netfilter)?;
+    nft::delete_table(&mut netfilter, &table(config))?;
+    firewall::withdraw(&mut netfilter, config)?;
     let mut socket = Socket::open(Family::Route)?;
     let prefix = names::link_prefix(&config.instance);
     let mut batch = Batch::new();
