@@ -65,7 +65,7 @@ pub const CONTROLLERS: &[(&str, &[&str])] = &[
     (
         "deployment-controller",
         &[
-            "apps extensions | deployments | get list watch update",
+            "apps extensions | deployments | get list watch patch update",
             "apps extensions | deployments/status | update patch",
             "apps extensions | deployments/finalizers | update",
             "apps extensions | replicasets | get list watch create delete patch update",
@@ -236,7 +236,7 @@ pub const CONTROLLERS: &[(&str, &[&str])] = &[
     (
         "replicaset-controller",
         &[
-            "apps extensions | replicasets | get list watch update",
+            "apps extensions | replicasets | get list watch patch update",
             "apps extensions | replicasets/status | update patch",
             "apps extensions | replicasets/finalizers | update",
             "core | pods | list watch create delete patch",
