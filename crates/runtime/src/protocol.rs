@@ -279,12 +279,7 @@ pub(crate) enum Report {
 /// The two ends: the shim's, then the child's.
 pub(crate) fn report_channel() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SocketFlags::CLOEXEC;
-    Ok(rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        flags,
-        None,
-    )?)
+    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
 }
 
 /// Child: tell the shim why the program will not run. If that fails too, the shim sees the end alone.
@@ -343,10 +338,7 @@ mod tests {
 
     #[test]
     fn oversized_frames_are_refused() {
-        let mut inbox = Inbox {
-            bytes: u32::MAX.to_le_bytes().to_vec(),
-            fds: VecDeque::new(),
-        };
+        let mut inbox = Inbox { bytes: u32::MAX.to_le_bytes().to_vec(), fds: VecDeque::new() };
         assert!(inbox.next::<String>().is_err());
     }
 }

@@ -38,11 +38,7 @@ pub(crate) enum Forked {
 /// The calling process must be single-threaded: the child goes on allocating, and a lock that another thread held at this
 /// moment would stay locked in it for ever.
 pub(crate) unsafe fn fork_with(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
-    let mut args = CloneArgs {
-        flags,
-        exit_signal: libc::SIGCHLD as u64,
-        ..CloneArgs::default()
-    };
+    let mut args = CloneArgs { flags, exit_signal: libc::SIGCHLD as u64, ..CloneArgs::default() };
     if let Some(directory) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = directory.as_raw_fd() as u64;
@@ -80,12 +76,7 @@ pub(crate) fn mount_setattr(
     clear: u64,
     propagation: u64,
 ) -> io::Result<()> {
-    let attr = MountAttr {
-        attr_set: set,
-        attr_clr: clear,
-        propagation,
-        userns_fd: 0,
-    };
+    let attr = MountAttr { attr_set: set, attr_clr: clear, propagation, userns_fd: 0 };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is an empty C string, `attr` a valid mount_attr of the size given; both live across the call.
     let result = unsafe {
@@ -144,12 +135,16 @@ pub(crate) fn prctl(option: i32, argument: u64) -> io::Result<i32> {
     check(unsafe { libc::prctl(option, argument, 0, 0, 0) })
 }
 
-/// Every signal back to its default action and unblocked: what a new program expects to find.
+/// Every signal back to its default action. Programs started later expect that, whatever mizzen was started with.
 pub(crate) fn reset_signals() {
     for signal in 1..=64 {
         // SAFETY: SIG_DFL installs no handler; refused numbers (SIGKILL, SIGSTOP, glibc's own) are left as they are.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
+}
+
+/// Lets all signals through again: a new program inherits the mask.
+pub(crate) fn unblock_signals() {
     // SAFETY: `set` is initialised by sigemptyset before it is read.
     unsafe {
         let mut set = std::mem::zeroed();
@@ -178,11 +173,7 @@ pub(crate) fn new_session_keyring() {
     // Kernels without keyrings, or a user over quota, refuse: then there is nothing to shield, or exec goes on without.
     // SAFETY: a null name asks for an anonymous keyring.
     unsafe {
-        libc::syscall(
-            libc::SYS_keyctl,
-            1, /* KEYCTL_JOIN_SESSION_KEYRING */
-            std::ptr::null::<libc::c_char>(),
-        )
+        libc::syscall(libc::SYS_keyctl, 1 /* KEYCTL_JOIN_SESSION_KEYRING */, std::ptr::null::<libc::c_char>())
     };
 }
 
@@ -191,13 +182,14 @@ pub(crate) fn filesystem_magic(fd: impl AsFd) -> io::Result<i64> {
     Ok(rustix::fs::fstatfs(fd)?.f_type as i64)
 }
 
-/// A signal descriptor for SIGCHLD, SIGTERM, SIGINT and SIGHUP, which are blocked from here on.
+/// A signal descriptor for SIGCHLD, SIGTERM, SIGINT, SIGHUP and SIGPIPE, which are blocked from here on. Blocked rather than
+/// ignored, since forked programs would inherit that they are ignored.
 pub(crate) fn signal_fd() -> io::Result<OwnedFd> {
     // SAFETY: `set` is initialised by sigemptyset before it is used; -1 asks for a new descriptor.
     let fd = check(unsafe {
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
-        for signal in [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        for signal in [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGPIPE] {
             libc::sigaddset(&raw mut set, signal);
         }
         libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
@@ -220,9 +212,5 @@ pub(crate) fn execve(program: &CStr, args: &[std::ffi::CString], env: &[std::ffi
 
 /// -1 into the errno.
 pub(crate) fn check(result: i32) -> io::Result<i32> {
-    if result == -1 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

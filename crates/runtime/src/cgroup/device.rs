@@ -26,24 +26,11 @@ pub struct DeviceRule {
 
 impl DeviceRule {
     /// Everything.
-    pub const ALL: DeviceRule = DeviceRule {
-        kind: 'a',
-        major: None,
-        minor: None,
-        read: true,
-        write: true,
-        mknod: true,
-    };
+    pub const ALL: DeviceRule =
+        DeviceRule { kind: 'a', major: None, minor: None, read: true, write: true, mknod: true };
 
     const fn new(kind: char, major: Option<u32>, minor: Option<u32>, read_write: bool) -> Self {
-        DeviceRule {
-            kind,
-            major,
-            minor,
-            read: read_write,
-            write: read_write,
-            mknod: true,
-        }
+        DeviceRule { kind, major, minor, read: read_write, write: read_write, mknod: true }
     }
 
     /// What every container may use: making any node, and the usual pseudo devices.
@@ -85,12 +72,7 @@ struct Insn {
 }
 
 const fn insn(code: u8, dst: u8, src: u8, offset: i16, immediate: i32) -> Insn {
-    Insn {
-        code,
-        registers: dst | (src << 4),
-        offset,
-        immediate,
-    }
+    Insn { code, registers: dst | (src << 4), offset, immediate }
 }
 
 // Opcodes of eBPF (Documentation/bpf/standardization/instruction-set.rst).
@@ -121,11 +103,8 @@ fn program(rules: &[DeviceRule]) -> Vec<Insn> {
         // Any wanted access that the rule lacks: mknod 1, read 2, write 4.
         let lacks = i32::from(!rule.mknod) | i32::from(!rule.read) << 1 | i32::from(!rule.write) << 2;
         if lacks != 0 {
-            let probe = [
-                insn(MOVE_REG, 6, 3, 0, 0),
-                insn(AND_IMM, 6, 0, 0, lacks),
-                insn(JUMP_NOT_EQUAL_IMM, 6, 0, 0, 0),
-            ];
+            let probe =
+                [insn(MOVE_REG, 6, 3, 0, 0), insn(AND_IMM, 6, 0, 0, lacks), insn(JUMP_NOT_EQUAL_IMM, 6, 0, 0, 0)];
             tests.push(probe.to_vec());
         }
         for (register, number) in [(4, rule.major), (5, rule.minor)] {

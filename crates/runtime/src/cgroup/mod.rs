@@ -81,10 +81,7 @@ impl Cgroups {
         let path = Path::new("/proc/self/mountinfo");
         let text = std::fs::read_to_string(path).map_err(CgroupError::on(path, "read"))?;
         let mode = parse_mounts(&text).ok_or(CgroupError::NotMounted)?;
-        Ok(Cgroups {
-            mode,
-            root: root.to_owned(),
-        })
+        Ok(Cgroups { mode, root: root.to_owned() })
     }
 
     /// Whether processes are placed by `clone3` (v2) rather than by writing to `cgroup.procs`.
@@ -96,10 +93,9 @@ impl Cgroups {
     /// The directories of a group, one per hierarchy in use; with v1, the first controller of each.
     pub(crate) fn directories(&self, path: &str) -> Vec<(String, PathBuf)> {
         match &self.mode {
-            Mode::V1(list) => list
-                .iter()
-                .map(|h| (h.controllers.join(","), h.mount.join(&self.root).join(path)))
-                .collect(),
+            Mode::V1(list) => {
+                list.iter().map(|h| (h.controllers.join(","), h.mount.join(&self.root).join(path))).collect()
+            }
             Mode::V2(mount) => vec![(String::new(), mount.join(&self.root).join(path))],
         }
     }
@@ -171,14 +167,18 @@ impl Cgroups {
         Some(mount.join(&self.root).join(path))
     }
 
-    /// Moves a process into a group: `0` is the caller.
+    /// Moves the caller, which must have one thread only, into a group.
+    ///
+    /// On v1 by its thread (`tasks`): moving a whole process takes the kernel's lock over all of them, and after a while
+    /// without such moves that waits for an RCU grace period of some 10 ms.
     ///
     /// # Errors
     /// The group is gone, or the kernel refuses.
-    pub fn join(&self, path: &str, pid: i32) -> Result<(), CgroupError> {
+    pub fn join(&self, path: &str) -> Result<(), CgroupError> {
+        let name = if self.is_v2() { "cgroup.procs" } else { "tasks" };
         for (_, directory) in self.directories(path) {
-            let file = directory.join("cgroup.procs");
-            std::fs::write(&file, pid.to_string()).map_err(CgroupError::on(&file, "join"))?;
+            let file = directory.join(name);
+            std::fs::write(&file, "0").map_err(CgroupError::on(&file, "join"))?;
         }
         Ok(())
     }
@@ -263,11 +263,7 @@ impl Cgroups {
         let Some(directory) = self.controller("memory", path) else {
             return 0;
         };
-        let file = directory.join(if self.is_v2() {
-            "memory.events"
-        } else {
-            "memory.oom_control"
-        });
+        let file = directory.join(if self.is_v2() { "memory.events" } else { "memory.oom_control" });
         std::fs::read_to_string(file).map_or(0, |text| usage::keyed(&text, "oom_kill"))
     }
 }
@@ -306,11 +302,8 @@ fn parse_mounts(mountinfo: &str) -> Option<Mode> {
             Some("cgroup2") if v2.is_none() => v2 = Some(mount),
             Some("cgroup") => {
                 let options = back.nth(1).unwrap_or_default();
-                let controllers: Vec<String> = options
-                    .split(',')
-                    .filter(|o| CONTROLLERS.contains(o))
-                    .map(str::to_owned)
-                    .collect();
+                let controllers: Vec<String> =
+                    options.split(',').filter(|o| CONTROLLERS.contains(o)).map(str::to_owned).collect();
                 let known = v1.iter().any(|h| h.controllers == controllers);
                 if !controllers.is_empty() && !known {
                     v1.push(Hierarchy { controllers, mount });
@@ -328,11 +321,7 @@ const DEPTH_MAX: usize = 64;
 
 fn collect_processes(directory: &Path, found: &mut Vec<i32>, depth: usize) {
     if let Ok(text) = std::fs::read_to_string(directory.join("cgroup.procs")) {
-        found.extend(
-            text.lines()
-                .filter_map(|line| line.parse::<i32>().ok())
-                .filter(|pid| *pid > 0),
-        );
+        found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0));
     }
     if depth < DEPTH_MAX {
         for child in children(directory) {
@@ -345,11 +334,7 @@ fn children(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(directory) else {
         return Vec::new();
     };
-    entries
-        .flatten()
-        .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
-        .map(|e| e.path())
-        .collect()
+    entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
 }
 
 fn remove_tree(directory: &Path, depth: usize) -> io::Result<()> {
@@ -374,9 +359,7 @@ mod tests {
                   32 30 0:28 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n\
                   33 30 0:29 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n\
                   34 30 0:30 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-        let Some(Mode::V1(list)) = parse_mounts(v1) else {
-            panic!("not v1")
-        };
+        let Some(Mode::V1(list)) = parse_mounts(v1) else { panic!("not v1") };
         let names: Vec<String> = list.iter().map(|h| h.controllers.join("+")).collect();
         assert_eq!(names, ["cpu+cpuacct", "memory"]);
         let v2 = "29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";

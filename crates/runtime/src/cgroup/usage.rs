@@ -27,13 +27,7 @@ pub(super) fn read(v2: bool, directory: impl Fn(&str) -> Option<PathBuf>) -> Res
         (inactive, rss_bytes) = (keyed(&stat, "total_inactive_file"), keyed(&stat, "total_rss"));
     }
     let working_set_bytes = memory_bytes.saturating_sub(inactive);
-    Ok(Usage {
-        cpu_nanos,
-        memory_bytes,
-        working_set_bytes,
-        rss_bytes,
-        pids: number("pids", "pids.current")?,
-    })
+    Ok(Usage { cpu_nanos, memory_bytes, working_set_bytes, rss_bytes, pids: number("pids", "pids.current")? })
 }
 
 fn read_file(path: &Path) -> Result<String, CgroupError> {
@@ -42,11 +36,7 @@ fn read_file(path: &Path) -> Result<String, CgroupError> {
 
 /// The number after `key` in lines of `key number`; 0 if there is none.
 pub(super) fn keyed(text: &str, key: &str) -> u64 {
-    let value = |line: &str| {
-        line.split_once(' ')
-            .filter(|(k, _)| *k == key)
-            .and_then(|(_, v)| v.trim().parse().ok())
-    };
+    let value = |line: &str| line.split_once(' ').filter(|(k, _)| *k == key).and_then(|(_, v)| v.trim().parse().ok());
     text.lines().find_map(value).unwrap_or(0)
 }
 

@@ -10,12 +10,7 @@ use crate::spec::Resources;
 pub(super) fn settings(resources: &Resources) -> Vec<Setting> {
     let mut list = Vec::new();
     let mut set = |controller, file: &str, value: String, optional| {
-        list.push(Setting {
-            controller,
-            file: file.to_owned(),
-            value,
-            optional,
-        });
+        list.push(Setting { controller, file: file.to_owned(), value, optional });
     };
     if let Some(shares) = resources.cpu_shares {
         set("cpu", "cpu.shares", shares.clamp(2, 262_144).to_string(), false);
@@ -24,12 +19,7 @@ pub(super) fn settings(resources: &Resources) -> Vec<Setting> {
         set("cpu", "cpu.cfs_period_us", period.to_string(), false);
     }
     if let Some(quota) = resources.cpu_quota_us {
-        set(
-            "cpu",
-            "cpu.cfs_quota_us",
-            if quota <= 0 { -1 } else { quota }.to_string(),
-            false,
-        );
+        set("cpu", "cpu.cfs_quota_us", if quota <= 0 { -1 } else { quota }.to_string(), false);
     }
     if let Some(limit) = resources.memory_limit_bytes {
         let limit = if limit <= 0 { -1 } else { limit };
@@ -39,24 +29,10 @@ pub(super) fn settings(resources: &Resources) -> Vec<Setting> {
         set("memory", "memory.memsw.limit_in_bytes", limit.to_string(), true);
     }
     if let Some(limit) = resources.pids_limit {
-        set(
-            "pids",
-            "pids.max",
-            if limit <= 0 {
-                "max".to_owned()
-            } else {
-                limit.to_string()
-            },
-            false,
-        );
+        set("pids", "pids.max", if limit <= 0 { "max".to_owned() } else { limit.to_string() }, false);
     }
     for (size, bytes) in &resources.hugepage_limits {
-        set(
-            "hugetlb",
-            &format!("hugetlb.{size}.limit_in_bytes"),
-            bytes.to_string(),
-            false,
-        );
+        set("hugetlb", &format!("hugetlb.{size}.limit_in_bytes"), bytes.to_string(), false);
     }
     list
 }
@@ -71,22 +47,16 @@ pub(super) fn allow_devices(directory: &Path, rules: &[DeviceRule]) -> Result<()
         return write("devices.allow", "a");
     }
     write("devices.deny", "a")?;
-    rules
-        .iter()
-        .try_for_each(|rule| write("devices.allow", &rule.to_string()))
+    rules.iter().try_for_each(|rule| write("devices.allow", &rule.to_string()))
 }
 
 /// Kills what `processes` lists: frozen meanwhile, so that none of them can fork away.
 pub(super) fn kill(freezer: Option<&Path>, processes: impl Fn() -> Vec<i32>) -> Result<(), CgroupError> {
-    let state = freezer
-        .map(|directory| directory.join("freezer.state"))
-        .filter(|file| file.exists());
+    let state = freezer.map(|directory| directory.join("freezer.state")).filter(|file| file.exists());
     if let Some(file) = &state {
         freeze(file)?;
     }
-    let killed = processes()
-        .into_iter()
-        .try_for_each(|pid| crate::sys::kill(pid, libc::SIGKILL));
+    let killed = processes().into_iter().try_for_each(|pid| crate::sys::kill(pid, libc::SIGKILL));
     if let Some(file) = &state {
         std::fs::write(file, "THAWED").map_err(CgroupError::on(file, "thaw"))?;
     }
@@ -123,10 +93,7 @@ mod tests {
             pids_limit: Some(0),
             ..Resources::default()
         };
-        let lines: Vec<String> = settings(&resources)
-            .iter()
-            .map(|s| format!("{}={}", s.file, s.value))
-            .collect();
+        let lines: Vec<String> = settings(&resources).iter().map(|s| format!("{}={}", s.file, s.value)).collect();
         assert_eq!(
             lines,
             [

@@ -49,19 +49,10 @@ fn enable(directory: &Path) -> Result<(), CgroupError> {
 pub(super) fn settings(resources: &Resources) -> Vec<Setting> {
     let mut list = Vec::new();
     let mut set = |controller, file: &str, value: String, optional| {
-        list.push(Setting {
-            controller,
-            file: file.to_owned(),
-            value,
-            optional,
-        });
+        list.push(Setting { controller, file: file.to_owned(), value, optional });
     };
     let limit_or_max = |limit: i64| {
-        if limit <= 0 {
-            "max".to_owned()
-        } else {
-            limit.to_string()
-        }
+        if limit <= 0 { "max".to_owned() } else { limit.to_string() }
     };
     if let Some(shares) = resources.cpu_shares {
         set("cpu", "cpu.weight", weight_of_shares(shares).to_string(), false);
@@ -73,12 +64,7 @@ pub(super) fn settings(resources: &Resources) -> Vec<Setting> {
     }
     if let Some(limit) = resources.memory_limit_bytes {
         set("memory", "memory.max", limit_or_max(limit), false);
-        set(
-            "memory",
-            "memory.swap.max",
-            if limit <= 0 { "max" } else { "0" }.to_owned(),
-            true,
-        );
+        set("memory", "memory.swap.max", if limit <= 0 { "max" } else { "0" }.to_owned(), true);
     }
     if let Some(limit) = resources.pids_limit {
         set("pids", "pids.max", limit_or_max(limit), false);
@@ -123,17 +109,9 @@ mod tests {
             hugepage_limits: [("2MB".to_owned(), 1 << 21)].into(),
             ..Resources::default()
         };
-        let lines: Vec<String> = settings(&resources)
-            .iter()
-            .map(|s| format!("{}={}", s.file, s.value))
-            .collect();
-        let expected = [
-            "cpu.max=50000 100000",
-            "memory.max=4096",
-            "memory.swap.max=0",
-            "pids.max=7",
-            "hugetlb.2MB.max=2097152",
-        ];
+        let lines: Vec<String> = settings(&resources).iter().map(|s| format!("{}={}", s.file, s.value)).collect();
+        let expected =
+            ["cpu.max=50000 100000", "memory.max=4096", "memory.swap.max=0", "pids.max=7", "hugetlb.2MB.max=2097152"];
         assert_eq!(lines, expected);
     }
 }

@@ -105,12 +105,7 @@ pub(crate) fn wanted(security: &Security) -> Result<CapabilitySet, String> {
     }
     let is_all = |name: &String| name.eq_ignore_ascii_case("ALL");
     let unknown = |name: &&String| !is_all(name) && number(name).is_none();
-    if let Some(name) = security
-        .capabilities_add
-        .iter()
-        .chain(&security.capabilities_drop)
-        .find(unknown)
-    {
+    if let Some(name) = security.capabilities_add.iter().chain(&security.capabilities_drop).find(unknown) {
         return Err(format!("unknown capability {name:?}"));
     }
     let named = |list: &[String]| CapabilitySet::of(list.iter().map(String::as_str)).0;
@@ -168,26 +163,14 @@ mod tests {
             ("nothing", vec![], vec![], usual),
             ("one more", list(&["NET_ADMIN"]), vec![], usual | 1 << 12),
             ("prefix, case", list(&["cap_net_admin"]), vec![], usual | 1 << 12),
-            (
-                "all but",
-                list(&["ALL"]),
-                list(&["SYS_ADMIN"]),
-                CapabilitySet::ALL.0 & !(1 << 21),
-            ),
+            ("all but", list(&["ALL"]), list(&["SYS_ADMIN"]), CapabilitySet::ALL.0 & !(1 << 21)),
             ("only", list(&["CHOWN"]), list(&["ALL"]), 1),
             ("none", vec![], list(&["all"]), 0),
         ] {
-            let security = Security {
-                capabilities_add: add,
-                capabilities_drop: drop,
-                ..Security::default()
-            };
+            let security = Security { capabilities_add: add, capabilities_drop: drop, ..Security::default() };
             assert_eq!(wanted(&security), Ok(CapabilitySet(expected)), "{case}");
         }
-        let wrong = Security {
-            capabilities_add: list(&["FLY"]),
-            ..Security::default()
-        };
+        let wrong = Security { capabilities_add: list(&["FLY"]), ..Security::default() };
         assert_eq!(wanted(&wrong), Err("unknown capability \"FLY\"".to_owned()));
     }
 }

@@ -1,6 +1,6 @@
 //! `/sys/fs/cgroup` inside the container: its own groups, read-only unless it is privileged.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
@@ -12,9 +12,8 @@ use super::{ContainerLaunch, mount, path};
 /// What will be attached: v1 copies of the container's directories by controller name.
 pub(super) type Opened = Vec<(String, OwnedFd)>;
 
-const KERNEL: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
-    .union(MountAttrFlags::MOUNT_ATTR_NODEV)
-    .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+const KERNEL: MountAttrFlags =
+    MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV).union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
 /// Copies the container's own group of every v1 hierarchy, while the host's mounts are still there.
 pub(super) fn open(launch: &ContainerLaunch) -> Result<Opened, Failure> {
@@ -24,18 +23,11 @@ pub(super) fn open(launch: &ContainerLaunch) -> Result<Opened, Failure> {
     let open = |(name, directory): (String, std::path::PathBuf)| {
         let step = || format!("open {}", directory.display());
         let copy = mount::copy(CWD, &directory, false).step(step)?;
-        mount::propagate(&copy, libc::MS_PRIVATE).step(step)?;
-        if !launch.spec.security.privileged {
-            mount::read_only(&copy, false).step(step)?;
-        }
+        let attributes = if launch.spec.security.privileged { 0 } else { mount::READ_ONLY };
+        crate::sys::mount_setattr(copy.as_fd(), false, attributes, 0, libc::MS_PRIVATE).step(step)?;
         Ok((name, copy))
     };
-    launch
-        .cgroups
-        .directories(&launch.cgroup)
-        .into_iter()
-        .map(open)
-        .collect()
+    launch.cgroups.directories(&launch.cgroup).into_iter().map(open).collect()
 }
 
 /// Attaches them below `/sys`.
@@ -46,11 +38,7 @@ pub(super) fn attach(launch: &ContainerLaunch, opened: Opened, sysfs: &OwnedFd) 
         other => other.step(step)?,
     };
     let writable = launch.spec.security.privileged;
-    let attributes = if writable {
-        KERNEL
-    } else {
-        KERNEL | MountAttrFlags::MOUNT_ATTR_RDONLY
-    };
+    let attributes = if writable { KERNEL } else { KERNEL | MountAttrFlags::MOUNT_ATTR_RDONLY };
     if launch.cgroups.is_v2() {
         let tree = mount::new("cgroup2", &[], attributes).step(step)?;
         return mount::attach(&tree, &target).step(step);

@@ -12,14 +12,8 @@ use super::{ContainerLaunch, mount, path};
 use crate::cgroup::DeviceRule;
 use crate::spec::ContainerSpec;
 
-const USUAL: [(&str, u32, u32); 6] = [
-    ("null", 1, 3),
-    ("zero", 1, 5),
-    ("full", 1, 7),
-    ("random", 1, 8),
-    ("urandom", 1, 9),
-    ("tty", 5, 0),
-];
+const USUAL: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
 const LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
@@ -50,7 +44,7 @@ pub(super) fn open_null() -> Result<OwnedFd, Failure> {
     if !is_null {
         return Err(Failure::create(step(), "it is not the null device"));
     }
-    mount::copy_of(&null, false).step(step)
+    Ok(null)
 }
 
 /// The devices a container may use.
@@ -76,24 +70,10 @@ pub(crate) fn rules(spec: &ContainerSpec) -> Result<Vec<DeviceRule>, Failure> {
 /// Builds `/dev` and attaches it to the root.
 pub(super) fn populate(launch: &ContainerLaunch, root: &OwnedFd) -> Result<Devices, Failure> {
     let step = || "make /dev";
-    let dev = mount::new(
-        "tmpfs",
-        &[("mode", "755"), ("size", "65536k")],
-        MountAttrFlags::MOUNT_ATTR_NOSUID,
-    )
-    .step(step)?;
+    let dev =
+        mount::new("tmpfs", &[("mode", "755"), ("size", "65536k")], MountAttrFlags::MOUNT_ATTR_NOSUID).step(step)?;
     for (name, major, minor) in USUAL {
-        node(
-            &dev,
-            Path::new(name),
-            &HostDevice {
-                block: false,
-                major,
-                minor,
-                mode: 0o666,
-                gid: 0,
-            },
-        )?;
+        node(&dev, Path::new(name), &HostDevice { block: false, major, minor, mode: 0o666, gid: 0 })?;
     }
     for (name, target) in LINKS {
         rustix::fs::symlinkat(target, &dev, name).step(|| format!("make /dev/{name}"))?;
@@ -111,9 +91,7 @@ pub(super) fn populate(launch: &ContainerLaunch, root: &OwnedFd) -> Result<Devic
         let inside = Path::new(&device.container_path);
         let step = || format!("make device {}", inside.display());
         let parent = path::make_directory(root, inside.parent().unwrap_or(Path::new("/"))).step(step)?;
-        let name = inside
-            .file_name()
-            .ok_or_else(|| Failure::create(step(), "the path has no name"))?;
+        let name = inside.file_name().ok_or_else(|| Failure::create(step(), "the path has no name"))?;
         node(&parent, Path::new(name), &host_device(&device.host_path)?)?;
     }
     Ok(Devices { dev, pts })
@@ -121,12 +99,7 @@ pub(super) fn populate(launch: &ContainerLaunch, root: &OwnedFd) -> Result<Devic
 
 fn below_dev(launch: &ContainerLaunch, dev: &OwnedFd) -> Result<OwnedFd, Failure> {
     let place = |name: &str| path::open_beneath(dev, Path::new(name), OFlags::PATH | OFlags::DIRECTORY);
-    let options = [
-        ("newinstance", ""),
-        ("ptmxmode", "0666"),
-        ("mode", "0620"),
-        ("gid", "5"),
-    ];
+    let options = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
     let no_exec = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let pts = mount::new("devpts", &options, no_exec).step(|| "make /dev/pts")?;
     mount::attach(&pts, place("pts").step(|| "open /dev/pts")?).step(|| "mount /dev/pts")?;
@@ -171,11 +144,7 @@ fn describe(data: &std::fs::Metadata) -> Option<HostDevice> {
 
 fn node(directory: &OwnedFd, name: &Path, device: &HostDevice) -> Result<(), Failure> {
     let step = || format!("make device {}", name.display());
-    let kind = if device.block {
-        FileType::BlockDevice
-    } else {
-        FileType::CharacterDevice
-    };
+    let kind = if device.block { FileType::BlockDevice } else { FileType::CharacterDevice };
     let number = rustix::fs::makedev(device.major, device.minor);
     match rustix::fs::mknodat(directory, name, kind, Mode::from_raw_mode(device.mode), number) {
         Err(rustix::io::Errno::EXIST) => return Ok(()),
@@ -207,18 +176,12 @@ fn host_devices(dev: &OwnedFd) -> Result<(), Failure> {
                 continue;
             };
             if kind.is_dir() {
-                if !["pts", "shm", "mqueue", "fd"]
-                    .iter()
-                    .any(|skip| relative == Path::new(skip))
-                {
+                if !["pts", "shm", "mqueue", "fd"].iter().any(|skip| relative == Path::new(skip)) {
                     pending.push(path.clone());
                 }
             } else if let Some(device) = entry.metadata().ok().as_ref().and_then(describe) {
                 if made == HOST_DEVICES_MAX {
-                    return Err(Failure::create(
-                        step(),
-                        format!("there are more than {HOST_DEVICES_MAX}"),
-                    ));
+                    return Err(Failure::create(step(), format!("there are more than {HOST_DEVICES_MAX}")));
                 }
                 made += 1;
                 let parent = path::make_directory(dev, relative.parent().unwrap_or(Path::new(""))).step(step)?;

@@ -30,10 +30,7 @@ pub(crate) enum Failure {
 
 impl Failure {
     pub(crate) fn create(step: impl Into<String>, message: impl Display) -> Self {
-        Failure::Create {
-            step: step.into(),
-            message: message.to_string(),
-        }
+        Failure::Create { step: step.into(), message: message.to_string() }
     }
 }
 

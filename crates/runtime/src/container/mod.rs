@@ -38,8 +38,10 @@ pub(crate) struct ContainerLaunch {
     pub(crate) layers: Vec<PathBuf>,
     /// Layers of images used as volumes.
     pub(crate) image_layers: BTreeMap<String, Vec<PathBuf>>,
-    /// Holds `upper`, `work` and `root`.
+    /// Holds `upper` and `work`.
     pub(crate) directory: PathBuf,
+    /// An empty directory to mount the root at; all containers of a pod may use one, each in its own namespace.
+    pub(crate) mount_point: PathBuf,
     /// The pod's `/dev/shm`.
     pub(crate) shm: PathBuf,
     pub(crate) cgroups: Cgroups,
@@ -60,16 +62,10 @@ pub(crate) struct Started {
 /// Forks the first process of a container.
 pub(crate) fn start(launch: &ContainerLaunch, stdio: Stdio) -> Result<Started, Failure> {
     let prepared = Prepared::of(&launch.spec)?;
-    launch
-        .cgroups
-        .create(&launch.cgroup, &launch.spec.resources)
-        .map_err(|e| create_error("limit resources", &e))?;
+    launch.cgroups.create(&launch.cgroup, &launch.spec.resources).map_err(|e| create_error("limit resources", &e))?;
     let rules = device::rules(&launch.spec)?;
-    launch
-        .cgroups
-        .allow_devices(&launch.cgroup, &rules)
-        .map_err(|e| create_error("limit devices", &e))?;
-    for name in ["upper", "work", "root"] {
+    launch.cgroups.allow_devices(&launch.cgroup, &rules).map_err(|e| create_error("limit devices", &e))?;
+    for name in ["upper", "work"] {
         std::fs::create_dir_all(launch.directory.join(name)).step(|| format!("make {name} directory"))?;
     }
     let mut flags = libc::CLONE_NEWNS;
@@ -147,22 +143,12 @@ impl Prepared {
         };
         let apparmor =
             std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"));
-        Ok(Prepared {
-            filter,
-            capabilities,
-            apparmor,
-        })
+        Ok(Prepared { filter, capabilities, apparmor })
     }
 
     fn program<'a>(&'a self, spec: &'a ContainerSpec, args: &'a [String]) -> process::Program<'a> {
         let apparmor = spec.security.apparmor_profile.as_deref().filter(|_| self.apparmor);
-        process::Program {
-            spec,
-            args,
-            filter: self.filter.as_ref(),
-            capabilities: self.capabilities,
-            apparmor,
-        }
+        process::Program { spec, args, filter: self.filter.as_ref(), capabilities: self.capabilities, apparmor }
     }
 }
 
@@ -192,7 +178,7 @@ fn fork(
         Forked::Child => {
             drop(ours);
             let run = std::panic::AssertUnwindSafe(|| {
-                sys::reset_signals();
+                sys::unblock_signals();
                 if let Err(failure) = detach(cgroups, cgroup) {
                     return failure;
                 }
@@ -210,9 +196,7 @@ fn detach(cgroups: &Cgroups, cgroup: &str) -> Result<(), Failure> {
     rustix::process::setsid().step(|| "start a session")?;
     sys::prctl(libc::PR_SET_DUMPABLE, 0).step(|| "close the process to debuggers")?;
     if !cgroups.is_v2() {
-        cgroups
-            .join(cgroup, 0)
-            .map_err(|e| create_error("join the cgroup", &e))?;
+        cgroups.join(cgroup).map_err(|e| create_error("join the cgroup", &e))?;
     }
     Ok(())
 }

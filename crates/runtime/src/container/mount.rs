@@ -45,15 +45,12 @@ pub(super) fn attach(mount: impl AsFd, at: impl AsFd) -> io::Result<()> {
     Ok(move_mount(mount.as_fd(), "", at.as_fd(), "", flags)?)
 }
 
+/// The attribute of read-only mounts, for `mount_setattr`.
+pub(super) const READ_ONLY: u64 = MountAttrFlags::MOUNT_ATTR_RDONLY.bits() as u64;
+
 /// Makes a mount (and, if `recursive`, those below) read-only.
 pub(super) fn read_only(mount: impl AsFd, recursive: bool) -> io::Result<()> {
-    sys::mount_setattr(
-        mount.as_fd(),
-        recursive,
-        u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits()),
-        0,
-        0,
-    )
+    sys::mount_setattr(mount.as_fd(), recursive, READ_ONLY, 0, 0)
 }
 
 /// Sets the propagation (`MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`) of a mount and those below.

@@ -89,18 +89,11 @@ pub(super) fn make_file(root: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         other => return other,
     }
-    let name = path
-        .file_name()
-        .ok_or_else(|| io::Error::from_raw_os_error(libc::EISDIR))?;
+    let name = path.file_name().ok_or_else(|| io::Error::from_raw_os_error(libc::EISDIR))?;
     let parent = make_directory(&root, path.parent().unwrap_or(Path::new("/")))?;
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
     rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644))?;
-    Ok(rustix::fs::openat(
-        &parent,
-        name,
-        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?)
+    Ok(rustix::fs::openat(&parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 fn parts(path: &Path) -> Vec<OsString> {
@@ -135,18 +128,9 @@ mod tests {
         make_directory(&fd, Path::new("/../../c")).unwrap();
         make_directory(&fd, Path::new("/link/d")).unwrap();
         make_file(&fd, Path::new("/absolute/../e/file")).unwrap();
-        assert_eq!(
-            std::fs::read_dir(outside.path()).unwrap().count(),
-            0,
-            "something was made outside"
-        );
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0, "something was made outside");
         let inside = outside.path().strip_prefix("/").unwrap().join("a");
-        for made in [
-            inside.as_path(),
-            Path::new("b"),
-            Path::new("c"),
-            Path::new("dangling/target/d"),
-        ] {
+        for made in [inside.as_path(), Path::new("b"), Path::new("c"), Path::new("dangling/target/d")] {
             assert!(root.path().join(made).is_dir(), "{made:?}");
         }
     }

@@ -6,6 +6,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rustix::process::{Resource, Rlimit};
+
 use super::capability::{self, CapabilitySet};
 use super::failure::{Failure, Step, plain};
 use super::user::{self, Ids};
@@ -17,11 +19,7 @@ use crate::sys::{self, check, prctl};
 #[derive(Debug)]
 pub(crate) enum Stdio {
     /// Pipes, or `/dev/null` where there is none.
-    Pipes {
-        stdin: Option<OwnedFd>,
-        stdout: OwnedFd,
-        stderr: OwnedFd,
-    },
+    Pipes { stdin: Option<OwnedFd>, stdout: OwnedFd, stderr: OwnedFd },
     /// A terminal allocated by the process itself.
     Terminal,
 }
@@ -35,35 +33,31 @@ pub(super) struct Program<'a> {
     pub(super) apparmor: Option<&'a str>,
 }
 
-/// `NAME` of `getrlimit(2)` and its number.
-const RLIMITS: [(&str, u32); 16] = [
-    ("RLIMIT_AS", libc::RLIMIT_AS as u32),
-    ("RLIMIT_CORE", libc::RLIMIT_CORE as u32),
-    ("RLIMIT_CPU", libc::RLIMIT_CPU as u32),
-    ("RLIMIT_DATA", libc::RLIMIT_DATA as u32),
-    ("RLIMIT_FSIZE", libc::RLIMIT_FSIZE as u32),
-    ("RLIMIT_LOCKS", libc::RLIMIT_LOCKS as u32),
-    ("RLIMIT_MEMLOCK", libc::RLIMIT_MEMLOCK as u32),
-    ("RLIMIT_MSGQUEUE", libc::RLIMIT_MSGQUEUE as u32),
-    ("RLIMIT_NICE", libc::RLIMIT_NICE as u32),
-    ("RLIMIT_NOFILE", libc::RLIMIT_NOFILE as u32),
-    ("RLIMIT_NPROC", libc::RLIMIT_NPROC as u32),
-    ("RLIMIT_RSS", libc::RLIMIT_RSS as u32),
-    ("RLIMIT_RTPRIO", libc::RLIMIT_RTPRIO as u32),
-    ("RLIMIT_RTTIME", libc::RLIMIT_RTTIME as u32),
-    ("RLIMIT_SIGPENDING", libc::RLIMIT_SIGPENDING as u32),
-    ("RLIMIT_STACK", libc::RLIMIT_STACK as u32),
+/// Names of `getrlimit(2)`.
+const RLIMITS: [(&str, Resource); 16] = [
+    ("RLIMIT_AS", Resource::As),
+    ("RLIMIT_CORE", Resource::Core),
+    ("RLIMIT_CPU", Resource::Cpu),
+    ("RLIMIT_DATA", Resource::Data),
+    ("RLIMIT_FSIZE", Resource::Fsize),
+    ("RLIMIT_LOCKS", Resource::Locks),
+    ("RLIMIT_MEMLOCK", Resource::Memlock),
+    ("RLIMIT_MSGQUEUE", Resource::Msgqueue),
+    ("RLIMIT_NICE", Resource::Nice),
+    ("RLIMIT_NOFILE", Resource::Nofile),
+    ("RLIMIT_NPROC", Resource::Nproc),
+    ("RLIMIT_RSS", Resource::Rss),
+    ("RLIMIT_RTPRIO", Resource::Rtprio),
+    ("RLIMIT_RTTIME", Resource::Rttime),
+    ("RLIMIT_SIGPENDING", Resource::Sigpending),
+    ("RLIMIT_STACK", Resource::Stack),
 ];
 
 /// Connects the standard streams. Pipes become the user's, so that `/dev/stdout` can be opened by it.
 pub(super) fn connect(stdio: Stdio, terminal: Option<OwnedFd>, uid: u32) -> Result<(), Failure> {
     let step = || "connect the standard streams";
     let null = || {
-        rustix::fs::open(
-            "/dev/null",
-            rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
-            rustix::fs::Mode::empty(),
-        )
+        rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
     };
     let own = |fd: &OwnedFd| rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None);
     let streams: [OwnedFd; 3] = match (stdio, terminal) {
@@ -111,9 +105,7 @@ struct Ready {
 impl Ready {
     fn execute(self) -> Failure {
         let error = sys::execve(&self.path, &self.args, &self.env);
-        Failure::Start {
-            message: format!("exec {}: {}", self.shown, plain(&error)),
-        }
+        Failure::Start { message: format!("exec {}: {}", self.shown, plain(&error)) }
     }
 }
 
@@ -184,17 +176,11 @@ fn die_with_the_shim(lifeline: &OwnedFd) -> Result<(), Failure> {
 fn set_rlimits(limits: &[(String, u64, u64)]) -> Result<(), Failure> {
     for (name, soft, hard) in limits {
         let step = || format!("set {name} to {soft}/{hard}");
-        let number = RLIMITS
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, number)| *number);
+        let number = RLIMITS.iter().find(|(known, _)| known == name).map(|(_, number)| *number);
         let number = number.ok_or_else(|| Failure::create(step(), "the name is unknown"))?;
-        let limit = libc::rlimit {
-            rlim_cur: *soft,
-            rlim_max: *hard,
-        };
-        // SAFETY: `limit` is a valid rlimit; the number is one of the kernel's.
-        check(unsafe { libc::setrlimit(number as _, &raw const limit) }).step(step)?;
+        let finite = |limit: u64| Some(limit).filter(|limit| *limit != libc::RLIM_INFINITY);
+        let limit = Rlimit { current: finite(*soft), maximum: finite(*hard) };
+        rustix::process::setrlimit(number, limit).step(step)?;
     }
     Ok(())
 }
@@ -209,11 +195,7 @@ fn become_user(ids: &Ids) -> Result<(), Failure> {
     prctl(libc::PR_SET_KEEPCAPS, 1).step(step)?;
     // SAFETY: raw calls on the only thread of this process; the group list outlives its call.
     unsafe {
-        result(libc::syscall(
-            libc::SYS_setgroups,
-            ids.groups.len(),
-            ids.groups.as_ptr(),
-        ))?;
+        result(libc::syscall(libc::SYS_setgroups, ids.groups.len(), ids.groups.as_ptr()))?;
         result(libc::syscall(libc::SYS_setresgid, ids.gid, ids.gid, ids.gid))?;
         result(libc::syscall(libc::SYS_setresuid, ids.uid, ids.uid, ids.uid))?;
     }
@@ -228,9 +210,7 @@ fn enter_cwd(cwd: &str) -> Result<(), Failure> {
     // A working directory that is not below the root came in through a leaked descriptor (CVE-2024-21626).
     match rustix::process::getcwd(Vec::new()) {
         Ok(real) if real.as_bytes().starts_with(b"/") => Ok(()),
-        _ => Err(Failure::Start {
-            message: format!("working directory {cwd:?} is outside of the container"),
-        }),
+        _ => Err(Failure::Start { message: format!("working directory {cwd:?} is outside of the container") }),
     }
 }
 
@@ -246,13 +226,11 @@ fn environment(env: &[String], home: &str) -> Vec<String> {
 fn look_up(name: &str, env: &[String]) -> Result<PathBuf, Failure> {
     let start = |message: String| Failure::Start { message };
     if name.contains('/') {
-        return executable(Path::new(name))
-            .map(|()| PathBuf::from(name))
-            .map_err(|error| match error {
-                Unusable::Missing(error) => start(format!("exec: {name:?}: stat {name}: {}", plain(&error))),
-                Unusable::Directory => start(format!("exec: {name:?}: is a directory")),
-                Unusable::Forbidden => start(format!("exec: {name:?}: permission denied")),
-            });
+        return executable(Path::new(name)).map(|()| PathBuf::from(name)).map_err(|error| match error {
+            Unusable::Missing(error) => start(format!("exec: {name:?}: stat {name}: {}", plain(&error))),
+            Unusable::Directory => start(format!("exec: {name:?}: is a directory")),
+            Unusable::Forbidden => start(format!("exec: {name:?}: permission denied")),
+        });
     }
     let path = env.iter().rev().find_map(|e| e.strip_prefix("PATH=")).unwrap_or("");
     let mut forbidden = false;
@@ -268,11 +246,7 @@ fn look_up(name: &str, env: &[String]) -> Result<PathBuf, Failure> {
             Err(_) => {}
         }
     }
-    let reason = if forbidden {
-        "permission denied"
-    } else {
-        "executable file not found in $PATH"
-    };
+    let reason = if forbidden { "permission denied" } else { "executable file not found in $PATH" };
     Err(start(format!("exec: {name:?}: {reason}")))
 }
 

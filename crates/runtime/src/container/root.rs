@@ -39,15 +39,8 @@ const MASKED: [&str; 12] = [
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Files of `/proc` that a volume may cover (as lxcfs does); everything else there could deceive whoever trusts it.
-const PROC_VOLUMES: [&str; 7] = [
-    "/proc/cpuinfo",
-    "/proc/diskstats",
-    "/proc/loadavg",
-    "/proc/meminfo",
-    "/proc/stat",
-    "/proc/swaps",
-    "/proc/uptime",
-];
+const PROC_VOLUMES: [&str; 7] =
+    ["/proc/cpuinfo", "/proc/diskstats", "/proc/loadavg", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime"];
 
 /// A root that has been built; the process still lives outside of it.
 pub(super) struct Built {
@@ -60,11 +53,7 @@ pub(super) struct Built {
 /// Builds the root of a container.
 pub(super) fn build(launch: &ContainerLaunch) -> Result<Built, Failure> {
     let spec = &launch.spec;
-    let volumes = spec
-        .mounts
-        .iter()
-        .map(|m| open_volume(launch, m))
-        .collect::<Result<Vec<_>, _>>()?;
+    let volumes = spec.mounts.iter().map(|m| open_volume(launch, m)).collect::<Result<Vec<_>, _>>()?;
     let null = super::device::open_null()?;
     let cgroups = super::cgroup_mount::open(launch)?;
     rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
@@ -74,20 +63,12 @@ pub(super) fn build(launch: &ContainerLaunch) -> Result<Built, Failure> {
     let proc = mount::new("proc", &[], KERNEL).step(|| "make /proc")?;
     attach_real(&proc, &root, "/proc")?;
     let devices = super::device::populate(launch, &root)?;
-    let sysfs_attributes = if spec.security.privileged {
-        KERNEL
-    } else {
-        KERNEL | MountAttrFlags::MOUNT_ATTR_RDONLY
-    };
+    let sysfs_attributes = if spec.security.privileged { KERNEL } else { KERNEL | MountAttrFlags::MOUNT_ATTR_RDONLY };
     let sysfs = mount::new("sysfs", &[], sysfs_attributes).step(|| "make /sys")?;
     attach_real(&sysfs, &root, "/sys")?;
     super::cgroup_mount::attach(launch, cgroups, &sysfs)?;
 
-    let terminal = if spec.tty {
-        Some(super::terminal::for_container(&devices)?)
-    } else {
-        None
-    };
+    let terminal = if spec.tty { Some(super::terminal::for_container(&devices)?) } else { None };
     for (volume, spec) in volumes.into_iter().zip(&spec.mounts) {
         attach_volume(volume, spec, &root)?;
     }
@@ -124,27 +105,22 @@ fn make_working_directory(root: &OwnedFd, cwd: &str) -> Result<(), Failure> {
     }
 }
 
+/// The container's root: the layers, and a directory of its own on top. Volatile: what a container wrote does not outlive
+/// it, so its end need not wait until the whole disk is synced.
 fn overlay(launch: &ContainerLaunch) -> Result<OwnedFd, Failure> {
     let directory = |name: &str| launch.directory.join(name);
-    let target = directory("root");
+    let target = &launch.mount_point;
     let fds = Layers::open(&launch.layers)?;
-    let (upper, work) = (
-        open_directory(&directory("upper"))?,
-        open_directory(&directory("work"))?,
-    );
+    let (upper, work) = (open_directory(&directory("upper"))?, open_directory(&directory("work"))?);
     let options = format!(
-        "lowerdir={},upperdir={},workdir={}",
+        "lowerdir={},upperdir={},workdir={},volatile",
         fds.option(),
         mount::fd_path(&upper),
         mount::fd_path(&work)
     );
-    mount_overlay(&target, &options).step(|| "mount the image's layers")?;
-    rustix::fs::open(
-        &target,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .step(|| format!("open {}", target.display()))
+    mount_overlay(target, &options).step(|| "mount the image's layers")?;
+    rustix::fs::open(target, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .step(|| format!("open {}", target.display()))
 }
 
 /// A read-only view of the layers of an image.
@@ -156,24 +132,17 @@ fn image_volume(launch: &ContainerLaunch, layers: &[PathBuf]) -> Result<OwnedFd,
         mount::read_only(&copy, false).step(step)?;
         return Ok(copy);
     }
-    let target = launch.directory.join("image");
-    std::fs::create_dir_all(&target).step(step)?;
-    mount_overlay(&target, &format!("lowerdir={}", fds.option())).step(step)?;
-    let copy = mount::copy(CWD, &target, false).step(step)?;
-    rustix::mount::unmount(&target, UnmountFlags::DETACH).step(step)?;
+    let target = &launch.mount_point;
+    mount_overlay(target, &format!("lowerdir={}", fds.option())).step(step)?;
+    let copy = mount::copy(CWD, target, false).step(step)?;
+    rustix::mount::unmount(target, UnmountFlags::DETACH).step(step)?;
     mount::read_only(&copy, false).step(step)?;
     Ok(copy)
 }
 
 fn mount_overlay(target: &Path, options: &str) -> std::io::Result<()> {
     let options = std::ffi::CString::new(options)?;
-    Ok(rustix::mount::mount(
-        "overlay",
-        target,
-        "overlay",
-        MountFlags::empty(),
-        options.as_c_str(),
-    )?)
+    Ok(rustix::mount::mount("overlay", target, "overlay", MountFlags::empty(), options.as_c_str())?)
 }
 
 /// Descriptors of layers, named to overlayfs as `/proc/self/fd/N`: short, and free of characters it would split at.
@@ -184,11 +153,7 @@ impl Layers {
         if paths.is_empty() {
             return Err(Failure::create("mount the image's layers", "the image has none"));
         }
-        paths
-            .iter()
-            .map(|p| open_directory(p))
-            .collect::<Result<_, _>>()
-            .map(Layers)
+        paths.iter().map(|p| open_directory(p)).collect::<Result<_, _>>().map(Layers)
     }
 
     fn option(&self) -> String {
@@ -232,10 +197,7 @@ fn open_volume(launch: &ContainerLaunch, spec: &Mount) -> Result<OwnedFd, Failur
         }
         MountSource::Image { image_id, sub_path } => {
             let missing = || Failure::create(step(), format!("image {image_id} is unknown"));
-            let image = image_volume(
-                launch,
-                image_layers(&launch.image_layers, image_id).ok_or_else(missing)?,
-            )?;
+            let image = image_volume(launch, image_layers(&launch.image_layers, image_id).ok_or_else(missing)?)?;
             match sub_path {
                 None => image,
                 Some(sub_path) => {
@@ -279,10 +241,7 @@ fn attach_volume(tree: OwnedFd, spec: &Mount, root: &OwnedFd) -> Result<(), Fail
     .step(step)?;
     let over_proc = crate::sys::filesystem_magic(&target).step(step)? == PROC_MAGIC;
     if over_proc && !PROC_VOLUMES.contains(&spec.destination.as_str()) {
-        return Err(Failure::create(
-            step(),
-            "it is inside /proc, which volumes must not cover",
-        ));
+        return Err(Failure::create(step(), "it is inside /proc, which volumes must not cover"));
     }
     mount::attach(&tree, &target).step(step)
 }
@@ -307,12 +266,9 @@ fn mask(proc: &OwnedFd, sysfs: &OwnedFd, null: &OwnedFd) -> Result<(), Failure> 
         }
         let cover = match &empty {
             Some(first) => mount::copy_of(first, false).step(step)?,
-            None => mount::new(
-                "tmpfs",
-                &[("nr_blocks", "1")],
-                KERNEL | MountAttrFlags::MOUNT_ATTR_RDONLY,
-            )
-            .step(step)?,
+            None => {
+                mount::new("tmpfs", &[("nr_blocks", "1")], KERNEL | MountAttrFlags::MOUNT_ATTR_RDONLY).step(step)?
+            }
         };
         mount::attach(&cover, &target).step(step)?;
         empty.get_or_insert(cover);

@@ -53,16 +53,11 @@ fn unlock(master: OwnedFd) -> Result<Terminal, Failure> {
     // SAFETY: TIOCGPTPEER takes open flags as a number and returns a new descriptor.
     let slave = check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) }).step(step)?;
     // SAFETY: the kernel just returned this descriptor, nobody else owns it.
-    Ok(Terminal {
-        master,
-        slave: unsafe { OwnedFd::from_raw_fd(slave) },
-    })
+    Ok(Terminal { master, slave: unsafe { OwnedFd::from_raw_fd(slave) } })
 }
 
 /// Makes a terminal the controlling one of this session.
 pub(super) fn control(slave: &OwnedFd) -> Result<(), Failure> {
     // SAFETY: TIOCSCTTY takes a number.
-    check(unsafe { libc::ioctl(slave.as_raw_fd(), libc::TIOCSCTTY, 0) })
-        .step(|| "control the terminal")
-        .map(drop)
+    check(unsafe { libc::ioctl(slave.as_raw_fd(), libc::TIOCSCTTY, 0) }).step(|| "control the terminal").map(drop)
 }

@@ -60,12 +60,7 @@ fn accounts(passwd: &str) -> impl Iterator<Item = Account<'_>> {
         let mut fields = line.split(':');
         let name = fields.next()?;
         let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
-        Some(Account {
-            name,
-            uid,
-            gid,
-            home: fields.nth(1).unwrap_or(""),
-        })
+        Some(Account { name, uid, gid, home: fields.nth(1).unwrap_or("") })
     })
 }
 
@@ -89,16 +84,13 @@ fn resolve_with(user: &User, passwd: &str, group: &str) -> Result<Ids, String> {
     };
     let wanted = if wanted.is_empty() { "0" } else { &wanted };
     let number = wanted.parse::<u32>().ok();
-    let account = accounts(passwd)
-        .find(|a| a.name == wanted)
-        .or_else(|| accounts(passwd).find(|a| Some(a.uid) == number));
+    let account =
+        accounts(passwd).find(|a| a.name == wanted).or_else(|| accounts(passwd).find(|a| Some(a.uid) == number));
     let (uid, passwd_gid) = match (&account, number) {
         (Some(account), _) => (account.uid, account.gid),
         (None, Some(uid)) => (uid, 0),
         (None, None) => {
-            return Err(format!(
-                "unable to find user {wanted}: no matching entries in passwd file"
-            ));
+            return Err(format!("unable to find user {wanted}: no matching entries in passwd file"));
         }
     };
     let mut gid = user.gid.unwrap_or(passwd_gid);
@@ -112,25 +104,13 @@ fn resolve_with(user: &User, passwd: &str, group: &str) -> Result<Ids, String> {
     let mut all = user.additional_gids.clone();
     if let (Some(account), false) = (&account, user.strict_groups) {
         let member = |members: &str| members.split(',').any(|m| m.trim() == account.name);
-        all.extend(
-            groups(group)
-                .filter(|(_, _, members)| member(members))
-                .map(|(_, gid, _)| gid),
-        );
+        all.extend(groups(group).filter(|(_, _, members)| member(members)).map(|(_, gid, _)| gid));
     }
     all.sort_unstable();
     all.dedup();
     all.truncate(GROUPS_MAX);
-    let home = account
-        .map(|a| a.home.to_owned())
-        .filter(|h| !h.is_empty())
-        .unwrap_or_else(|| "/".to_owned());
-    Ok(Ids {
-        uid,
-        gid,
-        groups: all,
-        home,
-    })
+    let home = account.map(|a| a.home.to_owned()).filter(|h| !h.is_empty()).unwrap_or_else(|| "/".to_owned());
+    Ok(Ids { uid, gid, groups: all, home })
 }
 
 #[cfg(test)]
@@ -142,10 +122,7 @@ mod tests {
 
     #[test]
     fn users_resolve_as_images_write_them() {
-        let image = |text: &str| User {
-            user: UserName::Image(text.to_owned()),
-            ..User::default()
-        };
+        let image = |text: &str| User { user: UserName::Image(text.to_owned()), ..User::default() };
         for (text, uid, gid, groups, home) in [
             ("", 0, 0, vec![], "/root"),
             ("web", 33, 34, vec![4, 50], "/srv"),
@@ -155,12 +132,7 @@ mod tests {
             ("12", 12, 0, vec![], "/"),
             ("1000", 7, 8, vec![], "/seven"), // A name wins over a number, as with runc.
         ] {
-            let expected = Ids {
-                uid,
-                gid,
-                groups,
-                home: home.to_owned(),
-            };
+            let expected = Ids { uid, gid, groups, home: home.to_owned() };
             assert_eq!(resolve_with(&image(text), PASSWD, GROUP), Ok(expected), "{text:?}");
         }
         for text in ["nobody", "web:none", "-1", "4294967296"] {
@@ -170,23 +142,9 @@ mod tests {
 
     #[test]
     fn strict_groups_ignore_the_image() {
-        let user = User {
-            user: UserName::Id(33),
-            gid: Some(1),
-            additional_gids: vec![9],
-            strict_groups: true,
-        };
-        assert_eq!(
-            resolve_with(&user, PASSWD, GROUP).map(|i| (i.gid, i.groups)),
-            Ok((1, vec![9]))
-        );
-        let merged = User {
-            strict_groups: false,
-            ..user
-        };
-        assert_eq!(
-            resolve_with(&merged, PASSWD, GROUP).map(|i| i.groups),
-            Ok(vec![4, 9, 50])
-        );
+        let user = User { user: UserName::Id(33), gid: Some(1), additional_gids: vec![9], strict_groups: true };
+        assert_eq!(resolve_with(&user, PASSWD, GROUP).map(|i| (i.gid, i.groups)), Ok((1, vec![9])));
+        let merged = User { strict_groups: false, ..user };
+        assert_eq!(resolve_with(&merged, PASSWD, GROUP).map(|i| i.groups), Ok(vec![4, 9, 50]));
     }
 }

@@ -17,11 +17,7 @@ const END_WITHIN: Duration = Duration::from_secs(10);
 /// A directory only root can look into: it holds specs with secrets in their environments.
 pub(super) fn make_private(directory: &Path) -> Result<(), OciError> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .map_err(OciError::on("create", directory))
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(OciError::on("create", directory))
 }
 
 /// The directories of pods.
@@ -42,10 +38,7 @@ pub(super) fn kill_shim(pid: i32) {
     // Gone in this moment is as good.
     let _ = sys::kill(pid, libc::SIGKILL);
     let mut poll = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
-    let limit = rustix::time::Timespec {
-        tv_sec: END_WITHIN.as_secs() as i64,
-        tv_nsec: 0,
-    };
+    let limit = rustix::time::Timespec { tv_sec: END_WITHIN.as_secs() as i64, tv_nsec: 0 };
     // Still there after that: removing its cgroup and files fails visibly below.
     let _ = rustix::io::retry_on_intr(|| rustix::event::poll(&mut poll, Some(&limit)));
 }

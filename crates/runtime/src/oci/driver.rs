@@ -35,10 +35,7 @@ impl Inner {
 
     fn link(&self, pod_uid: &str) -> Result<Arc<Link>, DriverError> {
         let link = lock(&self.links).get(pod_uid).cloned();
-        link.filter(|link| !link.is_closed())
-            .ok_or_else(|| DriverError::NoSandbox {
-                pod_uid: pod_uid.to_owned(),
-            })
+        link.filter(|link| !link.is_closed()).ok_or_else(|| DriverError::NoSandbox { pod_uid: pod_uid.to_owned() })
     }
 
     /// Asks the pod's shim and expects no more than "done".
@@ -48,23 +45,14 @@ impl Inner {
 
     /// Connects to a shim that runs.
     async fn adopt_one(&self, pod_uid: &str, directory: PathBuf) -> Result<Sandbox, DriverError> {
-        let shim = |message: String| DriverError::Shim {
-            pod_uid: pod_uid.to_owned(),
-            message,
-        };
+        let shim = |message: String| DriverError::Shim { pod_uid: pod_uid.to_owned(), message };
         let connected = blocking(move || {
             let (socket, pid) = spawn::connect(&directory)?;
             let cgroup = crate::shim::state::read(&directory)?.pod.cgroup;
             Ok::<_, std::io::Error>((socket, pid, cgroup))
         });
         let (socket, shim_pid, cgroup) = connected.await.map_err(|e| shim(e.to_string()))?;
-        let peer = Peer {
-            pod_uid: pod_uid.to_owned(),
-            shim_pid,
-            child: None,
-            cgroups: self.cgroups.clone(),
-            cgroup,
-        };
+        let peer = Peer { pod_uid: pod_uid.to_owned(), shim_pid, child: None, cgroups: self.cgroups.clone(), cgroup };
         let link = Link::open(socket, peer, self.events.clone()).map_err(|e| shim(e.to_string()))?;
         let description = describe(&link).await?;
         lock(&self.links).insert(pod_uid.to_owned(), link);
@@ -134,15 +122,9 @@ impl Inner {
         let pod_uid = spec.uid.clone();
         let link = Link::open(socket, peer, self.events.clone()).map_err(|e| create("connect to the shim", &e))?;
         link.expect_no_news(true); // Until the sandbox stands, its failure is this call's answer alone.
-        let call = Call::Init {
-            pod: Box::new(spec),
-            cgroup_root: self.config.cgroup_root.clone(),
-        };
+        let call = Call::Init { pod: Box::new(spec), cgroup_root: self.config.cgroup_root.clone() };
         match link.call(call).await {
-            Ok(Answered {
-                answer: Answer::Description(description),
-                ..
-            }) => {
+            Ok(Answered { answer: Answer::Description(description), .. }) => {
                 link.expect_no_news(false);
                 lock(&self.links).insert(pod_uid, link);
                 Ok(sandbox_of(*description))
@@ -160,11 +142,9 @@ impl Inner {
         let known = lock(&self.links).get(pod_uid).cloned();
         let link = match known {
             Some(link) => Some(link),
-            None if directory.exists() => self
-                .adopt_one(pod_uid, directory.clone())
-                .await
-                .ok()
-                .and_then(|_| self.link(pod_uid).ok()),
+            None if directory.exists() => {
+                self.adopt_one(pod_uid, directory.clone()).await.ok().and_then(|_| self.link(pod_uid).ok())
+            }
             None => return Ok(()),
         };
         self.end(pod_uid, link, directory).await
@@ -194,11 +174,7 @@ impl Inner {
 
     async fn start_container(&self, pod_uid: &str, spec: ContainerSpec) -> Result<Container, DriverError> {
         let link = self.link(pod_uid)?;
-        let layers_of = |image: &str| {
-            self.layers
-                .layers(image)
-                .map_err(|e| create("find the image's layers", &e))
-        };
+        let layers_of = |image: &str| self.layers.layers(image).map_err(|e| create("find the image's layers", &e));
         let layers = layers_of(&spec.image_id)?;
         let mut image_layers = BTreeMap::new();
         for mount in &spec.mounts {
@@ -206,15 +182,7 @@ impl Inner {
                 image_layers.insert(image_id.clone(), layers_of(image_id)?);
             }
         }
-        match link
-            .call(Call::Start {
-                spec: Box::new(spec),
-                layers,
-                image_layers,
-            })
-            .await?
-            .answer
-        {
+        match link.call(Call::Start { spec: Box::new(spec), layers, image_layers }).await?.answer {
             Answer::Started(container) => Ok(*container),
             _ => Err(unexpected(pod_uid)),
         }
@@ -222,30 +190,16 @@ impl Inner {
 
     async fn exec(&self, pod_uid: &str, id: &str, spec: ExecSpec) -> Result<Exec, DriverError> {
         let link = self.link(pod_uid)?;
-        let answered = link
-            .call(Call::Exec {
-                container: id.to_owned(),
-                spec,
-            })
-            .await?;
+        let answered = link.call(Call::Exec { container: id.to_owned(), spec }).await?;
         let (Answer::Exec { exec, streams }, Some(exit)) = (answered.answer, answered.exit) else {
             return Err(unexpected(pod_uid));
         };
         let streams = streams_of(streams, answered.fds).ok_or_else(|| unexpected(pod_uid))?;
-        Ok(Exec {
-            streams,
-            id: exec,
-            exit,
-        })
+        Ok(Exec { streams, id: exec, exit })
     }
 
     async fn attach(&self, pod_uid: &str, id: &str) -> Result<Streams, DriverError> {
-        let answered = self
-            .link(pod_uid)?
-            .call(Call::Attach {
-                container: id.to_owned(),
-            })
-            .await?;
+        let answered = self.link(pod_uid)?.call(Call::Attach { container: id.to_owned() }).await?;
         match answered.answer {
             Answer::Attached { streams } => streams_of(streams, answered.fds).ok_or_else(|| unexpected(pod_uid)),
             _ => Err(unexpected(pod_uid)),
@@ -256,9 +210,7 @@ impl Inner {
         let link = self.link(pod_uid)?;
         let path = id.map_or_else(|| link.cgroup.clone(), |id| format!("{}/{id}", link.cgroup));
         let cgroups = self.cgroups.clone();
-        let missing = |_| DriverError::NoContainer {
-            id: id.unwrap_or(pod_uid).to_owned(),
-        };
+        let missing = |_| DriverError::NoContainer { id: id.unwrap_or(pod_uid).to_owned() };
         blocking(move || cgroups.usage(&path)).await.map_err(missing)
     }
 }
@@ -290,49 +242,19 @@ impl Driver for Oci {
     }
 
     fn signal<'a>(&'a self, pod_uid: &'a str, id: &'a str, signal: i32) -> Outcome<'a, ()> {
-        self.inner
-            .tell(
-                pod_uid,
-                Call::Signal {
-                    container: id.to_owned(),
-                    signal,
-                },
-            )
-            .boxed()
+        self.inner.tell(pod_uid, Call::Signal { container: id.to_owned(), signal }).boxed()
     }
 
     fn kill<'a>(&'a self, pod_uid: &'a str, id: &'a str) -> Outcome<'a, ()> {
-        self.inner
-            .tell(
-                pod_uid,
-                Call::Kill {
-                    container: id.to_owned(),
-                },
-            )
-            .boxed()
+        self.inner.tell(pod_uid, Call::Kill { container: id.to_owned() }).boxed()
     }
 
     fn remove_container<'a>(&'a self, pod_uid: &'a str, id: &'a str) -> Outcome<'a, ()> {
-        self.inner
-            .tell(
-                pod_uid,
-                Call::Remove {
-                    container: id.to_owned(),
-                },
-            )
-            .boxed()
+        self.inner.tell(pod_uid, Call::Remove { container: id.to_owned() }).boxed()
     }
 
     fn update<'a>(&'a self, pod_uid: &'a str, id: Option<&'a str>, resources: Resources) -> Outcome<'a, ()> {
-        self.inner
-            .tell(
-                pod_uid,
-                Call::Update {
-                    container: id.map(str::to_owned),
-                    resources,
-                },
-            )
-            .boxed()
+        self.inner.tell(pod_uid, Call::Update { container: id.map(str::to_owned), resources }).boxed()
     }
 
     fn exec<'a>(&'a self, pod_uid: &'a str, id: &'a str, spec: ExecSpec) -> Outcome<'a, Exec> {
@@ -340,14 +262,7 @@ impl Driver for Oci {
     }
 
     fn kill_exec<'a>(&'a self, pod_uid: &'a str, exec_id: &'a str) -> Outcome<'a, ()> {
-        self.inner
-            .tell(
-                pod_uid,
-                Call::KillExec {
-                    exec: exec_id.to_owned(),
-                },
-            )
-            .boxed()
+        self.inner.tell(pod_uid, Call::KillExec { exec: exec_id.to_owned() }).boxed()
     }
 
     fn attach<'a>(&'a self, pod_uid: &'a str, id: &'a str) -> Outcome<'a, Streams> {
@@ -355,14 +270,7 @@ impl Driver for Oci {
     }
 
     fn reopen_log<'a>(&'a self, pod_uid: &'a str, id: &'a str) -> Outcome<'a, ()> {
-        self.inner
-            .tell(
-                pod_uid,
-                Call::ReopenLog {
-                    container: id.to_owned(),
-                },
-            )
-            .boxed()
+        self.inner.tell(pod_uid, Call::ReopenLog { container: id.to_owned() }).boxed()
     }
 
     fn usage<'a>(&'a self, pod_uid: &'a str, id: Option<&'a str>) -> Outcome<'a, Usage> {
@@ -400,17 +308,11 @@ fn streams_of(set: StreamSet, fds: Vec<OwnedFd>) -> Option<Streams> {
 }
 
 fn unexpected(pod_uid: &str) -> DriverError {
-    DriverError::Shim {
-        pod_uid: pod_uid.to_owned(),
-        message: "it gave an answer to another question".to_owned(),
-    }
+    DriverError::Shim { pod_uid: pod_uid.to_owned(), message: "it gave an answer to another question".to_owned() }
 }
 
 fn create(step: &str, error: &dyn std::error::Error) -> DriverError {
-    DriverError::Create {
-        step: step.to_owned(),
-        message: error.to_string(),
-    }
+    DriverError::Create { step: step.to_owned(), message: error.to_string() }
 }
 
 /// Runs what may block on a thread for that. A panic there is a bug, and goes on here.

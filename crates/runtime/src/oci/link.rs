@@ -113,11 +113,7 @@ impl Link {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         lock(&self.waiting).insert(id, sender);
-        let sent = self.send(&Request {
-            version: VERSION,
-            id,
-            call,
-        });
+        let sent = self.send(&Request { version: VERSION, id, call });
         if let Err(error) = sent {
             lock(&self.waiting).remove(&id);
             return Err(self.broken(error));
@@ -136,10 +132,7 @@ impl Link {
     }
 
     fn broken(&self, message: impl std::fmt::Display) -> DriverError {
-        DriverError::Shim {
-            pod_uid: self.pod_uid.clone(),
-            message: message.to_string(),
-        }
+        DriverError::Shim { pod_uid: self.pod_uid.clone(), message: message.to_string() }
     }
 
     fn send(&self, request: &Request) -> std::io::Result<()> {
@@ -175,22 +168,14 @@ impl Link {
         lock(&self.execs).clear();
         if lost {
             // The receiver is gone only when the agent is.
-            let _ = events
-                .send(DriverEvent::SandboxLost {
-                    pod_uid: self.pod_uid.clone(),
-                })
-                .await;
+            let _ = events.send(DriverEvent::SandboxLost { pod_uid: self.pod_uid.clone() }).await;
         }
     }
 
     /// Waits for something to receive or room to send; `false` when the shim has closed.
     async fn turn(&self, inbox: &mut Inbox, events: &mpsc::Sender<DriverEvent>) -> std::io::Result<bool> {
         let waits = !lock(&self.outbox).is_empty();
-        let interest = if waits {
-            Interest::READABLE | Interest::WRITABLE
-        } else {
-            Interest::READABLE
-        };
+        let interest = if waits { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
         let mut ready = tokio::select! {
             ready = self.socket.ready(interest) => ready?,
             () = self.more_to_send.notified() => return Ok(true),
@@ -241,11 +226,7 @@ impl Link {
             }
             Message::ContainerChanged => {
                 // The receiver is gone only when the agent is.
-                let _ = events
-                    .send(DriverEvent::Container {
-                        pod_uid: self.pod_uid.clone(),
-                    })
-                    .await;
+                let _ = events.send(DriverEvent::Container { pod_uid: self.pod_uid.clone() }).await;
             }
             Message::ExecExited { exec, code } => {
                 if let Some(waiting) = lock(&self.execs).remove(&exec) {

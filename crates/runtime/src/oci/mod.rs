@@ -33,10 +33,7 @@ pub trait ImageLayers: Send + Sync + 'static {
 
 impl ImageLayers for crate::image::ImageStore {
     fn layers(&self, image_id: &str) -> Result<Vec<PathBuf>, LayersError> {
-        let error = |e: crate::image::StoreError| LayersError {
-            image_id: image_id.to_owned(),
-            message: e.to_string(),
-        };
+        let error = |e: crate::image::StoreError| LayersError { image_id: image_id.to_owned(), message: e.to_string() };
         let mut layers = crate::image::ImageStore::layers(self, image_id).map_err(error)?;
         layers.reverse(); // The store lists the bottom one first.
         Ok(layers)
@@ -141,17 +138,7 @@ impl Oci {
         let program = spawn::open_program(&config.shim_program).map_err(OciError::on("open", &config.shim_program))?;
         let (events, listener) = mpsc::channel(EVENTS_MAX);
         let (links, listener) = (Mutex::default(), Mutex::new(Some(listener)));
-        Ok(Oci {
-            inner: Arc::new(Inner {
-                config,
-                layers,
-                cgroups,
-                program,
-                links,
-                events,
-                listener,
-            }),
-        })
+        Ok(Oci { inner: Arc::new(Inner { config, layers, cgroups, program, links, events, listener }) })
     }
 
     /// Kills every shim and container of the instance and removes its mounts, cgroups and run directory: what
@@ -173,9 +160,7 @@ impl Drop for Inner {
 
 impl std::fmt::Debug for Oci {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Oci")
-            .field("config", &self.inner.config)
-            .finish_non_exhaustive()
+        f.debug_struct("Oci").field("config", &self.inner.config).finish_non_exhaustive()
     }
 }
 

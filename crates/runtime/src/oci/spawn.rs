@@ -20,18 +20,10 @@ use crate::sys;
 pub(super) fn open_program(path: &Path) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     use std::os::fd::AsFd;
-    let copy = rustix::mount::open_tree(CWD, path, flags)
-        .map_err(io::Error::from)
-        .and_then(|copy| {
-            sys::mount_setattr(
-                copy.as_fd(),
-                false,
-                u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits()),
-                0,
-                0,
-            )?;
-            Ok(copy)
-        });
+    let copy = rustix::mount::open_tree(CWD, path, flags).map_err(io::Error::from).and_then(|copy| {
+        sys::mount_setattr(copy.as_fd(), false, u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits()), 0, 0)?;
+        Ok(copy)
+    });
     match copy {
         Ok(copy) => Ok(copy),
         // A file that lies on no mount of this namespace, such as a memfd, which nobody can reach by path anyway.
@@ -43,10 +35,7 @@ pub(super) fn open_program(path: &Path) -> io::Result<OwnedFd> {
 pub(super) fn start(config: &Config, program: &OwnedFd, directory: &Path) -> io::Result<(Child, OwnedFd)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    let log = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(directory.join("shim.log"))?;
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(directory.join("shim.log"))?;
     let child = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
         .arg0("mizzen")
         .args(&config.shim_args)

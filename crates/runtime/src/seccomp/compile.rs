@@ -99,10 +99,7 @@ impl Filter {
 
     /// Filters this thread and everything it becomes, for good.
     pub(crate) fn install(&self) -> io::Result<()> {
-        let program = libc::sock_fprog {
-            len: self.0.len() as u16,
-            filter: self.0.as_ptr().cast_mut(),
-        };
+        let program = libc::sock_fprog { len: self.0.len() as u16, filter: self.0.as_ptr().cast_mut() };
         let (mode, flags) = (libc::SECCOMP_SET_MODE_FILTER, 0);
         // SAFETY: the program and its instructions outlive the call; the kernel copies them and does not write.
         check(unsafe { libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program) } as i32).map(drop)
@@ -115,12 +112,8 @@ fn leaves(rules: &Rules) -> Vec<(u32, Leaf)> {
     for rule in &rules.list {
         by_number.entry(rule.number).or_default().push(rule);
     }
-    let last_known = super::numbers::NUMBERS
-        .iter()
-        .map(|(_, n)| *n)
-        .chain(by_number.keys().copied())
-        .max()
-        .unwrap_or(0);
+    let last_known =
+        super::numbers::NUMBERS.iter().map(|(_, n)| *n).chain(by_number.keys().copied()).max().unwrap_or(0);
     let mut ranges: Vec<(u32, Leaf)> = Vec::new();
     let mut add = |number: u32, leaf: Leaf| {
         if ranges.last().is_none_or(|(_, previous)| *previous != leaf) {
@@ -129,23 +122,10 @@ fn leaves(rules: &Rules) -> Vec<(u32, Leaf)> {
     };
     for number in 0..=last_known {
         let list = by_number.get(&number).map(Vec::as_slice).unwrap_or_default();
-        let plain = list
-            .iter()
-            .rfind(|r| r.conditions.is_empty())
-            .map_or(rules.default, |r| r.action);
-        let conditional: Vec<Rule> = list
-            .iter()
-            .filter(|r| !r.conditions.is_empty() && r.action != plain)
-            .map(|r| (*r).clone())
-            .collect();
-        add(
-            number,
-            if conditional.is_empty() {
-                Leaf::Plain(plain)
-            } else {
-                Leaf::Conditional(conditional, plain)
-            },
-        );
+        let plain = list.iter().rfind(|r| r.conditions.is_empty()).map_or(rules.default, |r| r.action);
+        let conditional: Vec<Rule> =
+            list.iter().filter(|r| !r.conditions.is_empty() && r.action != plain).map(|r| (*r).clone()).collect();
+        add(number, if conditional.is_empty() { Leaf::Plain(plain) } else { Leaf::Conditional(conditional, plain) });
     }
     add(last_known + 1, Leaf::Plain(rules.newer));
     // The x32 ABI of x86-64 has this bit set: to be refused, not to look new.
@@ -222,21 +202,11 @@ fn compare(condition: &Condition, code: &mut Vec<libc::sock_filter>) {
     match condition.test {
         Test::Equal(value) => {
             let (high, low) = halves(value);
-            code.extend([
-                load_high,
-                op(JUMP_EQUAL, 0, FAIL, high),
-                load_low,
-                op(JUMP_EQUAL, 0, FAIL, low),
-            ]);
+            code.extend([load_high, op(JUMP_EQUAL, 0, FAIL, high), load_low, op(JUMP_EQUAL, 0, FAIL, low)]);
         }
         Test::NotEqual(value) => {
             let (high, low) = halves(value);
-            code.extend([
-                load_high,
-                op(JUMP_EQUAL, 0, 2, high),
-                load_low,
-                op(JUMP_EQUAL, FAIL, 0, low),
-            ]);
+            code.extend([load_high, op(JUMP_EQUAL, 0, 2, high), load_low, op(JUMP_EQUAL, FAIL, 0, low)]);
         }
         Test::MaskedEqual(mask, value) => {
             let ((mask_high, mask_low), (high, low)) = (halves(mask), halves(value));
@@ -292,19 +262,11 @@ mod tests {
 
     #[test]
     fn comparisons_hold_for_64_bits() {
-        let values = [
-            0,
-            1,
-            40,
-            u64::from(u32::MAX),
-            1 << 32,
-            (1 << 32) + 1,
-            (7 << 32) + 40,
-            u64::MAX,
-        ];
+        let values = [0, 1, 40, u64::from(u32::MAX), 1 << 32, (1 << 32) + 1, (7 << 32) + 40, u64::MAX];
         let deny = Action::errno(1);
         for v in values {
-            let tests: [(Test, fn(u64, u64) -> bool); 7] = [
+            type Truth = fn(u64, u64) -> bool;
+            let tests: [(Test, Truth); 7] = [
                 (Test::Equal(v), |a, v| a == v),
                 (Test::NotEqual(v), |a, v| a != v),
                 (Test::Less(v), |a, v| a < v),
@@ -314,23 +276,9 @@ mod tests {
                 (Test::MaskedEqual(v, 0), |a, v| a & v == 0),
             ];
             for (test, truth) in tests {
-                let conditions = vec![
-                    Condition { argument: 2, test },
-                    Condition {
-                        argument: 0,
-                        test: Test::Equal(9),
-                    },
-                ];
-                let rule = Rule {
-                    number: 5,
-                    action: Action::ALLOW,
-                    conditions,
-                };
-                let filter = Filter::compile(&Rules {
-                    default: deny,
-                    newer: deny,
-                    list: vec![rule],
-                });
+                let conditions = vec![Condition { argument: 2, test }, Condition { argument: 0, test: Test::Equal(9) }];
+                let rule = Rule { number: 5, action: Action::ALLOW, conditions };
+                let filter = Filter::compile(&Rules { default: deny, newer: deny, list: vec![rule] });
                 for a in values {
                     let allowed = run(&filter, AUDIT_ARCH, 5, [9, 0, a, 0, 0, 0]) == Action::ALLOW;
                     assert_eq!(allowed, truth(a, v), "{test:?} of {a:#x}");
@@ -344,13 +292,7 @@ mod tests {
     fn the_default_profile_answers_as_documented() {
         let plain = super::super::default_filter(|_| false);
         let admin = super::super::default_filter(|c| c == "SYS_ADMIN");
-        let number = |name: &str| {
-            super::super::numbers::NUMBERS
-                .iter()
-                .find(|(n, _)| *n == name)
-                .unwrap()
-                .1
-        };
+        let number = |name: &str| super::super::numbers::NUMBERS.iter().find(|(n, _)| *n == name).unwrap().1;
         let call =
             |filter: &Filter, name: &str, first: u64| run(filter, AUDIT_ARCH, number(name), [first, 0, 0, 0, 0, 0]);
         let (allow, eperm, enosys) = (Action::ALLOW, Action::errno(libc::EPERM), Action::errno(libc::ENOSYS));

@@ -86,18 +86,8 @@ pub(super) fn rules(has_capability: impl Fn(&str) -> bool) -> Rules {
     let mut list = Vec::new();
     let mut rule = |name: &str, action: Action, tests: &[Test]| {
         if let Some((_, number)) = NUMBERS.iter().find(|(known, _)| *known == name) {
-            let conditions = tests
-                .iter()
-                .map(|test| Condition {
-                    argument: 0,
-                    test: *test,
-                })
-                .collect();
-            list.push(Rule {
-                number: *number,
-                action,
-                conditions,
-            });
+            let conditions = tests.iter().map(|test| Condition { argument: 0, test: *test }).collect();
+            list.push(Rule { number: *number, action, conditions });
         }
     };
     for name in ALLOWED {
@@ -117,15 +107,7 @@ pub(super) fn rules(has_capability: impl Fn(&str) -> bool) -> Rules {
         rule("personality", Action::ALLOW, &[Test::Equal(value)]);
     }
     // Sockets to the hypervisor are not namespaced. The kernel looks at 32 bits only, so the filter does too.
-    rule(
-        "socket",
-        Action::errno(libc::EPERM),
-        &[Test::MaskedEqual(0xffff_ffff, libc::AF_VSOCK as u64)],
-    );
+    rule("socket", Action::errno(libc::EPERM), &[Test::MaskedEqual(0xffff_ffff, libc::AF_VSOCK as u64)]);
     rule("socket", Action::ALLOW, &[]);
-    Rules {
-        default: Action::errno(libc::EPERM),
-        newer: Action::errno(libc::ENOSYS),
-        list,
-    }
+    Rules { default: Action::errno(libc::EPERM), newer: Action::errno(libc::ENOSYS), list }
 }

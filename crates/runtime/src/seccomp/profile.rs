@@ -92,11 +92,7 @@ pub(super) fn parse(text: &[u8], has_capability: &dyn Fn(&str) -> bool) -> Resul
         let conditions = arguments.iter().map(condition).collect::<Result<Vec<_>, _>>()?;
         for name in entry.names.iter().chain(&entry.name) {
             if let Some((_, number)) = NUMBERS.iter().find(|(known, _)| known == name) {
-                list.push(Rule {
-                    number: *number,
-                    action,
-                    conditions: conditions.clone(),
-                });
+                list.push(Rule { number: *number, action, conditions: conditions.clone() });
             }
         }
     }
@@ -118,10 +114,7 @@ fn action(name: &str, errno: Option<i32>) -> Result<Action, ProfileError> {
 }
 
 fn condition(argument: &Argument) -> Result<Condition, ProfileError> {
-    let wrong = || ProfileError::Argument {
-        index: argument.index,
-        op: argument.op.clone(),
-    };
+    let wrong = || ProfileError::Argument { index: argument.index, op: argument.op.clone() };
     let index = u8::try_from(argument.index).ok().filter(|i| *i < 6).ok_or_else(wrong)?;
     let value = argument.value;
     let test = match argument.op.as_str() {
@@ -140,10 +133,7 @@ fn condition(argument: &Argument) -> Result<Condition, ProfileError> {
 impl When {
     fn all_hold(&self, has_capability: &dyn Fn(&str) -> bool, kernel: (u32, u32)) -> bool {
         self.caps.iter().flatten().all(|c| has_capability(c))
-            && self
-                .arches
-                .as_ref()
-                .is_none_or(|list| list.is_empty() || list.iter().any(|a| is_this_arch(a)))
+            && self.arches.as_ref().is_none_or(|list| list.is_empty() || list.iter().any(|a| is_this_arch(a)))
             && self.min_kernel.as_deref().is_none_or(|v| kernel >= version(v))
     }
 
@@ -155,11 +145,7 @@ impl When {
 }
 
 fn is_this_arch(name: &str) -> bool {
-    let this = if cfg!(target_arch = "x86_64") {
-        ["amd64", "x86_64"]
-    } else {
-        ["arm64", "aarch64"]
-    };
+    let this = if cfg!(target_arch = "x86_64") { ["amd64", "x86_64"] } else { ["arm64", "aarch64"] };
     this.contains(&name)
 }
 
@@ -194,17 +180,8 @@ mod tests {
         assert_eq!(names(&plain), ["read", "write", "ptrace", "clone"]);
         assert_eq!(plain.default, Action::errno(38));
         assert_eq!(plain.list[1].action, Action::errno(5));
-        assert_eq!(
-            plain.list[1].conditions,
-            [Condition {
-                argument: 0,
-                test: Test::GreaterOrEqual(7)
-            }]
-        );
-        assert_eq!(
-            names(&parse(text, &|_| true).unwrap()),
-            ["read", "write", "mount", "ptrace"]
-        );
+        assert_eq!(plain.list[1].conditions, [Condition { argument: 0, test: Test::GreaterOrEqual(7) }]);
+        assert_eq!(names(&parse(text, &|_| true).unwrap()), ["read", "write", "mount", "ptrace"]);
     }
 
     #[test]

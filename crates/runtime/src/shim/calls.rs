@@ -27,11 +27,7 @@ impl Shim {
         let answer = match call {
             Call::Init { .. } => Err(Failure::create("become a sandbox", "this shim is one already")),
             Call::Describe => Ok(Some(Answer::Description(Box::new(self.describe())))),
-            Call::Start {
-                spec,
-                layers,
-                image_layers,
-            } => self.start(asker, *spec, layers, image_layers).map(|()| None),
+            Call::Start { spec, layers, image_layers } => self.start(asker, *spec, layers, image_layers).map(|()| None),
             Call::Signal { container, signal } => self.signal(&container, signal).map(done),
             Call::Kill { container } => self.kill(&container).map(done),
             Call::Remove { container } => self.remove(&container).map(done),
@@ -51,19 +47,12 @@ impl Shim {
 
     fn find(&self, id: &str) -> Result<usize, Failure> {
         let known = |record: &Record| record.spec.id == id && !matches!(record.process, Process::Failed { .. });
-        self.containers
-            .iter()
-            .position(known)
-            .ok_or_else(|| Failure::NoContainer { id: id.to_owned() })
+        self.containers.iter().position(known).ok_or_else(|| Failure::NoContainer { id: id.to_owned() })
     }
 
     fn running(&self, id: &str) -> Result<&Record, Failure> {
         let record = &self.containers[self.find(id)?];
-        if record.is_running() {
-            Ok(record)
-        } else {
-            Err(Failure::NoContainer { id: id.to_owned() })
-        }
+        if record.is_running() { Ok(record) } else { Err(Failure::NoContainer { id: id.to_owned() }) }
     }
 
     fn start(
@@ -81,9 +70,7 @@ impl Shim {
             return Err(refuse("the pod has too many containers; remove old ones"));
         }
         if !is_id(&spec.id) || spec.args.is_empty() {
-            return Err(refuse(
-                "its id must be lower-case hexadecimal, and its arguments not empty",
-            ));
+            return Err(refuse("its id must be lower-case hexadecimal, and its arguments not empty"));
         }
         if self.containers.iter().any(|c| c.spec.id == spec.id) {
             return Err(refuse("it exists already"));
@@ -94,6 +81,7 @@ impl Shim {
         let launch = ContainerLaunch {
             cgroup: format!("{}/{}", self.pod.cgroup, spec.id),
             directory: container_directory(&self.directory, &spec.id),
+            mount_point: self.sandbox.mount_point.clone(),
             spec,
             layers,
             image_layers,
@@ -112,23 +100,14 @@ impl Shim {
                 return Err(failure);
             }
         };
-        self.containers.push(Record {
-            spec: launch.spec,
-            process,
-            pidfd,
-            cgroup: launch.cgroup,
-            streams,
-        });
+        self.containers.push(Record { spec: launch.spec, process, pidfd, cgroup: launch.cgroup, streams });
         Ok(())
     }
 
     fn signal(&self, id: &str, signal: i32) -> Result<(), Failure> {
         let record = &self.containers[self.find(id)?];
         if !(1..=64).contains(&signal) {
-            return Err(Failure::create(
-                format!("signal container {id}"),
-                format!("{signal} is no signal"),
-            ));
+            return Err(Failure::create(format!("signal container {id}"), format!("{signal} is no signal")));
         }
         match record.live_pid() {
             Some(pid) => sys::kill(pid, signal).step(|| format!("signal container {id}")),
@@ -137,20 +116,13 @@ impl Shim {
     }
 
     fn kill(&self, id: &str) -> Result<(), Failure> {
-        kill(
-            &self.sandbox,
-            self.own_pid_namespace(),
-            &self.containers[self.find(id)?],
-        )
+        kill(&self.sandbox, self.own_pid_namespace(), &self.containers[self.find(id)?])
     }
 
     fn remove(&mut self, id: &str) -> Result<(), Failure> {
         let Ok(index) = self.find(id) else { return Ok(()) };
         if self.containers[index].live_pid().is_some() {
-            return Err(Failure::create(
-                format!("remove container {id}"),
-                "it is running; kill it first",
-            ));
+            return Err(Failure::create(format!("remove container {id}"), "it is running; kill it first"));
         }
         let record = self.containers.remove(index);
         remove_traces(&self.sandbox, &self.directory, &record);
@@ -180,16 +152,10 @@ impl Shim {
     fn exec(&mut self, asker: Asker, id: &str, spec: &ExecSpec) -> Result<(), Failure> {
         let record = self.running(id)?;
         if self.execs.len() >= EXECS_MAX || spec.args.is_empty() {
-            return Err(Failure::create(
-                "run a program",
-                "too many run already, or no program is named",
-            ));
+            return Err(Failure::create("run a program", "too many run already, or no program is named"));
         }
         let (stdio, streams, fds) = exec_streams(spec).step(|| "make pipes")?;
-        let pidfd = record
-            .pidfd
-            .as_ref()
-            .ok_or_else(|| Failure::NoContainer { id: id.to_owned() })?;
+        let pidfd = record.pidfd.as_ref().ok_or_else(|| Failure::NoContainer { id: id.to_owned() })?;
         let launch = ExecLaunch {
             spec: &record.spec,
             args: &spec.args,
@@ -207,19 +173,9 @@ impl Shim {
         }
         let Started { pid, report } = started?;
         self.exec_count += 1;
-        let starting = Some(ExecStart {
-            report,
-            asker,
-            streams,
-            fds,
-        });
+        let starting = Some(ExecStart { report, asker, streams, fds });
         let name = format!("{}-{}", id, self.exec_count);
-        self.execs.push(ExecRecord {
-            id: name,
-            container: id.to_owned(),
-            pid,
-            starting,
-        });
+        self.execs.push(ExecRecord { id: name, container: id.to_owned(), pid, starting });
         Ok(())
     }
 
@@ -233,20 +189,14 @@ impl Shim {
     fn attach(&mut self, asker: Asker, id: &str) -> Result<(), Failure> {
         self.running(id)?;
         let index = self.find(id)?;
-        let (streams, fds) = self.containers[index]
-            .streams
-            .attach()
-            .step(|| format!("attach to container {id}"))?;
+        let (streams, fds) = self.containers[index].streams.attach().step(|| format!("attach to container {id}"))?;
         self.reply(asker, Ok(Answer::Attached { streams }), fds);
         Ok(())
     }
 
     fn reopen_log(&mut self, id: &str) -> Result<(), Failure> {
         let index = self.find(id)?;
-        self.containers[index]
-            .streams
-            .reopen_log()
-            .step(|| format!("reopen the log of container {id}"))
+        self.containers[index].streams.reopen_log().step(|| format!("reopen the log of container {id}"))
     }
 
     fn shut_down(&mut self, asker: Asker) -> Result<(), Failure> {
@@ -274,21 +224,14 @@ fn kill(sandbox: &Sandbox, own_pid_namespace: bool, record: &Record) -> Result<(
         sys::kill(pid, libc::SIGKILL).step(step)?;
     }
     if !own_pid_namespace {
-        sandbox
-            .cgroups
-            .kill(&record.cgroup)
-            .map_err(|e| Failure::create(step(), e))?;
+        sandbox.cgroups.kill(&record.cgroup).map_err(|e| Failure::create(step(), e))?;
     }
     Ok(())
 }
 
 /// Removes the cgroup and the files of a container.
 pub(super) fn remove_traces(sandbox: &Sandbox, directory: &Path, record: &Record) {
-    remove_files(
-        sandbox,
-        &record.cgroup,
-        &container_directory(directory, &record.spec.id),
-    );
+    remove_files(sandbox, &record.cgroup, &container_directory(directory, &record.spec.id));
 }
 
 fn remove_files(sandbox: &Sandbox, cgroup: &str, directory: &Path) {
@@ -329,11 +272,7 @@ fn exec_streams(spec: &ExecSpec) -> io::Result<(Stdio, StreamSet, Vec<OwnedFd>)>
     if spec.tty {
         return Ok((Stdio::Terminal, StreamSet::default(), Vec::new()));
     }
-    let mut set = StreamSet {
-        stdout: true,
-        stderr: true,
-        ..StreamSet::default()
-    };
+    let mut set = StreamSet { stdout: true, stderr: true, ..StreamSet::default() };
     let mut ours = Vec::new();
     let stdin = if spec.stdin {
         let (theirs, write) = pipe_to_write()?;

@@ -22,20 +22,11 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(number: u64, socket: OwnedFd) -> Self {
-        Connection {
-            number,
-            socket,
-            inbox: Inbox::default(),
-            outbox: Outbox::default(),
-        }
+        Connection { number, socket, inbox: Inbox::default(), outbox: Outbox::default() }
     }
 
     pub(super) fn interest(&self) -> (BorrowedFd<'_>, PollFlags) {
-        let out = if self.outbox.is_empty() {
-            PollFlags::empty()
-        } else {
-            PollFlags::OUT
-        };
+        let out = if self.outbox.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
         (self.socket.as_fd(), PollFlags::IN | out)
     }
 

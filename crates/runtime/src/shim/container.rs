@@ -20,12 +20,7 @@ pub(super) enum Process {
     /// Forked; its program is not yet executed.
     Starting { pid: i32, report: OwnedFd, asker: Asker },
     /// Its program could not be executed: answered and forgotten once it is reaped.
-    Failed {
-        pid: i32,
-        reaped: bool,
-        asker: Asker,
-        failure: Failure,
-    },
+    Failed { pid: i32, reaped: bool, asker: Asker, failure: Failure },
     /// As told to the driver.
     Known(ContainerState),
 }
@@ -59,10 +54,7 @@ impl Record {
     pub(super) fn describe(&self) -> Option<Container> {
         match &self.process {
             Process::Starting { .. } | Process::Failed { .. } => None,
-            Process::Known(state) => Some(Container {
-                spec: self.spec.clone(),
-                state: state.clone(),
-            }),
+            Process::Known(state) => Some(Container { spec: self.spec.clone(), state: state.clone() }),
         }
     }
 }

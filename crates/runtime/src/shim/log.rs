@@ -80,12 +80,7 @@ impl Log {
     /// Opens it for appending, with the directories it needs.
     pub(super) fn open(directory: &Path, path: &Path) -> io::Result<Self> {
         let file = open(directory, path)?;
-        Ok(Log {
-            directory: directory.to_owned(),
-            path: path.to_owned(),
-            file,
-            splitter: Splitter::default(),
-        })
+        Ok(Log { directory: directory.to_owned(), path: path.to_owned(), file, splitter: Splitter::default() })
     }
 
     /// Goes on in a new file of the same name.
@@ -120,12 +115,7 @@ impl Log {
 fn open(directory: &Path, path: &Path) -> io::Result<File> {
     let full = directory.join(path);
     std::fs::create_dir_all(full.parent().unwrap_or(directory))?;
-    let base = rustix::fs::openat(
-        CWD,
-        directory,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
+    let base = rustix::fs::openat(CWD, directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOCTTY;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let fd = rustix::fs::openat2(&base, path, flags, Mode::from_raw_mode(0o640), resolve)?;
@@ -143,16 +133,9 @@ pub(super) fn rfc3339(nanos: i64) -> String {
     let of_year = day - (365 * year + year / 4 - year / 100);
     let month = (5 * of_year + 2) / 153;
     let date = of_year - (153 * month + 2) / 5 + 1;
-    let (month, year) = if month < 10 {
-        (month + 3, year)
-    } else {
-        (month - 9, year + 1)
-    };
+    let (month, year) = if month < 10 { (month + 3, year) } else { (month - 9, year + 1) };
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!(
-        "{:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}.{fraction:09}Z",
-        year + era * 400
-    )
+    format!("{:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}.{fraction:09}Z", year + era * 400)
 }
 
 #[cfg(test)]

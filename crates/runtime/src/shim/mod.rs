@@ -54,6 +54,7 @@ fn prepare() -> io::Result<OwnedFd> {
         // SAFETY: plain descriptor numbers; std only ever borrows them.
         sys::check(unsafe { libc::dup2(null.as_raw_fd(), stream) })?;
     }
+    sys::reset_signals();
     // A session leader already, if a test started it so: that is as good.
     let _ = rustix::process::setsid();
     sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1)?;

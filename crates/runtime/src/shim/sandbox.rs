@@ -22,6 +22,8 @@ pub(super) struct Sandbox {
     pub(super) cgroups: Cgroups,
     /// What containers see as `/dev/shm`.
     pub(super) shm: PathBuf,
+    /// Where containers mount their roots, each in its own namespace.
+    pub(super) mount_point: PathBuf,
     /// PID 1 of a shared PID namespace.
     pub(super) pause: Option<Pause>,
     /// The PID namespace of the shim itself, to return to after an exec.
@@ -38,9 +40,7 @@ pub(super) struct Pause {
 /// Makes this process the sandbox of `pod`.
 pub(super) fn enter(pod: &PodSpec, cgroup_root: &str, directory: &Path) -> Result<Sandbox, Failure> {
     let cgroups = Cgroups::detect(cgroup_root).map_err(|e| Failure::create("find cgroups", e))?;
-    cgroups
-        .create(&pod.cgroup, &pod.resources)
-        .map_err(|e| Failure::create("limit resources of the pod", e))?;
+    cgroups.create(&pod.cgroup, &pod.resources).map_err(|e| Failure::create("limit resources of the pod", e))?;
     let mut flags = 0;
     if !pod.host_network {
         // With the host's network a pod also has the host's name.
@@ -58,24 +58,13 @@ pub(super) fn enter(pod: &PodSpec, cgroup_root: &str, directory: &Path) -> Resul
     for (name, value) in &pod.sysctls {
         set_sysctl(pod, name, value)?;
     }
-    let shm = if pod.host_ipc {
-        PathBuf::from("/dev/shm")
-    } else {
-        mount_shm(directory)?
-    };
+    let shm = if pod.host_ipc { PathBuf::from("/dev/shm") } else { mount_shm(directory)? };
     let own_pid_namespace = rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .step(|| "open the PID namespace")?;
-    let pause = if pod.share_process_namespace && !pod.host_pid {
-        Some(start_pause()?)
-    } else {
-        None
-    };
-    Ok(Sandbox {
-        cgroups,
-        shm,
-        pause,
-        own_pid_namespace,
-    })
+    let mount_point = directory.join("root");
+    std::fs::create_dir_all(&mount_point).step(|| format!("make {}", mount_point.display()))?;
+    let pause = if pod.share_process_namespace && !pod.host_pid { Some(start_pause()?) } else { None };
+    Ok(Sandbox { cgroups, shm, mount_point, pause, own_pid_namespace })
 }
 
 fn mount_shm(directory: &Path) -> Result<PathBuf, Failure> {
@@ -83,9 +72,7 @@ fn mount_shm(directory: &Path) -> Result<PathBuf, Failure> {
     let step = || "mount the pod's /dev/shm";
     std::fs::create_dir_all(&shm).step(step)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    let options = std::ffi::CString::new(format!("mode=1777,size={SHM_SIZE}"))
-        .map_err(io::Error::from)
-        .step(step)?;
+    let options = std::ffi::CString::new(format!("mode=1777,size={SHM_SIZE}")).map_err(io::Error::from).step(step)?;
     rustix::mount::mount("shm", &shm, "tmpfs", flags, options.as_c_str()).step(step)?;
     Ok(shm)
 }
@@ -95,9 +82,7 @@ fn set_sysctl(pod: &PodSpec, name: &str, value: &str) -> Result<(), Failure> {
     let step = || format!("set sysctl {name}={value:?}");
     let path = name.replace('.', "/");
     let own = (path.starts_with("net/") && !pod.host_network) || (is_ipc(&path) && !pod.host_ipc);
-    let plain_path = Path::new(&path)
-        .components()
-        .all(|c| matches!(c, std::path::Component::Normal(_)));
+    let plain_path = Path::new(&path).components().all(|c| matches!(c, std::path::Component::Normal(_)));
     if !own || !plain_path {
         return Err(Failure::create(step(), "it does not belong to a namespace of the pod"));
     }
@@ -105,16 +90,7 @@ fn set_sysctl(pod: &PodSpec, name: &str, value: &str) -> Result<(), Failure> {
 }
 
 fn is_ipc(path: &str) -> bool {
-    let kernel = [
-        "msgmax",
-        "msgmnb",
-        "msgmni",
-        "sem",
-        "shmall",
-        "shmmax",
-        "shmmni",
-        "shm_rmid_forced",
-    ];
+    let kernel = ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
     path.starts_with("fs/mqueue/") || path.strip_prefix("kernel/").is_some_and(|name| kernel.contains(&name))
 }
 
@@ -159,7 +135,7 @@ fn start_pause() -> Result<Pause, Failure> {
 /// Waits for the shim's end, in an empty root. Children that end are reaped by the kernel (SIGCHLD ignored).
 fn pause(lifeline: OwnedFd) -> ! {
     let run = || -> io::Result<()> {
-        sys::reset_signals();
+        sys::unblock_signals();
         sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64)?;
         // SAFETY: SIG_IGN installs no handler.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
@@ -196,10 +172,5 @@ pub(crate) fn shm_mount(directory: &Path) -> PathBuf {
 
 /// Opens a directory for `/proc/self/fd` paths.
 pub(crate) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::openat(
-        CWD,
-        path,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?)
+    Ok(rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }

@@ -89,16 +89,9 @@ pub(super) fn run(directory: &Path, first: OwnedFd) -> io::Result<()> {
     };
     shim.save()?;
     let description = Answer::Description(Box::new(shim.describe()));
-    shim.reply(
-        Asker {
-            connection: 0,
-            request: id,
-        },
-        Ok(description),
-        Vec::new(),
-    );
+    shim.reply(Asker { connection: 0, request: id }, Ok(description), Vec::new());
     shim.flush();
-    // After the answer: the first move into a cgroup may wait for the kernel for milliseconds.
+    // After the answer: on cgroup v2 the move may wait for the kernel for milliseconds.
     shim.leave_the_cgroup_of_the_agent();
     shim.serve()
 }
@@ -137,10 +130,7 @@ fn listen(directory: &Path) -> io::Result<OwnedFd> {
 }
 
 fn timespec(duration: Duration) -> rustix::time::Timespec {
-    rustix::time::Timespec {
-        tv_sec: duration.as_secs() as i64,
-        tv_nsec: i64::from(duration.subsec_nanos()),
-    }
+    rustix::time::Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: i64::from(duration.subsec_nanos()) }
 }
 
 /// Unix nanoseconds.
@@ -156,7 +146,7 @@ impl Shim {
             .sandbox
             .cgroups
             .create(group, &crate::spec::Resources::default())
-            .and_then(|()| self.sandbox.cgroups.join(group, 0));
+            .and_then(|()| self.sandbox.cgroups.join(group));
         if let Err(error) = moved {
             eprintln!("move the shim to its cgroup: {error}");
         }
@@ -169,6 +159,8 @@ impl Shim {
             }
             let now = Instant::now();
             self.containers.iter_mut().for_each(|c| c.streams.settle(now));
+            // Before the state file is written: who asked need not wait for the disk.
+            self.flush();
             if self.changed
                 && let Err(error) = self.save()
             {
@@ -181,7 +173,6 @@ impl Shim {
                 self.flush();
                 return Ok(());
             }
-            self.flush();
         }
     }
 
@@ -199,9 +190,7 @@ impl Shim {
             if let Process::Starting { report, .. } = &record.process {
                 add(report.as_fd(), PollFlags::IN, Token::ContainerReport(index));
             }
-            let limit = record
-                .streams
-                .interests(|fd, flags, port| add(fd, flags, Token::Stream(index, port)));
+            let limit = record.streams.interests(|fd, flags, port| add(fd, flags, Token::Stream(index, port)));
             timeout = limit.or(timeout);
         }
         for (index, exec) in self.execs.iter().enumerate() {
@@ -260,13 +249,7 @@ impl Shim {
         let number = connection.number;
         let (requests, open) = connection.receive();
         for (request, call) in requests {
-            self.call(
-                Asker {
-                    connection: number,
-                    request,
-                },
-                call,
-            );
+            self.call(Asker { connection: number, request }, call);
         }
         if !open {
             self.connections.remove(index);
@@ -316,13 +299,7 @@ impl Shim {
         let oom_killed = self.sandbox.cgroups.oom_kills(&record.cgroup) > 0;
         let finished_at = now_nanos();
         record.streams.drain(finished_at);
-        record.process = Process::Known(ContainerState::Exited {
-            started_at,
-            finished_at,
-            code,
-            signal,
-            oom_killed,
-        });
+        record.process = Process::Known(ContainerState::Exited { started_at, finished_at, code, signal, oom_killed });
         self.changed = true;
         self.broadcast(&Message::ContainerChanged);
     }
@@ -342,10 +319,7 @@ impl Shim {
                 Ok(Report::Terminal(master)) => record.streams.set_terminal(master),
                 Ok(Report::End) => {
                     let started_at = now_nanos();
-                    record.process = Process::Known(ContainerState::Running {
-                        pid: pid as u32,
-                        started_at,
-                    });
+                    record.process = Process::Known(ContainerState::Running { pid: pid as u32, started_at });
                     self.changed = true;
                     if let Some(container) = self.containers[index].describe() {
                         self.reply(asker, Ok(Answer::Started(Box::new(container))), Vec::new());
@@ -365,12 +339,7 @@ impl Shim {
         let Process::Starting { pid, .. } = record.process else {
             return;
         };
-        record.process = Process::Failed {
-            pid,
-            reaped: false,
-            asker,
-            failure,
-        };
+        record.process = Process::Failed { pid, reaped: false, asker, failure };
         record.streams.drain(now);
     }
 
@@ -399,10 +368,7 @@ impl Shim {
                     start.fds.push(master);
                     continue;
                 }
-                Ok(Report::End) => Ok(Answer::Exec {
-                    exec: exec.id.clone(),
-                    streams: start.streams,
-                }),
+                Ok(Report::End) => Ok(Answer::Exec { exec: exec.id.clone(), streams: start.streams }),
                 Ok(Report::Failed(failure)) => Err(failure),
                 Err(error) => Err(Failure::create("start the program", error)),
             };

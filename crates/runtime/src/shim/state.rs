@@ -22,9 +22,6 @@ pub(super) fn write(directory: &Path, description: &Description) -> io::Result<(
 /// Reads it.
 pub(crate) fn read(directory: &Path) -> io::Result<Description> {
     let mut text = Vec::new();
-    io::Read::read_to_end(
-        &mut io::Read::take(std::fs::File::open(directory.join(FILE))?, MAX),
-        &mut text,
-    )?;
+    io::Read::read_to_end(&mut io::Read::take(std::fs::File::open(directory.join(FILE))?, MAX), &mut text)?;
     Ok(serde_json::from_slice(&text)?)
 }

@@ -34,12 +34,7 @@ struct Sink {
 
 impl Sink {
     fn new(fd: OwnedFd) -> Self {
-        Sink {
-            fd,
-            buffer: VecDeque::new(),
-            stalled_since: None,
-            ends: false,
-        }
+        Sink { fd, buffer: VecDeque::new(), stalled_since: None, ends: false }
     }
 
     /// Writes what the pipe takes; `false` when this sink is done with.
@@ -124,14 +119,7 @@ impl Streams {
         } else {
             None
         };
-        Ok((
-            streams,
-            Stdio::Pipes {
-                stdin: theirs,
-                stdout,
-                stderr,
-            },
-        ))
+        Ok((streams, Stdio::Pipes { stdin: theirs, stdout, stderr }))
     }
 
     /// The container has allocated its terminal.
@@ -149,16 +137,9 @@ impl Streams {
         if self.attached.len() >= ATTACHED_MAX {
             return Err(io::Error::other("too many clients are attached"));
         }
-        let mut set = StreamSet {
-            stdout: true,
-            ..StreamSet::default()
-        };
+        let mut set = StreamSet { stdout: true, ..StreamSet::default() };
         let mut theirs = Vec::new();
-        let mut attachment = Attachment {
-            stdin: None,
-            stdout: None,
-            stderr: None,
-        };
+        let mut attachment = Attachment { stdin: None, stdout: None, stderr: None };
         if self.stdin.is_some() || self.terminal.is_some() {
             let (read, write) = nonblocking_pipe()?;
             attachment.stdin = Some(read);
@@ -186,22 +167,15 @@ impl Streams {
         let sinks = || self.attached.iter().flat_map(|a| a.stdout.iter().chain(&a.stderr));
         let blocked = sinks().any(|sink| sink.buffer.len() >= BUFFER_MAX);
         if !blocked {
-            for (fd, port) in [
-                (&self.stdout, Port::Stdout),
-                (&self.stderr, Port::Stderr),
-                (&self.terminal, Port::Terminal),
-            ] {
+            for (fd, port) in
+                [(&self.stdout, Port::Stdout), (&self.stderr, Port::Stderr), (&self.terminal, Port::Terminal)]
+            {
                 if let Some(fd) = fd {
                     wait(fd.as_fd(), PollFlags::IN, port);
                 }
             }
         }
-        if let Some(fd) = self
-            .stdin
-            .as_ref()
-            .or(self.terminal.as_ref())
-            .filter(|_| !self.input.is_empty())
-        {
+        if let Some(fd) = self.stdin.as_ref().or(self.terminal.as_ref()).filter(|_| !self.input.is_empty()) {
             wait(fd.as_fd(), PollFlags::OUT, Port::Stdin);
         }
         for (index, attachment) in self.attached.iter().enumerate() {
@@ -210,17 +184,11 @@ impl Streams {
             }
             for sink in attachment.stdout.iter().chain(&attachment.stderr) {
                 // Without data to write, the kernel still tells when the reader is gone.
-                let flags = if sink.buffer.is_empty() {
-                    PollFlags::empty()
-                } else {
-                    PollFlags::OUT
-                };
+                let flags = if sink.buffer.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
                 wait(sink.fd.as_fd(), flags, Port::AttachedOutput(index));
             }
         }
-        sinks()
-            .any(|sink| sink.stalled_since.is_some())
-            .then_some(Duration::from_secs(1))
+        sinks().any(|sink| sink.stalled_since.is_some()).then_some(Duration::from_secs(1))
     }
 
     /// Something happened on a descriptor.
@@ -251,8 +219,7 @@ impl Streams {
                 }
             }
         }
-        self.attached
-            .retain(|a| a.stdin.is_some() || a.stdout.is_some() || a.stderr.is_some());
+        self.attached.retain(|a| a.stdin.is_some() || a.stdout.is_some() || a.stderr.is_some());
     }
 
     /// Reads once from a stream of the container, for the log and for who is attached.
@@ -274,11 +241,7 @@ impl Streams {
             Ok(count) => {
                 self.log.write(stream, &buffer[..count], now_nanos);
                 for attachment in &mut self.attached {
-                    let sink = if stream == Stream::Stdout {
-                        &mut attachment.stdout
-                    } else {
-                        &mut attachment.stderr
-                    };
+                    let sink = if stream == Stream::Stdout { &mut attachment.stdout } else { &mut attachment.stderr };
                     if let Some(sink) = sink {
                         sink.buffer.extend(&buffer[..count]);
                     }
@@ -290,11 +253,7 @@ impl Streams {
     fn end(&mut self, stream: Stream, now_nanos: i64) {
         self.log.finish(stream, now_nanos);
         for attachment in &mut self.attached {
-            let sink = if stream == Stream::Stdout {
-                &mut attachment.stdout
-            } else {
-                &mut attachment.stderr
-            };
+            let sink = if stream == Stream::Stdout { &mut attachment.stdout } else { &mut attachment.stderr };
             if let Some(sink) = sink {
                 sink.ends = true;
             }

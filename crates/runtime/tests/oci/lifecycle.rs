@@ -36,25 +36,14 @@ async fn pid_of(world: &World, id: &str) -> u32 {
 
 async fn containers_die_with_their_shim() {
     let mut world = world();
-    world
-        .start(world.container("a1", "sleep 1000 & sleep 1000"))
-        .await
-        .unwrap();
+    world.start(world.container("a1", "sleep 1000 & sleep 1000")).await.unwrap();
     let pid = pid_of(&world, "a1").await;
     let shim = world.driver.sandbox("p").await.unwrap().shim_pid;
     kill_shim(shim);
     eventually("the container to die", || async { (!is_alive(pid)).then_some(()) }).await;
-    assert_eq!(
-        world.events.recv().await,
-        Some(DriverEvent::SandboxLost {
-            pod_uid: "p".to_owned()
-        })
-    );
+    assert_eq!(world.events.recv().await, Some(DriverEvent::SandboxLost { pod_uid: "p".to_owned() }));
     assert!(!is_alive(shim), "the shim was not waited for");
-    assert!(matches!(
-        world.driver.sandbox("p").await,
-        Err(DriverError::NoSandbox { .. })
-    ));
+    assert!(matches!(world.driver.sandbox("p").await, Err(DriverError::NoSandbox { .. })));
     // The pod can be started again at once, in place of the lost one.
     let (code, _) = world.run(world.container("a1", "exit 5")).await;
     assert_eq!(code, 5);
@@ -69,32 +58,17 @@ async fn even_those_that_forbid_it() {
         let mut pod = world.pod("p");
         (pod.share_process_namespace, pod.host_pid) = (share, host);
         world.driver.start_sandbox(pod).await.unwrap();
-        world
-            .start(world.container("a1", "(setsid sleep 1234 &) ; sleep 1000"))
-            .await
-            .unwrap();
+        world.start(world.container("a1", "(setsid sleep 1234 &) ; sleep 1000")).await.unwrap();
         let first = pid_of(&world, "a1").await;
-        let group = format!(
-            "/sys/fs/cgroup/pids/{}/burstable/podp/a1/cgroup.procs",
-            world.config.cgroup_root
-        );
+        let group = format!("/sys/fs/cgroup/pids/{}/burstable/podp/a1/cgroup.procs", world.config.cgroup_root);
         let pids = eventually("two processes", || async {
-            let list: Vec<u32> = std::fs::read_to_string(&group)
-                .ok()?
-                .lines()
-                .filter_map(|l| l.parse().ok())
-                .collect();
+            let list: Vec<u32> = std::fs::read_to_string(&group).ok()?.lines().filter_map(|l| l.parse().ok()).collect();
             (list.len() >= 2).then_some(list)
         })
         .await;
         assert!(pids.contains(&first));
         kill_shim(world.driver.sandbox("p").await.unwrap().shim_pid);
-        assert_eq!(
-            world.events.recv().await,
-            Some(DriverEvent::SandboxLost {
-                pod_uid: "p".to_owned()
-            })
-        );
+        assert_eq!(world.events.recv().await, Some(DriverEvent::SandboxLost { pod_uid: "p".to_owned() }));
         for pid in pids {
             eventually("all processes to die", || async { (!is_alive(pid)).then_some(()) }).await;
         }
@@ -103,22 +77,14 @@ async fn even_those_that_forbid_it() {
 
 async fn a_new_driver_adopts() {
     let world = world();
-    world
-        .start(world.container("a1", "echo one; sleep 1000"))
-        .await
-        .unwrap();
+    world.start(world.container("a1", "echo one; sleep 1000")).await.unwrap();
     let before = world.driver.sandbox("p").await.unwrap();
     let second = Oci::new(world.config.clone(), Arc::new(Directories)).unwrap();
     assert_eq!(second.adopt().await.unwrap(), vec![before.clone()]);
     assert_eq!(second.adopt().await.unwrap().len(), 1, "adopting again finds the same");
     let mut events = second.events();
     second.signal("p", "a1", 9).await.unwrap();
-    assert_eq!(
-        events.recv().await,
-        Some(DriverEvent::Container {
-            pod_uid: "p".to_owned()
-        })
-    );
+    assert_eq!(events.recv().await, Some(DriverEvent::Container { pod_uid: "p".to_owned() }));
     second.remove_sandbox("p").await.unwrap();
 }
 
@@ -126,24 +92,13 @@ async fn exits_while_no_driver_listens_are_known() {
     let world = world();
     world.start(world.container("a1", "sleep 0.1; exit 9")).await.unwrap();
     let pid = pid_of(&world, "a1").await;
-    let World {
-        driver,
-        config,
-        directory,
-        ..
-    } = &world;
+    let World { driver, config, directory, .. } = &world;
     // The first driver's links end with it; the world's own handle is replaced by a look through a new one.
     let _ = (driver, directory);
     eventually("the container to exit", || async { (!is_alive(pid)).then_some(()) }).await;
     let second = Oci::new(config.clone(), Arc::new(Directories)).unwrap();
     let found = second.adopt().await.unwrap();
-    let ContainerState::Exited {
-        code,
-        started_at,
-        finished_at,
-        ..
-    } = found[0].containers[0].state
-    else {
+    let ContainerState::Exited { code, started_at, finished_at, .. } = found[0].containers[0].state else {
         panic!("{found:?}")
     };
     assert_eq!(code, 9);
@@ -156,29 +111,18 @@ async fn lost_shims_are_found_on_adoption() {
     world.start(world.container("a1", "sleep 1000")).await.unwrap();
     let second = Oci::new(world.config.clone(), Arc::new(Directories)).unwrap();
     kill_shim(sandbox.shim_pid);
-    eventually("the shim to end", || async {
-        (!is_alive(sandbox.shim_pid)).then_some(())
-    })
-    .await;
+    eventually("the shim to end", || async { (!is_alive(sandbox.shim_pid)).then_some(()) }).await;
     assert_eq!(second.adopt().await.unwrap(), vec![]);
-    assert_eq!(
-        second.events().recv().await,
-        Some(DriverEvent::SandboxLost {
-            pod_uid: "p".to_owned()
-        })
-    );
+    assert_eq!(second.events().recv().await, Some(DriverEvent::SandboxLost { pod_uid: "p".to_owned() }));
     second.remove_sandbox("p").await.unwrap();
     assert!(!world.config.run_directory.join("p").exists());
 }
 
 async fn failed_sandboxes_leave_nothing() {
     let mut world = world();
-    for (name, value) in [
-        ("kernel.hostname", "x"),
-        ("net.../../kernel/hostname", "x"),
-        ("net.core.nope", "1"),
-        ("vm.swappiness", "1"),
-    ] {
+    for (name, value) in
+        [("kernel.hostname", "x"), ("net.../../kernel/hostname", "x"), ("net.core.nope", "1"), ("vm.swappiness", "1")]
+    {
         let mut pod = world.pod("p");
         pod.sysctls.insert(name.to_owned(), value.to_owned());
         let result = world.driver.start_sandbox(pod).await;
@@ -193,9 +137,7 @@ async fn failed_sandboxes_leave_nothing() {
     pod.sysctls.insert("net.core.somaxconn".to_owned(), "321".to_owned());
     pod.sysctls.insert("kernel.shm_rmid_forced".to_owned(), "1".to_owned());
     world.driver.start_sandbox(pod).await.unwrap();
-    let (_, log) = world
-        .run(world.container("a1", "cat /proc/sys/net/core/somaxconn"))
-        .await;
+    let (_, log) = world.run(world.container("a1", "cat /proc/sys/net/core/somaxconn")).await;
     assert_eq!(log, "321\n");
 }
 
@@ -204,14 +146,8 @@ async fn starting_twice_is_once() {
     let first = world.driver.start_sandbox(world.pod("p")).await.unwrap();
     assert_eq!(world.driver.start_sandbox(world.pod("p")).await.unwrap(), first);
     world.start(world.container("a1", "sleep 1000")).await.unwrap();
-    assert!(matches!(
-        world.start(world.container("a1", "true")).await,
-        Err(DriverError::Create { .. })
-    ));
-    assert!(matches!(
-        world.driver.remove_container("p", "a1").await,
-        Err(DriverError::Create { .. })
-    ));
+    assert!(matches!(world.start(world.container("a1", "true")).await, Err(DriverError::Create { .. })));
+    assert!(matches!(world.driver.remove_container("p", "a1").await, Err(DriverError::Create { .. })));
     world.driver.kill("p", "a1").await.unwrap();
     world.exited("p", "a1").await;
     world.driver.remove_container("p", "a1").await.unwrap();

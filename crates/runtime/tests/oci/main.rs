@@ -18,10 +18,7 @@ fn main() -> ExitCode {
     if args.peek().is_some_and(|arg| arg == "shim") {
         return mizzen_runtime::shim::shim_main(args.skip(1));
     }
-    let words: Vec<String> = args
-        .filter_map(|a| a.into_string().ok())
-        .filter(|a| !a.starts_with('-'))
-        .collect();
+    let words: Vec<String> = args.filter_map(|a| a.into_string().ok()).filter(|a| !a.starts_with('-')).collect();
     if std::env::args().any(|a| a == "--list") {
         return ExitCode::SUCCESS;
     }

@@ -41,18 +41,12 @@ async fn binds_and_tmpfs() {
     let world = world();
     let (one, two) = (volume(&world, "one"), volume(&world, "two"));
     let mut spec = world.container("a1", "cat /data/file /data/sub/deep/file /etc/single; echo new > /data/new; stat -c %a /mem; df -k /mem | tail -1 | awk '{print $2}'");
-    let tmpfs = MountSource::Tmpfs {
-        size_bytes: Some(1 << 20),
-        mode: 0o1777,
-    };
+    let tmpfs = MountSource::Tmpfs { size_bytes: Some(1 << 20), mode: 0o1777 };
     spec.mounts = vec![
         bind(&one, "/data"),
         bind(&two, "/data/sub/deep"),
         bind(&two.join("file"), "/etc/single"),
-        Mount {
-            source: tmpfs,
-            ..bind(&one, "/mem")
-        },
+        Mount { source: tmpfs, ..bind(&one, "/mem") },
     ];
     let (_, log) = world.run(spec).await;
     assert_eq!(log, "onetwotwo1777\n1024\n");
@@ -75,52 +69,30 @@ async fn read_only_volumes() {
     let one = volume(&world, "one");
     let mut spec = world.container("a1", "touch /a/x; touch /b/x; cat /a/file >&2");
     spec.mounts = vec![
-        Mount {
-            read_only: true,
-            ..bind(&one, "/a")
-        },
-        Mount {
-            recursive_read_only: true,
-            read_only: true,
-            ..bind(&one, "/b")
-        },
+        Mount { read_only: true, ..bind(&one, "/a") },
+        Mount { recursive_read_only: true, read_only: true, ..bind(&one, "/b") },
     ];
     let (_, log) = world.run(spec).await;
-    assert_eq!(
-        log,
-        "touch: /a/x: Read-only file system\ntouch: /b/x: Read-only file system\none\n"
-    );
+    assert_eq!(log, "touch: /a/x: Read-only file system\ntouch: /b/x: Read-only file system\none\n");
 }
 
 async fn links_do_not_lead_outside() {
     let world = world();
     let (one, outside) = (volume(&world, "one"), volume(&world, "outside"));
     symlink(&outside, world.root.join("absolute")).unwrap();
-    symlink(
-        "../../../../../../../../../../../../../../../../",
-        world.root.join("up"),
-    )
-    .unwrap();
+    symlink("../../../../../../../../../../../../../../../../", world.root.join("up")).unwrap();
     symlink("/proc/1/root", world.root.join("magic")).unwrap();
     symlink("/proc/self/fd/3", world.root.join("fd")).unwrap();
-    let mut spec = world.container(
-        "a1",
-        "cat /absolute/a/file; cat /up/b/file; cat /c/file; cat /dangling/file; ls /",
-    );
+    let mut spec = world.container("a1", "cat /absolute/a/file; cat /up/b/file; cat /c/file; cat /dangling/file; ls /");
     symlink("/not/yet/there", world.root.join("dangling")).unwrap();
-    spec.mounts = ["/absolute/a", "/up/b", "/../../../c", "/dangling"]
-        .map(|to| bind(&one, to))
-        .to_vec();
+    spec.mounts = ["/absolute/a", "/up/b", "/../../../c", "/dangling"].map(|to| bind(&one, to)).to_vec();
     let (_, log) = world.run(spec).await;
     assert!(log.starts_with("oneoneoneone"), "{log}");
     assert!(!outside.join("a").exists() && !Path::new("/b").exists() && !Path::new("/not").exists());
     for to in ["/magic/x", "/fd/x", "relative"] {
         let mut spec = world.container("a2", "true");
         spec.mounts = vec![bind(&one, to)];
-        assert!(
-            matches!(world.start(spec).await, Err(DriverError::Create { .. })),
-            "{to}"
-        );
+        assert!(matches!(world.start(spec).await, Err(DriverError::Create { .. })), "{to}");
     }
     // A volume that a container fills with links is no way out for the next mount into it (subPath and nested mounts).
     symlink("/etc", one.join("etc-link")).unwrap();
@@ -136,14 +108,7 @@ async fn kernel_file_systems_cannot_be_covered() {
     let world = world();
     let one = volume(&world, "one");
     symlink("/proc/self", world.root.join("self")).unwrap();
-    for to in [
-        "/proc/self/attr",
-        "/proc/sys/kernel",
-        "/self/attr",
-        "/proc",
-        "/proc/1/../sys",
-        "/proc/self/exe",
-    ] {
+    for to in ["/proc/self/attr", "/proc/sys/kernel", "/self/attr", "/proc", "/proc/1/../sys", "/proc/self/exe"] {
         let mut spec = world.container("a1", "true");
         spec.mounts = vec![bind(&one, to)];
         let result = world.start(spec).await;
@@ -180,70 +145,36 @@ async fn image_volumes() {
         "exec 2>&1; ls /single /both /part | tr '\\n' ' '; cat /both/file; echo; touch /single/x /both/x /part/x",
     );
     spec.mounts = vec![
-        Mount {
-            source: image(&[&one], None),
-            ..bind(&one, "/single")
-        },
-        Mount {
-            source: image(&[&one, &two], None),
-            ..bind(&one, "/both")
-        },
-        Mount {
-            source: image(&[&one, &two], Some("sub")),
-            ..bind(&one, "/part")
-        },
+        Mount { source: image(&[&one], None), ..bind(&one, "/single") },
+        Mount { source: image(&[&one, &two], None), ..bind(&one, "/both") },
+        Mount { source: image(&[&one, &two], Some("sub")), ..bind(&one, "/part") },
     ];
     let (_, log) = world.run(spec).await;
-    let denied = ["/single/x", "/both/x", "/part/x"]
-        .map(|f| format!("touch: {f}: Read-only file system\n"))
-        .concat();
-    assert_eq!(
-        log,
-        format!("/both: escape file sub  /part: only  /single: file one\n{denied}")
-    );
+    let denied = ["/single/x", "/both/x", "/part/x"].map(|f| format!("touch: {f}: Read-only file system\n")).concat();
+    assert_eq!(log, format!("/both: escape file sub  /part: only  /single: file one\n{denied}"));
     let mut spec = world.container("a2", "ls /out");
-    spec.mounts = vec![Mount {
-        source: image(&[&two], Some("escape")),
-        ..bind(&one, "/out")
-    }];
-    assert!(
-        matches!(world.start(spec).await, Err(DriverError::Create { .. })),
-        "a link of an image led outside of it"
-    );
+    spec.mounts = vec![Mount { source: image(&[&two], Some("escape")), ..bind(&one, "/out") }];
+    assert!(matches!(world.start(spec).await, Err(DriverError::Create { .. })), "a link of an image led outside of it");
 }
 
 async fn layers_stack() {
     let world = world();
     let top = volume(&world, "top,with:odd\\name");
-    let mut spec = world.container(
-        "a1",
-        "exec 2>&1; cat /file; echo changed > /bin/added; rm /file; ls /file",
-    );
+    let mut spec = world.container("a1", "exec 2>&1; cat /file; echo changed > /bin/added; rm /file; ls /file");
     // The test's image store splits at ':', so only the other characters can be in a name here.
     let renamed = world.directory.path().join("top,with\\odd name");
     std::fs::rename(top, &renamed).unwrap();
     spec.image_id = format!("{}:{}", renamed.display(), world.root.display());
     let (_, log) = world.run(spec).await;
     assert!(log.starts_with("top,with:odd\\namels: /file: No such file"), "{log}");
-    assert!(
-        renamed.join("file").exists() && !world.root.join("bin/added").exists(),
-        "a layer was written to"
-    );
+    assert!(renamed.join("file").exists() && !world.root.join("bin/added").exists(), "a layer was written to");
 }
 
 async fn propagation() {
     let world = world();
     let shared = volume(&world, "shared");
     // Made a shared mount, in a mount namespace that is the whole test's: the host's.
-    let run = |args: &[&str]| {
-        assert!(
-            std::process::Command::new("mount")
-                .args(args)
-                .status()
-                .unwrap()
-                .success()
-        )
-    };
+    let run = |args: &[&str]| assert!(std::process::Command::new("mount").args(args).status().unwrap().success());
     let path = shared.to_str().unwrap();
     run(&["--bind", path, path]);
     run(&["--make-shared", path]);
@@ -260,14 +191,8 @@ async fn propagation() {
     let mut spec = world.container("a1", "sleep 100");
     spec.mounts = vec![
         bind(&shared, "/private"),
-        Mount {
-            propagation: Propagation::HostToContainer,
-            ..bind(&shared, "/follow")
-        },
-        Mount {
-            propagation: Propagation::Bidirectional,
-            ..bind(&shared, "/both")
-        },
+        Mount { propagation: Propagation::HostToContainer, ..bind(&shared, "/follow") },
+        Mount { propagation: Propagation::Bidirectional, ..bind(&shared, "/both") },
     ];
     spec.security.privileged = true;
     world.start(spec).await.unwrap();
@@ -276,14 +201,8 @@ async fn propagation() {
     let script = "ls /private/late /follow/late /both/late | tr '\\n' ' '; mount -t tmpfs x /both/inner && touch /both/inner/up; mount -t tmpfs y /follow/late && touch /follow/late/down";
     let (_, text) = world.exec("a1", script).await;
     assert_eq!(text, "/both/late: seen  /follow/late: seen  /private/late: ");
-    assert!(
-        shared.join("inner/up").exists(),
-        "a mount of the container did not reach the host"
-    );
-    assert!(
-        !shared.join("late/down").exists(),
-        "a mount of the container reached the host unasked"
-    );
+    assert!(shared.join("inner/up").exists(), "a mount of the container did not reach the host");
+    assert!(!shared.join("late/down").exists(), "a mount of the container reached the host unasked");
     for name in ["inner", "late"] {
         rustix::mount::unmount(shared.join(name), rustix::mount::UnmountFlags::DETACH).unwrap();
     }
@@ -292,10 +211,7 @@ async fn propagation() {
 
 async fn dev_shm_is_the_pods() {
     let world = world();
-    world
-        .start(world.container("a1", "echo shared > /dev/shm/x; sleep 100"))
-        .await
-        .unwrap();
+    world.start(world.container("a1", "echo shared > /dev/shm/x; sleep 100")).await.unwrap();
     let (_, log) = world
         .run(world.container(
             "a2",

@@ -30,13 +30,7 @@ async fn caps(
     let mut spec = world.container(id, "grep -E '^Cap(Bnd|Eff|Inh)' /proc/self/status");
     change(&mut spec);
     let (_, log) = world.run(spec).await;
-    let find = |name: &str| {
-        log.lines()
-            .find_map(|l| l.strip_prefix(name))
-            .unwrap_or("?")
-            .trim()
-            .to_owned()
-    };
+    let find = |name: &str| log.lines().find_map(|l| l.strip_prefix(name)).unwrap_or("?").trim().to_owned();
     (find("CapBnd:"), find("CapEff:"), find("CapInh:"))
 }
 
@@ -44,10 +38,7 @@ async fn capabilities() {
     let world = world();
     let zero = "0000000000000000".to_owned();
     let usual = "00000000a80425fb".to_owned();
-    assert_eq!(
-        caps(&world, "a1", |_| {}).await,
-        (usual.clone(), usual.clone(), zero.clone())
-    );
+    assert_eq!(caps(&world, "a1", |_| {}).await, (usual.clone(), usual.clone(), zero.clone()));
     let admin = "00000000a80435fb".to_owned();
     let add = |s: &mut mizzen_runtime::spec::ContainerSpec| s.security.capabilities_add = vec!["NET_ADMIN".to_owned()];
     assert_eq!(caps(&world, "a2", add).await, (admin.clone(), admin, zero.clone()));
@@ -58,18 +49,13 @@ async fn capabilities() {
     });
     assert_eq!(result.await, (only.clone(), only, zero.clone()));
     // A user other than root keeps none, but may get those of the bounding set from set-user-id programs.
-    assert_eq!(
-        caps(&world, "a4", |s| s.user.user = UserName::Id(33)).await,
-        (usual, zero.clone(), zero)
-    );
+    assert_eq!(caps(&world, "a4", |s| s.user.user = UserName::Id(33)).await, (usual, zero.clone(), zero));
     let mut wrong = world.container("a5", "true");
     wrong.security.capabilities_add = vec!["FLY".to_owned()];
     assert!(matches!(world.start(wrong).await, Err(DriverError::Create { .. })));
     // An exec has what the container has.
     world.start(world.container("a6", "sleep 100")).await.unwrap();
-    let (_, text) = world
-        .exec("a6", "grep CapEff /proc/self/status; grep Seccomp: /proc/self/status")
-        .await;
+    let (_, text) = world.exec("a6", "grep CapEff /proc/self/status; grep Seccomp: /proc/self/status").await;
     assert_eq!(text, "CapEff:\t00000000a80425fb\nSeccomp:\t2\n");
 }
 
@@ -77,10 +63,7 @@ async fn system_calls() {
     let world = world();
     let script = "exec 2>&1; unshare -m true; echo $?; mount -t tmpfs x /tmp; echo $?; grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status";
     let (_, log) = world.run(world.container("a1", script)).await;
-    assert!(
-        log.contains("unshare: unshare(0x20000): Operation not permitted\n1\n"),
-        "{log}"
-    );
+    assert!(log.contains("unshare: unshare(0x20000): Operation not permitted\n1\n"), "{log}");
     assert!(log.contains("NoNewPrivs:\t0\nSeccomp:\t2\n"), "{log}");
     let mut admin = world.container("a2", script);
     admin.security.capabilities_add = vec!["SYS_ADMIN".to_owned()];
@@ -104,10 +87,7 @@ async fn profiles_from_files() {
     let mut spec = world.container("a1", "mkdir /tmp/x");
     spec.security.seccomp = Seccomp::Profile(file.clone());
     let (code, log) = world.run(spec).await;
-    assert_eq!(
-        (code, log.as_str()),
-        (1, "mkdir: can't create directory '/tmp/x': No space left on device\n")
-    );
+    assert_eq!((code, log.as_str()), (1, "mkdir: can't create directory '/tmp/x': No space left on device\n"));
     std::fs::write(&file, "{").unwrap();
     let mut spec = world.container("a2", "true");
     spec.security.seccomp = Seccomp::Profile(file);
@@ -129,10 +109,7 @@ async fn masked_and_read_only() {
         sh: can't create /sys/kernel/uevent_helper: Read-only file system\n\
         fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero umount: can't unmount /proc/keys: Operation not permitted\n";
     assert_eq!(log, expected);
-    let mut spec = world.container(
-        "a2",
-        "head -c 9 /proc/timer_list >/dev/null && echo readable; touch /proc/sys/x",
-    );
+    let mut spec = world.container("a2", "head -c 9 /proc/timer_list >/dev/null && echo readable; touch /proc/sys/x");
     spec.security.unmasked_proc = true;
     assert!(world.run(spec).await.1.starts_with("readable\n"));
 }
@@ -151,22 +128,14 @@ async fn read_only_root() {
 
 async fn users() {
     let world = world();
-    let image = |text: &str| User {
-        user: UserName::Image(text.to_owned()),
-        ..User::default()
-    };
+    let image = |text: &str| User { user: UserName::Image(text.to_owned()), ..User::default() };
     for (id, user, expected) in [
         ("a1", image(""), "0 0 0 /root\n"),
         ("a2", image("web"), "33 34 34 77 /home/web\n"),
         ("a3", image("12:13"), "12 13 13 /\n"),
         (
             "a4",
-            User {
-                user: UserName::Id(33),
-                gid: Some(5),
-                additional_gids: vec![9],
-                strict_groups: true,
-            },
+            User { user: UserName::Id(33), gid: Some(5), additional_gids: vec![9], strict_groups: true },
             "33 5 5 9 /home/web\n",
         ),
     ] {
@@ -196,10 +165,7 @@ async fn privileged() {
     let mut spec = world.container("a1", script);
     spec.security.privileged = true;
     let (_, log) = world.run(spec).await;
-    assert!(
-        log.starts_with("mounted\n4\n/dev/") && log.ends_with("groups\n"),
-        "{log}"
-    );
+    assert!(log.starts_with("mounted\n4\n/dev/") && log.ends_with("groups\n"), "{log}");
 }
 
 async fn namespaces_are_its_own() {
@@ -216,23 +182,12 @@ async fn namespaces_are_its_own() {
     (pod.share_process_namespace, pod.host_network) = (true, true);
     let sandbox = world.driver.start_sandbox(pod).await.unwrap();
     assert_eq!(sandbox.network_namespace, None);
-    world
-        .driver
-        .start_container("q", world.container("b1", "sleep 4321"))
-        .await
-        .unwrap();
+    world.driver.start_container("q", world.container("b1", "sleep 4321")).await.unwrap();
     let script = "ps -o pid,args | grep -c 'sleep [4]321'; readlink /proc/self/ns/net; cat /proc/1/comm; ls /proc/1/root 2>&1; kill -9 1; sleep 0.1; cat /proc/1/comm";
-    world
-        .driver
-        .start_container("q", world.container("b2", script))
-        .await
-        .unwrap();
+    world.driver.start_container("q", world.container("b2", script)).await.unwrap();
     world.exited("q", "b2").await;
     let host = std::fs::read_link("/proc/self/ns/net").unwrap();
-    let expected = format!(
-        "1\n{}\npause\nls: /proc/1/root: Permission denied\npause\n",
-        host.display()
-    );
+    let expected = format!("1\n{}\npause\nls: /proc/1/root: Permission denied\npause\n", host.display());
     assert_eq!(world.log("q", "b2"), expected);
     // With the right to trace, PID 1's root can be looked at: it is empty.
     let mut tracer = world.container("b3", "ls /proc/1/root/ | wc -l; ls -l /proc/1/fd | grep -c socket");
@@ -252,9 +207,12 @@ async fn namespaces_are_its_own() {
 /// CVE-2024-21626 and its like: no descriptor, directory or environment of shim and driver reaches the program.
 async fn nothing_of_the_host_is_open() {
     let world = world();
-    let script = "ls /proc/self/fd | tr '\\n' ' '; env | sort; echo $PPID; cat /proc/1/oom_score_adj";
+    let script = "ls /proc/self/fd | tr '\\n' ' '; env | sort; echo $PPID; cat /proc/1/oom_score_adj; grep -E '^Sig(Blk|Ign)' /proc/1/status";
     let (_, log) = world.run(world.container("a1", script)).await;
-    assert_eq!(log, "0 1 2 3 HOME=/root\nPATH=/bin\nPWD=/\nSHLVL=1\n0\n0\n");
+    assert_eq!(
+        log,
+        "0 1 2 3 HOME=/root\nPATH=/bin\nPWD=/\nSHLVL=1\n0\n0\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n"
+    );
     world.start(world.container("a2", "sleep 100")).await.unwrap();
     let (_, text) = world.exec("a2", "ls /proc/self/fd | tr '\\n' ' '").await;
     assert_eq!(text, "0 1 2 3 ");
@@ -276,10 +234,7 @@ async fn devices_are_refused() {
         permissions: "r".to_owned(),
     }];
     let (_, log) = world.run(spec).await;
-    assert!(
-        log.starts_with("head: /tmp/kmsg: Operation not permitted\nfine\n"),
-        "{log}"
-    );
+    assert!(log.starts_with("head: /tmp/kmsg: Operation not permitted\nfine\n"), "{log}");
     assert!(log.contains("1,   7") && log.contains("/dev/one"), "{log}");
 }
 

@@ -31,11 +31,7 @@ pub fn run(groups: &[(&str, &[Test])], words: &[String]) -> ExitCode {
         println!("skipped: these tests need root and busybox-static (apt-get install busybox-static)");
         return ExitCode::SUCCESS;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
     let (mut passed, mut failed) = (0, Vec::new());
     for (group, tests) in groups {
         for (name, test) in *tests {
@@ -44,17 +40,11 @@ pub fn run(groups: &[(&str, &[Test])], words: &[String]) -> ExitCode {
                 continue;
             }
             let begin = Instant::now();
-            let limited = async {
-                tokio::time::timeout(Duration::from_secs(60), test())
-                    .await
-                    .expect("no end after 60 s")
-            };
+            let limited =
+                async { tokio::time::timeout(Duration::from_secs(60), test()).await.expect("no end after 60 s") };
             let outcome = runtime.block_on(AssertUnwindSafe(limited).catch_unwind());
             let took = begin.elapsed().as_millis();
-            println!(
-                "test {full} ... {} ({took} ms)",
-                if outcome.is_ok() { "ok" } else { "FAILED" }
-            );
+            println!("test {full} ... {} ({took} ms)", if outcome.is_ok() { "ok" } else { "FAILED" });
             match outcome {
                 Ok(()) => passed += 1,
                 Err(_) => failed.push(full),
@@ -62,11 +52,7 @@ pub fn run(groups: &[(&str, &[Test])], words: &[String]) -> ExitCode {
         }
     }
     println!("\n{passed} passed; {} failed {failed:?}", failed.len());
-    if failed.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// An image is its directories, topmost first, with colons between.
@@ -90,10 +76,7 @@ pub struct World {
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 pub fn world() -> World {
-    let directory = tempfile::Builder::new()
-        .prefix("mizzen-oci")
-        .tempdir()
-        .expect("temporary directory");
+    let directory = tempfile::Builder::new().prefix("mizzen-oci").tempdir().expect("temporary directory");
     let root = directory.path().join("image");
     make_image(&root);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -104,13 +87,7 @@ pub fn world() -> World {
     };
     let driver = Arc::new(Oci::new(config.clone(), Arc::new(Directories)).expect("driver"));
     let events = driver.events();
-    World {
-        driver,
-        events,
-        config,
-        directory,
-        root,
-    }
+    World { driver, events, config, directory, root }
 }
 
 fn make_image(root: &Path) {
@@ -118,22 +95,11 @@ fn make_image(root: &Path) {
         std::fs::create_dir_all(root.join(name)).unwrap();
     }
     std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
-    let list = std::process::Command::new("/bin/busybox")
-        .arg("--list")
-        .output()
-        .unwrap();
-    for applet in String::from_utf8(list.stdout)
-        .unwrap()
-        .lines()
-        .filter(|a| *a != "busybox")
-    {
+    let list = std::process::Command::new("/bin/busybox").arg("--list").output().unwrap();
+    for applet in String::from_utf8(list.stdout).unwrap().lines().filter(|a| *a != "busybox") {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
     }
-    std::fs::write(
-        root.join("etc/passwd"),
-        "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/home/web:/bin/sh\n",
-    )
-    .unwrap();
+    std::fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/home/web:/bin/sh\n").unwrap();
     std::fs::write(root.join("etc/group"), "root:x:0:\nweb:x:34:\nextra:x:77:web\n").unwrap();
 }
 
@@ -163,10 +129,7 @@ impl World {
         }
         for process in std::fs::read_dir("/proc").unwrap().flatten() {
             let line = std::fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
-            assert!(
-                !(line.contains("shim") && line.contains(&run)),
-                "a shim is left: {line:?}"
-            );
+            assert!(!(line.contains("shim") && line.contains(&run)), "a shim is left: {line:?}");
         }
     }
 
@@ -224,26 +187,18 @@ impl World {
         let id = spec.id.clone();
         self.start(spec).await.expect("container");
         let state = self.exited("p", &id).await;
-        let ContainerState::Exited { code, .. } = state else {
-            unreachable!()
-        };
+        let ContainerState::Exited { code, .. } = state else { unreachable!() };
         (code, self.log("p", &id))
     }
 
     pub async fn state(&self, pod: &str, id: &str) -> Option<ContainerState> {
         let sandbox = self.driver.sandbox(pod).await.ok()?;
-        sandbox
-            .containers
-            .into_iter()
-            .find(|c| c.spec.id == id)
-            .map(|c| c.state)
+        sandbox.containers.into_iter().find(|c| c.spec.id == id).map(|c| c.state)
     }
 
     pub async fn exited(&self, pod: &str, id: &str) -> ContainerState {
         eventually("the container to exit", || async {
-            self.state(pod, id)
-                .await
-                .filter(|s| matches!(s, ContainerState::Exited { .. }))
+            self.state(pod, id).await.filter(|s| matches!(s, ContainerState::Exited { .. }))
         })
         .await
     }
@@ -256,27 +211,13 @@ impl World {
     /// The text of a container's log, without times and tags.
     pub fn log(&self, pod: &str, id: &str) -> String {
         let text = self.raw_log(pod, id);
-        let lines = text
-            .lines()
-            .map(|line| line.splitn(4, ' ').nth(3).unwrap_or(line).to_owned() + "\n");
+        let lines = text.lines().map(|line| line.splitn(4, ' ').nth(3).unwrap_or(line).to_owned() + "\n");
         lines.collect()
     }
 
     pub async fn exec(&self, id: &str, script: &str) -> (i32, String) {
         let args = ["sh", "-c", script].map(str::to_owned).to_vec();
-        let exec = self
-            .driver
-            .exec(
-                "p",
-                id,
-                ExecSpec {
-                    args,
-                    tty: false,
-                    stdin: false,
-                },
-            )
-            .await
-            .expect("exec");
+        let exec = self.driver.exec("p", id, ExecSpec { args, tty: false, stdin: false }).await.expect("exec");
         finish(exec).await
     }
 }
