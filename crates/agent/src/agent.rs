@@ -20,7 +20,8 @@ use crate::context::Context;
 use crate::events::Events;
 use crate::network::{Network, NetworkError};
 use crate::node::capacity::Capacity;
-use crate::node::{lease, registration};
+use crate::kubelet::rotate;
+use crate::node::{garbage, lease, registration};
 use crate::objects::Objects;
 use crate::pod::mailbox::Mailbox;
 use crate::pod::observed::Doom;
@@ -141,6 +142,17 @@ impl Agent {
             stop.clone(),
         ));
         self.tasks.spawn(registration::run(Arc::clone(ctx), stop.clone()));
+        self.tasks.spawn(garbage::run(Arc::clone(ctx), pods.clone(), stop.clone()));
+        let (logged, directories) = (pods.clone(), Arc::clone(ctx));
+        let log_dirs = move || -> Vec<(String, std::path::PathBuf)> {
+            let of = |((namespace, name), pod): (&(Arc<str>, Arc<str>), &Arc<Pod>)| {
+                let uid = pod.metadata.uid.clone().unwrap_or_default();
+                let directory = directories.config.log_dir(namespace, name, &uid);
+                (uid, directory)
+            };
+            logged.objects().iter().map(of).collect()
+        };
+        self.tasks.spawn(rotate::run(Arc::clone(ctx), log_dirs, stop.clone()));
         let inputs = view::Inputs { services: self.services.clone(), slices, pods: pods.clone() };
         self.tasks.spawn(view::run(Arc::clone(ctx), inputs, stop.clone()));
         // Services must be known before a container's environment is made.

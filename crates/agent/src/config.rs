@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Settings of an agent.
@@ -26,8 +27,11 @@ pub struct Config {
     pub taints: Vec<(String, String, String)>,
     /// Where the kubelet endpoint listens; also announced in the Node object.
     pub kubelet_address: std::net::SocketAddr,
-    /// TLS of the kubelet endpoint. `None`: it is not served.
-    pub kubelet_tls: Option<KubeletTls>,
+    /// TLS of the kubelet endpoint; it must demand a client certificate, which is then checked for who it names.
+    /// `None`: the endpoint is not served.
+    pub kubelet_tls: Option<Arc<rustls::ServerConfig>>,
+    /// Common names of clients that may use the whole endpoint; others are asked about at the API.
+    pub kubelet_clients: Vec<String>,
     /// Most pods.
     pub max_pods: u32,
     /// CPU that pods may not request, in thousandths of a core.
@@ -38,17 +42,6 @@ pub struct Config {
     pub lease_interval: Duration,
     /// The `kubeletVersion` to report: `v1.36.0`.
     pub version: String,
-}
-
-/// Certificates of the kubelet endpoint.
-#[derive(Debug, Clone)]
-pub struct KubeletTls {
-    /// The server certificate and its chain.
-    pub certificates: Vec<rustls_pki_types::CertificateDer<'static>>,
-    /// Its key.
-    pub key: std::sync::Arc<rustls_pki_types::PrivateKeyDer<'static>>,
-    /// Clients must show a certificate signed by one of these.
-    pub client_authorities: Vec<rustls_pki_types::CertificateDer<'static>>,
 }
 
 impl Config {
@@ -65,6 +58,7 @@ impl Config {
             taints: Vec::new(),
             kubelet_address: std::net::SocketAddr::from(([0, 0, 0, 0], 10250)),
             kubelet_tls: None,
+            kubelet_clients: vec!["kube-apiserver-kubelet-client".into()],
             max_pods: 110,
             reserved_cpu_millis: 0,
             reserved_memory_bytes: 100 << 20,

@@ -26,5 +26,5 @@ pub mod usage;
 pub mod volume;
 
 pub use agent::{Agent, AgentError};
-pub use config::{Config, KubeletTls};
+pub use config::Config;
 pub use network::{Network, NetworkError};

@@ -1,34 +1,27 @@
 //! The kubelet endpoint: logs, stats and streams of this node's pods, for the API server.
+//!
+//! [`server`] accepts connections and knows who asks, [`routes`] leads a request to its answer, [`logs`] reads log
+//! files, [`stats`] words usage.
 
-use std::sync::Arc;
+pub mod files;
+pub mod identity;
+pub mod lines;
+pub mod logs;
+pub mod routes;
+pub mod rotate;
+mod server;
+pub mod stats;
+pub mod tail;
 
-use k8s_openapi::api::core::v1::Pod;
-use mizzen_client::Reflector;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+pub use server::{KubeletError, serve};
 
-use crate::context::Context;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 
-/// The endpoint cannot be served.
-#[derive(Debug, thiserror::Error)]
-pub enum KubeletError {
-    /// The address is taken or not ours.
-    #[error("listen on {address}")]
-    Listen {
-        /// The address.
-        address: std::net::SocketAddr,
-        /// The cause.
-        #[source]
-        source: std::io::Error,
-    },
-}
+/// The body of an answer.
+pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
-/// Begins to serve, until `stop`.
-pub async fn serve(
-    _ctx: &Arc<Context>,
-    _pods: &Reflector<Pod>,
-    _tasks: &TaskTracker,
-    _stop: &CancellationToken,
-) -> Result<(), KubeletError> {
-    Ok(())
+/// A body that is all there.
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }

@@ -1,3 +1,6 @@
-//! What pods and the machine use.
+//! What pods and the machine use: samples of counters, and rates between two of them.
 
 pub mod machine;
+pub mod sample;
+
+pub use sample::{ContainerUse, NodeUse, PodUse, Rates, Sample};
