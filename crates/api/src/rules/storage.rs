@@ -2,14 +2,24 @@
 
 use serde_json::{Value, json};
 
+use crate::field::FieldError;
 use crate::kind::{Column, Rules};
+use crate::names;
 use crate::rules::cells::{self, NONE, UNSET, flag, list, scalar_or, text, text_or};
+use crate::rules::check::{At, Errors};
 use crate::rules::fill;
 use crate::rules::plain::{PLAIN, WITH_STATUS};
 
 /// Rules of StorageClasses.
-pub static STORAGE_CLASS: Rules =
-    Rules { default: default_class, returns_deleted: true, columns: CLASS_COLUMNS, row: class_row, ..PLAIN };
+pub static STORAGE_CLASS: Rules = Rules {
+    validate: validate_class,
+    validate_update: update_class,
+    default: default_class,
+    returns_deleted: true,
+    columns: CLASS_COLUMNS,
+    row: class_row,
+    ..PLAIN
+};
 
 /// Rules of VolumeAttributesClasses.
 pub static ATTRIBUTES_CLASS: Rules = Rules {
@@ -160,3 +170,44 @@ fn attachment_row(object: &Value, now: i64) -> Vec<Value> {
 
 const ATTRIBUTES_COLUMNS: &[Column] =
     &[Column::NAME, Column::text("DriverName", "The driver that knows the attributes."), Column::AGE];
+
+fn validate_class(object: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    errors.required_form(&At::ROOT.field("provisioner"), &object["provisioner"], |name| {
+        names::qualified_name(&name.to_lowercase())
+    });
+    errors.one_of(&At::ROOT.field("reclaimPolicy"), &object["reclaimPolicy"], &["Delete", "Retain"]);
+    let modes = ["Immediate", "WaitForFirstConsumer"];
+    errors.required_one_of(&At::ROOT.field("volumeBindingMode"), &object["volumeBindingMode"], &modes);
+    errors.0
+}
+
+fn update_class(new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    for field in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
+        errors.immutable(&At::ROOT.field(field), &new[field], &old[field]);
+    }
+    errors.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::check::testing::check;
+
+    #[test]
+    fn classes_stay() {
+        let class = |provisioner: &str| {
+            let mut class = json!({"provisioner": provisioner});
+            default_class(&mut class);
+            class
+        };
+        check("good", &validate_class(&class("example.com/disk")), &[]);
+        check("none", &validate_class(&class("")), &["provisioner: Required value"]);
+        check(
+            "changed",
+            &update_class(&class("a/b"), &class("a/c")),
+            &["provisioner: Invalid value: \"a/b\": field is immutable"],
+        );
+    }
+}

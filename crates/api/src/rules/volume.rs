@@ -2,16 +2,19 @@
 
 use serde_json::{Value, json};
 
+use crate::field::FieldError;
 use crate::kind::{Column, Rules};
 use crate::names;
 use crate::rules::cells::{self, UNSET, list, scalar_or, text, text_or};
-use crate::rules::check::{At, Errors};
+use crate::rules::check::{At, Errors, same};
 use crate::rules::fill::{self, Fields};
 use crate::rules::plain::{self, WITH_STATUS};
 use crate::rules::{pod, resources, selector};
 
 /// Rules of PersistentVolumes.
 pub static VOLUME: Rules = Rules {
+    validate: validate_volume,
+    validate_update: update_volume,
     default: default_volume,
     prepare_create: |object| plain::set_status(object, json!({"phase": "Pending"})),
     returns_deleted: true,
@@ -22,6 +25,8 @@ pub static VOLUME: Rules = Rules {
 
 /// Rules of PersistentVolumeClaims.
 pub static CLAIM: Rules = Rules {
+    validate: validate_claim,
+    validate_update: update_claim,
     default: |object| {
         if let Some(object) = object.as_object_mut() {
             default_claim(object);
@@ -196,4 +201,180 @@ fn access_modes(modes: &Value) -> String {
         [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
     let present = initials.into_iter().filter(|(mode, _)| list(modes).iter().any(|m| m == mode));
     present.map(|(_, short)| short).collect::<Vec<_>>().join(",")
+}
+
+/// Fields of a volume's spec that say nothing of where its data is.
+const NOT_SOURCES: [&str; 9] = [
+    "accessModes",
+    "capacity",
+    "claimRef",
+    "mountOptions",
+    "nodeAffinity",
+    "persistentVolumeReclaimPolicy",
+    "storageClassName",
+    "volumeAttributesClassName",
+    "volumeMode",
+];
+
+fn sources(spec: &Value) -> Vec<(&str, &Value)> {
+    let fields = spec.as_object().into_iter().flatten();
+    let is_source = |name: &str, value: &Value| !NOT_SOURCES.contains(&name) && !value.is_null();
+    fields.filter(|(name, value)| is_source(name, value)).map(|(name, value)| (name.as_str(), value)).collect()
+}
+
+fn validate_volume(object: &Value) -> Vec<FieldError> {
+    let (spec, at, mut errors) = (&object["spec"], At::ROOT.field("spec"), Errors::default());
+    modes(&spec["accessModes"], &at.field("accessModes"), &mut errors);
+    let (capacity, capacity_at) = (&spec["capacity"], at.field("capacity"));
+    if cells::len(capacity) == 0 {
+        errors.required(&capacity_at, "");
+    } else if capacity["storage"].is_null() || cells::len(capacity) > 1 {
+        errors.0.push(FieldError::not_supported(capacity_at.to_string(), capacity, &["storage"]));
+    } else if resources::quantity(&capacity["storage"]).is_none_or(|size| size.is_zero() || size.is_negative()) {
+        errors.invalid(&capacity_at.key("storage"), &capacity["storage"], "must be greater than zero");
+    }
+    let policies = ["Delete", "Recycle", "Retain"];
+    errors.one_of(&at.field("persistentVolumeReclaimPolicy"), &spec["persistentVolumeReclaimPolicy"], &policies);
+    if !spec["nodeAffinity"]["required"].is_null() {
+        let affinity = at.field("nodeAffinity");
+        selector::node_selector(&spec["nodeAffinity"]["required"], &affinity.field("required"), &mut errors);
+    }
+    let sources = sources(spec);
+    if sources.is_empty() {
+        errors.required(&at, "must specify a volume type");
+    }
+    for (name, _) in sources.iter().skip(1) {
+        errors.forbidden(&at.field(name), "may not specify more than 1 volume type");
+    }
+    if sources.iter().any(|(name, _)| *name == "local") && spec["nodeAffinity"].is_null() {
+        errors.required(&at.field("nodeAffinity"), "Local volume requires node affinity");
+    }
+    errors.form(&at.field("storageClassName"), &spec["storageClassName"], names::dns1123_subdomain);
+    errors.one_of(&at.field("volumeMode"), &spec["volumeMode"], &["Block", "Filesystem"]);
+    errors.0
+}
+
+fn update_volume(new: &Value, old: &Value) -> Vec<FieldError> {
+    if same(&new["spec"], &old["spec"]) {
+        return Vec::new();
+    }
+    let (mut errors, at) = (Errors(validate_volume(new)), At::ROOT.field("spec"));
+    if sources(&new["spec"]) != sources(&old["spec"]) {
+        let detail = "spec.persistentvolumesource is immutable after creation";
+        errors.forbidden(&at.field("persistentvolumesource"), detail);
+    }
+    errors.immutable(&At::ROOT.field("volumeMode"), &new["spec"]["volumeMode"], &old["spec"]["volumeMode"]);
+    errors.0
+}
+
+fn validate_claim(object: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    claim_spec(&object["spec"], &At::ROOT.field("spec"), &mut errors);
+    errors.0
+}
+
+/// A claim keeps its spec; once bound it may grow and change its attributes.
+fn update_claim(new: &Value, old: &Value) -> Vec<FieldError> {
+    if same(&new["spec"], &old["spec"]) {
+        return Vec::new();
+    }
+    let (mut errors, at) = (Errors(validate_claim(new)), At::ROOT.field("spec"));
+    let is_bound = old["status"]["phase"] == "Bound";
+    let (spec, stored) = (&new["spec"], &old["spec"]);
+    let names = spec.as_object().into_iter().chain(stored.as_object()).flatten().map(|(name, _)| name.as_str());
+    let may_change = |name: &str| match name {
+        "volumeName" => text(&stored["volumeName"]).is_empty(),
+        "storageClassName" => stored["storageClassName"].is_null(),
+        "volumeAttributesClassName" => is_bound,
+        "resources" => is_bound && same(&spec["resources"]["limits"], &stored["resources"]["limits"]),
+        _ => false,
+    };
+    if names.into_iter().any(|name| !may_change(name) && !same(&spec[name], &stored[name])) {
+        let detail =
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+        errors.forbidden(&at, detail);
+    }
+    let size = |object: &Value, part: &str| resources::quantity(&object[part]["storage"]);
+    let (wanted, had) = (size(&spec["resources"], "requests"), size(&stored["resources"], "requests"));
+    if wanted < had && wanted <= size(&old["status"], "capacity") {
+        let resources = at.field("resources");
+        let requests = resources.field("requests");
+        errors.forbidden(&requests.field("storage"), "field can not be less than status.capacity");
+    }
+    errors.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::check::testing::check;
+
+    fn claim(size: &str) -> Value {
+        let mut claim =
+            json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}});
+        (CLAIM.default)(&mut claim);
+        claim
+    }
+
+    #[test]
+    fn claims_grow_once_bound() {
+        check("good", &validate_claim(&claim("1Gi")), &[]);
+        check(
+            "nothing",
+            &validate_claim(&json!({"spec": {}})),
+            &[
+                "spec.accessModes: Required value: at least 1 access mode is required",
+                "spec.resources[storage]: Required value",
+            ],
+        );
+        check(
+            "unbound",
+            &update_claim(&claim("2Gi"), &claim("1Gi")),
+            &["spec: Forbidden: spec is immutable after creation"],
+        );
+        let mut bound = claim("1Gi");
+        bound["status"] = json!({"phase": "Bound", "capacity": {"storage": "1Gi"}});
+        check("grow", &update_claim(&claim("2Gi"), &bound), &[]);
+        check(
+            "shrink",
+            &update_claim(&claim("1Mi"), &bound),
+            &["spec.resources.requests.storage: Forbidden: field can not be less than status.capacity"],
+        );
+    }
+
+    #[test]
+    fn volumes_have_one_source() {
+        for (case, source, errors) in [
+            ("good", json!({"hostPath": {"path": "/tmp"}}), &[][..]),
+            ("none", json!({}), &["spec: Required value: must specify a volume type"]),
+            (
+                "two",
+                json!({"hostPath": {"path": "/tmp"}, "nfs": {}}),
+                &["spec.nfs: Forbidden: may not specify more than 1 volume type"],
+            ),
+            (
+                "local",
+                json!({"local": {"path": "/tmp"}}),
+                &["spec.nodeAffinity: Required value: Local volume requires node affinity"],
+            ),
+        ] {
+            let mut volume = json!({"spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}}});
+            if let (Some(spec), Some(source)) = (volume["spec"].as_object_mut(), source.as_object()) {
+                spec.extend(source.clone());
+            }
+            check(case, &validate_volume(&volume), errors);
+        }
+    }
+
+    #[test]
+    fn a_claim_in_a_row() {
+        let mut claim = claim("1Gi");
+        claim["metadata"] = json!({"name": "c"});
+        claim["spec"]["volumeName"] = json!("v");
+        claim["status"] =
+            json!({"phase": "Bound", "capacity": {"storage": "1Gi"}, "accessModes": ["ReadOnlyMany", "ReadWriteOnce"]});
+        let row = claim_row(&claim, 0);
+        let cells: Vec<&str> = row.iter().filter_map(Value::as_str).collect();
+        assert_eq!(cells, ["c", "Bound", "v", "1Gi", "RWO,ROX", "", "<unset>", "<unknown>", "Filesystem"]);
+    }
 }

@@ -10,6 +10,8 @@ mod strategy;
 mod validation;
 mod volume;
 
+pub use container::port as container_port;
+
 use crate::kind::{Generation, Rules, SelectableField};
 use crate::rules::check::{At, Errors, same};
 use crate::rules::plain::{PLAIN, WITH_SPEC_AND_STATUS};

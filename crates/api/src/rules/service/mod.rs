@@ -1,5 +1,7 @@
 //! core/v1 Service. Allocating addresses and ports is the server's.
 
+mod validate;
+
 use serde_json::{Value, json};
 
 use crate::kind::{Column, Rules, SelectableField};
@@ -15,6 +17,9 @@ pub static RULES: Rules = Rules {
     default,
     prepare_create,
     prepare_update,
+    validate: validate::create,
+    validate_update: validate::update,
+    warnings,
     create_on_update: true,
     returns_deleted: true,
     selectable: &[
@@ -226,6 +231,13 @@ fn external(object: &Value) -> String {
         _ => return "<unknown>".into(),
     };
     if addresses.is_empty() { empty.into() } else { addresses.join(",") }
+}
+
+fn warnings(object: &Value) -> Vec<String> {
+    if list(&object["spec"]["externalIPs"]).is_empty() {
+        return Vec::new();
+    }
+    vec!["spec.externalIPs is deprecated in v1.36 and will be removed in a future release".into()]
 }
 
 #[cfg(test)]
