@@ -73,6 +73,8 @@ struct Programmed {
     table: Arc<ServiceTable>,
     v4: Option<Plan>,
     v6: Option<Plan>,
+    /// The kernel has no IPv6 translation: Services of that family are left out, and this is told once.
+    v6_missing: bool,
 }
 
 impl Programmed {
@@ -159,14 +161,15 @@ fn apply(config: &Config, programmed: &mut Programmed, table: Arc<ServiceTable>)
     if programmed.v4.is_some() && (Arc::ptr_eq(&programmed.table, &table) || programmed.table == table) {
         return Ok(Applied::default());
     }
+    let mut v6_is_missing = programmed.v6_missing;
     let mut steps = Vec::new();
     let mut plans = [None, None];
     for (family, plan) in [Family::V4, Family::V6].into_iter().zip(&mut plans) {
         let old = programmed.plan(family);
         let before = old.map(|plan| Before { table: &programmed.table, plan });
         let new = plan::plan(&table, family, config, before);
-        // A node without IPv6 may lack the table; it is made when there is something to put into it.
-        if family == Family::V6 && old.is_none() && new == Plan::default() {
+        if family == Family::V6 && old.is_none() && (new == Plan::default() || v6_missing(config, &mut v6_is_missing)?)
+        {
             continue;
         }
         let mut changes = diff::diff(family, config, old.unwrap_or(&Plan::default()), &new);
@@ -181,7 +184,7 @@ fn apply(config: &Config, programmed: &mut Programmed, table: Arc<ServiceTable>)
     nft::commit(&mut socket, &transaction)?;
     let rebuilt = programmed.v4.is_none();
     let [v4, v6] = plans;
-    *programmed = Programmed { table, v4, v6 };
+    *programmed = Programmed { table, v4, v6, v6_missing: v6_is_missing };
     let mut applied =
         Applied { steps: steps.iter().map(|(_, changes)| changes.ops.len()).sum(), rebuilt, forgotten: 0 };
     for (table, changes) in &steps {
@@ -190,6 +193,21 @@ fn apply(config: &Config, programmed: &mut Programmed, table: Arc<ServiceTable>)
         }
     }
     Ok(applied)
+}
+
+/// Whether IPv6 Services must be left out. A node may well have no IPv6, and its IPv4 Services shall not suffer: so this
+/// is tried by itself, when there is first something to put into that table.
+fn v6_missing(config: &Config, known: &mut bool) -> Result<bool, Error> {
+    if *known {
+        return Ok(true);
+    }
+    let mut socket = Socket::open(netlink::Family::Netfilter)?;
+    let table = table_of(config, Family::V6);
+    if let Err(error) = nft::commit(&mut socket, &[(&table, &chains::skeleton(Family::V6, config))]) {
+        tracing::warn!(%error, "IPv6 Services are not served: the kernel cannot translate IPv6 addresses");
+        *known = true;
+    }
+    Ok(*known)
 }
 
 /// Clears what the kernel remembers of endpoints that are gone. The rules are right already, so a failure is only told.
