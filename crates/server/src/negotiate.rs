@@ -3,6 +3,7 @@
 //! Pure: header texts in, a [`Format`] out. Clauses are tried by quality, then in the order sent; a clause that names
 //! an unknown type or shape is skipped, and only when none is left the answer is 406.
 
+use mizzen_api::protobuf;
 use mizzen_api::status::ApiError;
 
 /// How bytes are written.
@@ -12,6 +13,8 @@ pub enum Encoding {
     Json,
     /// `application/yaml`.
     Yaml,
+    /// `application/vnd.kubernetes.protobuf`.
+    Protobuf,
 }
 
 /// What is written of an object.
@@ -64,6 +67,15 @@ impl Format {
         match self.encoding {
             Encoding::Json => "application/json",
             Encoding::Yaml => "application/yaml",
+            Encoding::Protobuf => protobuf::CONTENT_TYPE,
+        }
+    }
+
+    /// The `Content-Type` of a watch.
+    pub fn stream_content_type(self) -> &'static str {
+        match self.encoding {
+            Encoding::Protobuf => protobuf::WATCH_CONTENT_TYPE,
+            Encoding::Json | Encoding::Yaml => self.content_type(),
         }
     }
 }
@@ -91,7 +103,11 @@ pub fn accept(header: Option<&str>, offer: Offer) -> Result<Format, ApiError> {
 }
 
 fn not_acceptable(offer: Offer) -> ApiError {
-    let types = if offer.stream { "application/json" } else { "application/json, application/yaml" };
+    let types = if offer.stream {
+        "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch"
+    } else {
+        "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+    };
     ApiError::plain(406, "NotAcceptable", format!("only the following media types are accepted: {types}"))
 }
 
@@ -132,6 +148,7 @@ impl<'a> Clause<'a> {
         let encoding = match self.media {
             "application/json" | "*/*" | "application/*" => Encoding::Json,
             "application/yaml" if !offer.stream => Encoding::Yaml,
+            protobuf::CONTENT_TYPE => Encoding::Protobuf,
             _ => return None,
         };
         if self.unknown_stream {
@@ -141,6 +158,9 @@ impl<'a> Clause<'a> {
             None => Shape::Full,
             Some(kind) => self.shape(kind, offer)?,
         };
+        if encoding == Encoding::Protobuf && shape != Shape::Full {
+            return None; // Tables have no protobuf form, and clients that ask for metadata go on to JSON.
+        }
         Some(Format { encoding, shape, pretty: self.pretty })
     }
 
@@ -175,7 +195,8 @@ pub fn body_encoding(content_type: Option<&str>) -> Result<Encoding, ApiError> {
     match media(content_type) {
         "" | "application/json" => Ok(Encoding::Json),
         "application/yaml" => Ok(Encoding::Yaml),
-        _ => Err(unsupported(&["application/json", "application/yaml"])),
+        protobuf::CONTENT_TYPE => Ok(Encoding::Protobuf),
+        _ => Err(unsupported(&["application/json", "application/yaml", protobuf::CONTENT_TYPE])),
     }
 }
 
@@ -208,8 +229,8 @@ mod tests {
             ("", one, json),
             ("application/json", one, json),
             ("text/html, */*;q=0.1", one, json),
-            ("application/vnd.kubernetes.protobuf,application/json", one, json),
-            ("application/vnd.kubernetes.protobuf", one, None),
+            ("application/vnd.kubernetes.protobuf,application/json", one, Some((Encoding::Protobuf, Shape::Full))),
+            ("application/vnd.unknown", one, None),
             ("application/yaml", one, Some((Encoding::Yaml, Shape::Full))),
             ("application/yaml", watch, None),
             ("application/json;q=0.1,application/yaml;q=0.9", one, Some((Encoding::Yaml, Shape::Full))),

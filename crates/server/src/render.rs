@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use mizzen_api::kinds::convert;
+use mizzen_api::protobuf;
 use mizzen_api::status::ApiError;
 use mizzen_store::Entry;
 use serde_json::{Value, json};
@@ -112,20 +113,17 @@ pub(crate) fn parse(entry: &Entry) -> Result<Value, ApiError> {
 
 /// A value in the encoding that was negotiated.
 pub(crate) fn encoded(code: u16, value: &Value, format: Format) -> Answer {
-    Answer::bytes(code, Cow::Borrowed(format.content_type()), encode(value, format))
-}
-
-/// The bytes of a value.
-pub(crate) fn encode(value: &Value, format: Format) -> Bytes {
-    match format.encoding {
-        Encoding::Json if format.pretty => {
-            let mut text = format!("{value:#}");
-            text.push('\n');
-            text.into()
-        }
+    let bytes: Bytes = match format.encoding {
+        Encoding::Json if format.pretty => format!("{value:#}\n").into(),
         Encoding::Json => value.to_string().into(),
         Encoding::Yaml => crate::yaml::to_string(value).into(),
-    }
+        Encoding::Protobuf => match protobuf::encode(value) {
+            Some(bytes) => bytes.into(),
+            // A kind without a protobuf form; clients go by the content type of the answer.
+            None => return Answer::json(code, value),
+        },
+    };
+    Answer::bytes(code, Cow::Borrowed(format.content_type()), bytes)
 }
 
 /// All warnings of one answer together; beyond that each is cut (api-facts §2.5).

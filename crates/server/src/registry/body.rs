@@ -1,7 +1,8 @@
 //! Request bodies → objects.
 
 use bytes::Bytes;
-use mizzen_api::decode::{self, Expected, FieldValidation, Format, Limits};
+use mizzen_api::decode::{self, Decoded, Expected, FieldValidation, Format, Limits};
+use mizzen_api::protobuf;
 use mizzen_api::status::ApiError;
 use serde_json::Value;
 
@@ -21,30 +22,47 @@ pub(crate) fn object(
     warnings: &mut Vec<String>,
 ) -> Result<Value, ApiError> {
     let expected = expected(ctx);
-    let decoded = decode::object(body, format(ctx)?, &expected, limits(ctx))?;
+    let decoded = read(ctx, body, &expected)?;
     warnings.extend(validation.judge(decoded.problems, &expected)?);
     Ok(decoded.value)
 }
 
 /// Decodes a body of another kind; unknown fields in it are ignored.
 pub(crate) fn of_kind(ctx: &Ctx<'_>, body: &Bytes, expected: &Expected) -> Result<Value, ApiError> {
-    Ok(decode::object(body, format(ctx)?, expected, limits(ctx))?.value)
+    Ok(read(ctx, body, expected)?.value)
 }
 
-/// Decodes a body whose kind does not matter.
-pub(crate) fn untyped(ctx: &Ctx<'_>, body: &Bytes) -> Result<Value, ApiError> {
-    let decoded = match format(ctx)? {
-        Format::Json => decode::json(body, limits(ctx)),
-        Format::Yaml => decode::yaml(body, limits(ctx)),
+/// Decodes a body whose kind does not matter, save that protobuf must be told which it is.
+pub(crate) fn untyped(ctx: &Ctx<'_>, body: &Bytes, kind: &str) -> Result<Value, ApiError> {
+    let decoded = match encoding(ctx)? {
+        Encoding::Json => decode::json(body, limits(ctx)),
+        Encoding::Yaml => decode::yaml(body, limits(ctx)),
+        Encoding::Protobuf => return protobuf::decode(body, ("v1", kind)).map_err(|e| unreadable(kind, &e)),
     };
-    Ok(decoded.map_err(|error| ApiError::bad_request(error.to_string()))?.value)
+    Ok(decoded.map_err(|error| unreadable(kind, &error))?.value)
 }
 
-fn format(ctx: &Ctx<'_>) -> Result<Format, ApiError> {
-    Ok(match body_encoding(Some(ctx.head.header(http::header::CONTENT_TYPE)))? {
-        Encoding::Json => Format::Json,
-        Encoding::Yaml => Format::Yaml,
-    })
+fn read(ctx: &Ctx<'_>, body: &Bytes, expected: &Expected) -> Result<Decoded, ApiError> {
+    match encoding(ctx)? {
+        Encoding::Json => decode::object(body, Format::Json, expected, limits(ctx)),
+        Encoding::Yaml => decode::object(body, Format::Yaml, expected, limits(ctx)),
+        Encoding::Protobuf => {
+            let api_version = match expected.group {
+                "" => expected.version.to_string(),
+                group => format!("{group}/{}", expected.version),
+            };
+            let value = protobuf::decode(body, (&api_version, expected.kind)).map_err(|e| unreadable(expected.kind, &e))?;
+            decode::admit(Decoded { value, problems: Vec::new() }, expected)
+        }
+    }
+}
+
+fn unreadable(kind: &str, error: &dyn std::fmt::Display) -> ApiError {
+    ApiError::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {error}"))
+}
+
+fn encoding(ctx: &Ctx<'_>) -> Result<Encoding, ApiError> {
+    body_encoding(Some(ctx.head.header(http::header::CONTENT_TYPE)))
 }
 
 /// How large and deep a body may be.

@@ -54,7 +54,7 @@ fn options(ctx: &Ctx<'_>, sent: &Bytes) -> Result<DeleteOptions, ApiError> {
         return DeleteOptions::parse(ctx.head.query, None);
     }
     // Sent under the version of the resource as well as under v1, so only its form is checked.
-    let body = super::body::untyped(ctx, sent)?;
+    let body = super::body::untyped(ctx, sent, "DeleteOptions")?;
     DeleteOptions::parse(ctx.head.query, Some(&body))
 }
 

@@ -1,11 +1,12 @@
 //! One event as bytes, in whatever shape and version the watcher asked for.
 
 use bytes::{BufMut, BytesMut};
+use mizzen_api::protobuf;
 use mizzen_api::status::ApiError;
 use mizzen_store::{Entry, Revision};
 use serde_json::{Value, json};
 
-use crate::negotiate::{Format, Shape};
+use crate::negotiate::{Encoding, Format, Shape};
 use crate::registry::Resource;
 use crate::render::served;
 use crate::shapes::{self, Include};
@@ -30,7 +31,7 @@ impl Frames {
             Some(revision) => entry.value_at(revision),
             None => entry.value.clone(),
         };
-        if self.format.shape == Shape::Full && !self.resource.kind.is_converted() {
+        if self.format.encoding == Encoding::Json && self.format.shape == Shape::Full && !self.resource.kind.is_converted() {
             out.reserve(value.len() + 40);
             out.put_slice(b"{\"type\":\"");
             out.put_slice(kind.as_bytes());
@@ -54,7 +55,7 @@ impl Frames {
             }
             Shape::Metadata(version) => shapes::partial(&object, version),
         };
-        put(out, kind, &object);
+        self.put(out, kind, &object);
     }
 
     /// A bookmark: nothing but a revision; `initial_end` marks the end of the initial events.
@@ -80,15 +81,21 @@ impl Frames {
                 shapes::table(self.resource.storage.rules, version, table_metadata, vec![row], first)
             }
         };
-        put(out, "BOOKMARK", &object);
+        self.put(out, "BOOKMARK", &object);
     }
 
     /// The error that ends a stream; a plain Status in every shape.
     pub fn error(&self, out: &mut BytesMut, error: &ApiError) {
-        put(out, "ERROR", &error.to_status());
+        self.put(out, "ERROR", &error.to_status());
     }
-}
 
-fn put(out: &mut BytesMut, kind: &str, object: &Value) {
-    out.put_slice(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n").as_bytes());
+    fn put(&self, out: &mut BytesMut, kind: &str, object: &Value) {
+        match self.format.encoding {
+            // Every kind that can be watched has a protobuf form, and so has Status.
+            Encoding::Protobuf => out.put_slice(&protobuf::watch_frame(kind, &protobuf::encode(object).unwrap_or_default())),
+            Encoding::Json | Encoding::Yaml => {
+                out.put_slice(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n").as_bytes());
+            }
+        }
+    }
 }

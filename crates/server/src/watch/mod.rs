@@ -36,7 +36,7 @@ pub(crate) async fn answer(ctx: &Ctx<'_>) -> Result<Answer, ApiError> {
         include: Include::parse(ctx.head.query.get("includeObject")),
         columns_sent: false,
     };
-    let content_type = ctx.format.content_type();
+    let content_type = ctx.format.stream_content_type();
     let start = match start(ctx, &options).await {
         Ok(start) => start,
         Err(error) => return Ok(Answer::stream(content_type, stream::failed(frames, &error))),
