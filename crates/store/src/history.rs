@@ -48,6 +48,7 @@ pub(crate) struct Group {
 #[derive(Debug, Default)]
 struct GroupState {
     group: Arc<Group>,
+    watchers: usize,
     /// The newest event of this group, and the newest that is no longer held: the number after it, 0 for none.
     written: Sequence,
     pruned: Sequence,
@@ -224,25 +225,22 @@ impl History {
         let at = self.all.partition_point(|recorded| recorded.event.revision <= after);
         let next = self.first + at as u64;
         let (first, end) = (self.first, self.end());
-        let group = match self.groups.get(prefix_group(prefix)) {
-            Some(state) => Arc::clone(&state.group),
-            None => {
-                // What was written before the group existed is not known: take it that the newest event was ours, and
-                // that all that is gone was too (the floor has been checked above).
-                let state = GroupState { group: Arc::default(), written: end, pruned: first };
-                let group = Arc::clone(&state.group);
-                self.groups.insert(Arc::from(prefix_group(prefix)), state);
-                group
-            }
-        };
+        // What was written before the group existed is not known: take it that the newest event was its own, and that all
+        // that is gone was too (the floor has been checked above).
+        let new = || GroupState { written: end, pruned: first, ..GroupState::default() };
+        let state = self.groups.entry(Arc::from(prefix_group(prefix))).or_insert_with(new);
+        state.watchers += 1;
+        let group = Arc::clone(&state.group);
         Ok((group, next))
     }
 
     /// A watcher's end.
-    pub(crate) fn leave(&mut self, prefix: &str, group: &Arc<Group>) {
-        // One reference here, one of the leaving watcher.
-        if Arc::strong_count(group) <= 2 {
-            self.groups.remove(prefix_group(prefix));
+    pub(crate) fn leave(&mut self, prefix: &str) {
+        let prefix = prefix_group(prefix);
+        let Some(state) = self.groups.get_mut(prefix) else { return };
+        state.watchers -= 1;
+        if state.watchers == 0 {
+            self.groups.remove(prefix);
         }
     }
 
@@ -377,10 +375,10 @@ mod tests {
         }
         assert_eq!(world.history.record(events, world.state.current(), world.now).len(), 1);
         let (second, _) = world.history.join("a/b/", Revision(3)).expect("held");
-        world.history.leave("a/b/", &second);
-        drop(second);
+        assert!(Arc::ptr_eq(&group, &second));
+        world.history.leave("a/b/");
         assert_eq!(world.history.groups().len(), 1, "one watcher is left");
-        world.history.leave("a/b/", &group);
+        world.history.leave("a/b/");
         assert!(world.history.groups().is_empty());
     }
 

@@ -60,6 +60,6 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.shared.history_mut().leave(&self.prefix, &self.group);
+        self.shared.history_mut().leave(&self.prefix);
     }
 }
