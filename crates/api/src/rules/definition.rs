@@ -2,14 +2,19 @@
 
 use serde_json::{Value, json};
 
+use crate::field::FieldError;
 use crate::kind::{Column, Rules};
+use crate::names;
 use crate::rules::admission;
-use crate::rules::cells;
+use crate::rules::cells::{self, list, text};
+use crate::rules::check::{At, Errors};
 use crate::rules::fill::{self, Fields};
 use crate::rules::plain::{WITH_SPEC_AND_STATUS, WITH_STATUS};
 
 /// Rules of CustomResourceDefinitions.
 pub static DEFINITION: Rules = Rules {
+    validate,
+    validate_update,
     default: default_definition,
     prepare_create: prepare_definition,
     unconditional_update: false,
@@ -57,5 +62,226 @@ fn prepare_definition(object: &mut Value) {
     (WITH_STATUS.prepare_create)(object);
     if let Some(object) = object.as_object_mut() {
         stored_versions(object);
+    }
+}
+
+/// Types that columns of a table can have.
+const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
+
+/// Errors of a new definition, all but those inside its schemas.
+fn validate(object: &Value) -> Vec<FieldError> {
+    let (spec, at, mut errors) = (&object["spec"], At::ROOT.field("spec"), Errors::default());
+    let (group, plural) = (text(&spec["group"]), text(&spec["names"]["plural"]));
+    let (name, wanted) = (text(&object["metadata"]["name"]), format!("{plural}.{group}"));
+    if name != wanted {
+        let detail = format!("must be spec.names.plural+\".\"+spec.group");
+        errors.invalid(&At::ROOT.field("metadata").field("name"), name, detail);
+    }
+    errors.required_form(&at.field("group"), &spec["group"], names::dns1123_subdomain);
+    if !group.is_empty() && !group.contains('.') {
+        errors.invalid(&at.field("group"), group, "should be a domain with at least one dot");
+    }
+    errors.required_one_of(&at.field("scope"), &spec["scope"], &["Cluster", "Namespaced"]);
+    validate_names(&spec["names"], &at.field("names"), &mut errors);
+    versions(spec, &at.field("versions"), &mut errors);
+    conversion(&spec["conversion"], &at.field("conversion"), &mut errors);
+    if spec["preserveUnknownFields"] == true {
+        let detail =
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+        errors.invalid(&at.field("preserveUnknownFields"), true, detail);
+    }
+    errors.0
+}
+
+fn validate_names(kinds: &Value, at: &At<'_>, errors: &mut Errors) {
+    for field in ["plural", "singular"] {
+        errors.required_form(&at.field(field), &kinds[field], names::dns1035_label);
+    }
+    for field in ["kind", "listKind"] {
+        let name = text(&kinds[field]);
+        if name.is_empty() {
+            errors.required(&at.field(field), "");
+        }
+        let wrong = names::dns1035_label(&name.to_lowercase());
+        if !name.is_empty() && !wrong.is_empty() {
+            let detail = format!("may have mixed case, but should otherwise match: {}", wrong.join(","));
+            errors.invalid(&at.field(field), name, detail);
+        }
+    }
+    if !text(&kinds["kind"]).is_empty() && kinds["kind"] == kinds["listKind"] {
+        errors.invalid(&at.field("listKind"), &kinds["listKind"], "kind and listKind may not be the same");
+    }
+    for field in ["shortNames", "categories"] {
+        let at = at.field(field);
+        for (i, name) in list(&kinds[field]).iter().enumerate() {
+            errors.all(&at.index(i), name, names::dns1035_label(text(name)));
+        }
+    }
+}
+
+fn versions(spec: &Value, at: &At<'_>, errors: &mut Errors) {
+    let versions = list(&spec["versions"]);
+    for (i, version) in versions.iter().enumerate() {
+        let at = at.index(i);
+        let name = text(&version["name"]);
+        errors.all(&at.field("name"), name, names::dns1035_label(name));
+        let schema_at = at.field("schema");
+        if version["schema"]["openAPIV3Schema"].is_null() {
+            errors.required(&schema_at.field("openAPIV3Schema"), "schemas are required");
+        }
+        let columns_at = at.field("additionalPrinterColumns");
+        for (j, column) in list(&version["additionalPrinterColumns"]).iter().enumerate() {
+            let at = columns_at.index(j);
+            errors.required_text(&at.field("name"), &column["name"], "");
+            errors.required_text(&at.field("JSONPath"), &column["jsonPath"], "");
+            if !COLUMN_TYPES.contains(&text(&column["type"])) {
+                let detail = format!("must be one of {}", COLUMN_TYPES.join(","));
+                errors.invalid(&at.field("type"), &column["type"], detail);
+            }
+        }
+        let scale = &version["subresources"]["scale"];
+        if !scale.is_null() {
+            let at = at.field("subresources");
+            let at = at.field("scale");
+            for (field, start) in [("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")] {
+                match text(&scale[field]) {
+                    "" => errors.required(&at.field(field), ""),
+                    path if !path.starts_with(start) => {
+                        errors.invalid(
+                            &at.field(field),
+                            path,
+                            format!("should be a json path under {}", start.trim_end_matches('.')),
+                        );
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if !version["deprecationWarning"].is_null() && version["deprecated"] != true {
+            let detail = "can only be set for deprecated versions";
+            errors.invalid(&at.field("deprecationWarning"), &version["deprecationWarning"], detail);
+        }
+    }
+    let named = |version: &Value| text(&version["name"]).to_string();
+    if (1..versions.len()).any(|i| versions[..i].iter().any(|other| named(other) == named(&versions[i]))) {
+        errors.invalid(at, versions, "must contain unique version names");
+    }
+    if versions.iter().filter(|version| version["storage"] == true).count() != 1 {
+        errors.invalid(at, versions, "must have exactly one version marked as storage version");
+    }
+}
+
+fn conversion(conversion: &Value, at: &At<'_>, errors: &mut Errors) {
+    errors.required_one_of(&at.field("strategy"), &conversion["strategy"], &["None", "Webhook"]);
+    let webhook = &conversion["webhook"];
+    match text(&conversion["strategy"]) {
+        "Webhook" if webhook["clientConfig"].is_null() => {
+            errors.required(&at.field("webhookClientConfig"), "required when strategy is set to Webhook");
+        }
+        "Webhook" => {
+            admission::client_config(&webhook["clientConfig"], &at.field("webhookClientConfig"), errors);
+            let versions = list(&webhook["conversionReviewVersions"]);
+            let at = at.field("conversionReviewVersions");
+            if versions.is_empty() {
+                errors.required(&at, "");
+            } else if !versions.iter().any(|version| version == "v1" || version == "v1beta1") {
+                errors.invalid(&at, versions, "must include at least one of v1, v1beta1");
+            }
+        }
+        _ if !webhook.is_null() => {
+            errors.forbidden(&at.field("webhookClientConfig"), "should not be set when strategy is not set to Webhook");
+        }
+        _ => {}
+    }
+}
+
+/// Errors of a changed definition: what is stored must stay readable.
+fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
+    let (mut errors, at) = (Errors(validate(new)), At::ROOT.field("spec"));
+    let is_established = cells::has_condition(old, "Established");
+    let (spec, stored) = (&new["spec"], &old["spec"]);
+    errors.immutable(&at.field("group"), &spec["group"], &stored["group"]);
+    if is_established {
+        errors.immutable(&at.field("scope"), &spec["scope"], &stored["scope"]);
+        let names_at = at.field("names");
+        for field in ["kind", "plural"] {
+            errors.immutable(&names_at.field(field), &spec["names"][field], &stored["names"][field]);
+        }
+    }
+    let status_at = At::ROOT.field("status");
+    let stored_at = status_at.field("storedVersions");
+    for (i, version) in list(&new["status"]["storedVersions"]).iter().enumerate() {
+        if !list(&spec["versions"]).iter().any(|one| one["name"] == *version) {
+            let name = text(version);
+            let detail = format!(
+                "missing from spec.versions; {name} was previously a storage version, and must remain in \
+                spec.versions until a storage migration ensures no data remains persisted in {name} and removes {name} from \
+                status.storedVersions"
+            );
+            errors.invalid(&stored_at.index(i), version, detail);
+        }
+    }
+    errors.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::check::testing::check;
+
+    #[test]
+    fn definitions_have_one_stored_version() {
+        let definition = |change: fn(&mut Value)| {
+            let mut object = json!({"metadata": {"name": "widgets.example.com"}, "spec": {"group": "example.com", "scope": "Namespaced",
+                "names": {"plural": "widgets", "kind": "Widget"}, "versions": [{"name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object"}}}]}});
+            change(&mut object);
+            default_definition(&mut object);
+            object
+        };
+        let good = definition(|_| {});
+        assert_eq!(
+            good["spec"]["names"],
+            json!({"plural": "widgets", "kind": "Widget", "singular": "widget", "listKind": "WidgetList"})
+        );
+        assert_eq!(good["status"]["storedVersions"], json!(["v1"]));
+        let cases: [(&str, fn(&mut Value), &[&str]); 5] = [
+            ("good", |_| {}, &[]),
+            (
+                "name",
+                |d| d["metadata"]["name"] = json!("x"),
+                &["metadata.name: Invalid value: \"x\": must be spec.names.plural+\".\"+spec.group"],
+            ),
+            (
+                "none stored",
+                |d| d["spec"]["versions"][0]["storage"] = json!(false),
+                &["spec.versions: Invalid value: ["],
+            ),
+            (
+                "no schema",
+                |d| d["spec"]["versions"][0]["schema"] = json!({}),
+                &["spec.versions[0].schema.openAPIV3Schema: Required value"],
+            ),
+            (
+                "kind",
+                |d| d["spec"]["names"]["kind"] = json!("A b"),
+                &[
+                    "spec.names.singular: Invalid value: \"a b\"",
+                    "spec.names.kind: Invalid value: \"A b\": may have mixed case",
+                    "spec.names.listKind: Invalid value: \"A bList\": may have mixed case",
+                ],
+            ),
+        ];
+        for (case, change, errors) in cases {
+            check(case, &validate(&definition(change)), errors);
+        }
+        let mut established = good.clone();
+        established["status"]["conditions"] = json!([{"type": "Established", "status": "True"}]);
+        let other = definition(|d| d["spec"]["scope"] = json!("Cluster"));
+        check(
+            "scope",
+            &validate_update(&other, &established),
+            &["spec.scope: Invalid value: \"Cluster\": field is immutable"],
+        );
     }
 }
