@@ -27,10 +27,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         // serde_json itself stops at 128 levels; no Kubernetes object comes near.
-        Self {
-            bytes_max: BODY_MAX,
-            depth_max: 120,
-        }
+        Self { bytes_max: BODY_MAX, depth_max: 120 }
     }
 }
 
@@ -116,21 +113,12 @@ pub struct Expected {
 impl Expected {
     /// An object of this group, version and kind.
     pub fn new(group: &'static str, version: &'static str, kind: &'static str) -> Self {
-        Self {
-            group,
-            version,
-            kind,
-            ty: schema::by_gvk(group, version, kind),
-        }
+        Self { group, version, kind, ty: schema::by_gvk(group, version, kind) }
     }
 
     /// `apps/v1`, or `v1` for the core group.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() {
-            self.version.into()
-        } else {
-            format!("{}/{}", self.group, self.version)
-        }
+        if self.group.is_empty() { self.version.into() } else { format!("{}/{}", self.group, self.version) }
     }
 }
 
@@ -154,20 +142,18 @@ pub fn object(bytes: &[u8], format: Format, expected: &Expected, limits: Limits)
 pub fn admit(mut decoded: Decoded, expected: &Expected) -> Result<Decoded, ApiError> {
     check_kind(&mut decoded.value, expected)?;
     if let Some(ty) = expected.ty {
-        let unknown = schema::admit(&mut decoded.value, ty).map_err(|error| wrong_type(&error, expected))?;
-        let duplicates = std::mem::replace(&mut decoded.problems, unknown);
-        decoded.problems.extend(duplicates);
+        let duplicates: Vec<&str> = decoded.problems.iter().filter_map(|p| tree::duplicate_path(p)).collect();
+        decoded.problems =
+            schema::admit_with(&mut decoded.value, ty, &duplicates).map_err(|error| wrong_type(&error, expected))?;
     }
     Ok(decoded)
 }
 
 fn unreadable(error: &DecodeError, expected: &Expected) -> ApiError {
     match error {
-        DecodeError::TooLarge { .. } => ApiError::plain(
-            413,
-            "RequestEntityTooLarge",
-            format!("Request entity too large: {error}"),
-        ),
+        DecodeError::TooLarge { .. } => {
+            ApiError::plain(413, "RequestEntityTooLarge", format!("Request entity too large: {error}"))
+        }
         DecodeError::TooDeep => wrong(expected, error),
         DecodeError::Json { .. } | DecodeError::Yaml { .. } => ApiError::bad_request(format!(
             "the object provided is unrecognized (must be of type {}): couldn't get version/kind; {error}",
@@ -179,9 +165,7 @@ fn unreadable(error: &DecodeError, expected: &Expected) -> ApiError {
 /// `Deployment in version "v1" cannot be handled as a Deployment: …`
 fn wrong(expected: &Expected, why: impl std::fmt::Display) -> ApiError {
     let Expected { version, kind, .. } = expected;
-    ApiError::bad_request(format!(
-        "{kind} in version {version:?} cannot be handled as a {kind}: {why}"
-    ))
+    ApiError::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"))
 }
 
 /// The error for a value whose type is wrong.
@@ -194,10 +178,7 @@ fn check_kind(value: &mut Value, expected: &Expected) -> Result<(), ApiError> {
     let Value::Object(map) = value else {
         return Err(wrong(
             expected,
-            format!(
-                "json: cannot unmarshal into Go value of type {}.{}",
-                expected.version, expected.kind
-            ),
+            format!("json: cannot unmarshal into Go value of type {}.{}", expected.version, expected.kind),
         ));
     };
     let text = |field: &str| match map.get(field) {
@@ -247,31 +228,32 @@ mod tests {
     #[test]
     fn bodies_are_read_and_completed() {
         for (format, body) in [
-            (
-                Format::Json,
-                r#"{"metadata":{"name":"a"},"spec":{"replicas":2,"foo":1,"replicas":3}}"#,
-            ),
-            (
-                Format::Yaml,
-                "metadata: {name: a}\nspec:\n  replicas: 2\n  foo: 1\n  replicas: 3\n",
-            ),
+            (Format::Json, r#"{"metadata":{"name":"a"},"spec":{"replicas":2,"foo":1,"replicas":3}}"#),
+            (Format::Yaml, "metadata: {name: a}\nspec:\n  replicas: 2\n  foo: 1\n  replicas: 3\n"),
         ] {
             let decoded = object(body.as_bytes(), format, &deployment(), Limits::default()).expect("readable");
             let expected = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"}, "spec": {"replicas": 3}});
             assert_eq!(decoded.value, expected);
-            assert_eq!(
-                decoded.problems,
-                ["unknown field \"spec.foo\"", "duplicate field \"spec.replicas\""]
-            );
-            assert_eq!(
-                decoded
-                    .value
-                    .as_object()
-                    .and_then(|m| m.keys().next())
-                    .map(String::as_str),
-                Some("apiVersion")
-            );
+            assert_eq!(decoded.problems, ["duplicate field \"spec.replicas\"", "unknown field \"spec.foo\""]);
+            assert_eq!(decoded.value.as_object().and_then(|m| m.keys().next()).map(String::as_str), Some("apiVersion"));
         }
+    }
+
+    #[test]
+    fn problems_are_told_in_the_order_of_the_document() {
+        let body = r#"{"spec":{"unknown1":1,"unknownDupe":1,"unknownDupe":2,"paused":true,"paused":false,
+            "template":{"spec":{"containers":[{"name":"a","nested":1,"image":"a","image":"b"}]}}},
+            "metadata":{"labels":{"a":"1","a":"2"}}}"#;
+        let decoded = object(body.as_bytes(), Format::Json, &deployment(), Limits::default()).expect("readable");
+        let expected = [
+            "unknown field \"spec.unknown1\"",
+            "unknown field \"spec.unknownDupe\"",
+            "duplicate field \"spec.paused\"",
+            "unknown field \"spec.template.spec.containers[0].nested\"",
+            "duplicate field \"spec.template.spec.containers[0].image\"",
+            "duplicate field \"metadata.labels.a\"",
+        ];
+        assert_eq!(decoded.problems, expected);
     }
 
     #[test]
@@ -288,32 +270,20 @@ mod tests {
                 400,
                 "the API version in the data (v1) does not match the expected API version (apps/v1)",
             ),
-            (
-                r#"{"kind":"Pod"}"#.to_string(),
-                400,
-                "Pod in version \"v1\" cannot be handled as a Deployment",
-            ),
+            (r#"{"kind":"Pod"}"#.to_string(), 400, "Pod in version \"v1\" cannot be handled as a Deployment"),
             (
                 "{".to_string(),
                 400,
                 "the object provided is unrecognized (must be of type Deployment): couldn't get version/kind; json parse error: ",
             ),
-            (
-                "[]".to_string(),
-                400,
-                "Deployment in version \"v1\" cannot be handled as a Deployment: ",
-            ),
+            ("[]".to_string(), 400, "Deployment in version \"v1\" cannot be handled as a Deployment: "),
             ("{}x".to_string(), 400, "the object provided is unrecognized"),
             (
                 format!("{{\"metadata\":{}1{}}}", "[".repeat(200), "]".repeat(200)),
                 400,
                 "Deployment in version \"v1\" cannot be handled",
             ),
-            (
-                " ".repeat(super::BODY_MAX + 1),
-                413,
-                "Request entity too large: limit is 3145728",
-            ),
+            (" ".repeat(super::BODY_MAX + 1), 413, "Request entity too large: limit is 3145728"),
         ] {
             let error = object(body.as_bytes(), Format::Json, &deployment(), Limits::default()).expect_err(text);
             assert_eq!(error.code, code, "{text}");

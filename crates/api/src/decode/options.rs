@@ -61,9 +61,7 @@ mod tests {
         let problems = || vec!["unknown field \"a\"".to_string(), "duplicate field \"b\"".to_string()];
         assert_eq!(FieldValidation::Ignore.judge(problems(), &expected), Ok(vec![]));
         assert_eq!(FieldValidation::Warn.judge(problems(), &expected), Ok(problems()));
-        let error = FieldValidation::Strict
-            .judge(problems(), &expected)
-            .expect_err("strict");
+        let error = FieldValidation::Strict.judge(problems(), &expected).expect_err("strict");
         assert_eq!(
             error.message,
             "Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: unknown field \"a\", duplicate field \"b\""

@@ -17,23 +17,13 @@ const TOO_DEEP: &str = "nested too deeply";
 pub(super) fn json(bytes: &[u8], limits: Limits) -> Result<Decoded, DecodeError> {
     let duplicates = RefCell::new(Vec::new());
     let mut parser = serde_json::Deserializer::from_slice(bytes);
-    let value = Node {
-        at: At::ROOT,
-        depth_left: limits.depth_max,
-        whole_floats: false,
-        duplicates: &duplicates,
-    }
-    .deserialize(&mut parser)
-    .and_then(|value| parser.end().map(|()| value));
+    let value = Node { at: At::ROOT, depth_left: limits.depth_max, whole_floats: false, duplicates: &duplicates }
+        .deserialize(&mut parser)
+        .and_then(|value| parser.end().map(|()| value));
     match value {
-        Ok(value) => Ok(Decoded {
-            value,
-            problems: duplicates.into_inner(),
-        }),
+        Ok(value) => Ok(Decoded { value, problems: duplicates.into_inner() }),
         Err(error) if error.to_string().starts_with(TOO_DEEP) => Err(DecodeError::TooDeep),
-        Err(error) => Err(DecodeError::Json {
-            message: error.to_string(),
-        }),
+        Err(error) => Err(DecodeError::Json { message: error.to_string() }),
     }
 }
 
@@ -45,28 +35,25 @@ pub(super) fn yaml(bytes: &[u8], limits: Limits) -> Result<Decoded, DecodeError>
         with_snippet: false
     };
     let value = serde_saphyr::with_deserializer_from_slice_with_options(bytes, options, |parser| {
-        Node {
-            at: At::ROOT,
-            depth_left: limits.depth_max,
-            whole_floats: true,
-            duplicates: &duplicates,
-        }
-        .deserialize(parser)
+        Node { at: At::ROOT, depth_left: limits.depth_max, whole_floats: true, duplicates: &duplicates }
+            .deserialize(parser)
     });
     match value {
-        Ok(value) => Ok(Decoded {
-            value,
-            problems: duplicates.into_inner(),
-        }),
+        Ok(value) => Ok(Decoded { value, problems: duplicates.into_inner() }),
         Err(error) => {
             let message = error.to_string();
-            if message.contains(TOO_DEEP) {
-                Err(DecodeError::TooDeep)
-            } else {
-                Err(DecodeError::Yaml { message })
-            }
+            if message.contains(TOO_DEEP) { Err(DecodeError::TooDeep) } else { Err(DecodeError::Yaml { message }) }
         }
     }
+}
+
+fn duplicate(at: &At<'_>) -> String {
+    format!("duplicate field \"{at}\"")
+}
+
+/// The field that such a message is about.
+pub(super) fn duplicate_path(problem: &str) -> Option<&str> {
+    problem.strip_prefix("duplicate field \"")?.strip_suffix('"')
 }
 
 #[derive(Clone, Copy)]
@@ -134,17 +121,10 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let depth_left = self
-            .depth_left
-            .checked_sub(1)
-            .ok_or_else(|| A::Error::custom(TOO_DEEP))?;
+        let depth_left = self.depth_left.checked_sub(1).ok_or_else(|| A::Error::custom(TOO_DEEP))?;
         let mut out = Vec::new();
         loop {
-            let node = Node {
-                at: self.at.index(out.len()),
-                depth_left,
-                ..self
-            };
+            let node = Node { at: self.at.index(out.len()), depth_left, ..self };
             match items.next_element_seed(node)? {
                 Some(item) => out.push(item),
                 None => return Ok(Value::Array(out)),
@@ -153,15 +133,12 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let depth_left = self
-            .depth_left
-            .checked_sub(1)
-            .ok_or_else(|| A::Error::custom(TOO_DEEP))?;
+        let depth_left = self.depth_left.checked_sub(1).ok_or_else(|| A::Error::custom(TOO_DEEP))?;
         let mut out = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             let at = self.at.name(&key);
             let value = entries.next_value_seed(Node { at, depth_left, ..self })?;
-            let told = out.contains_key(&key).then(|| format!("duplicate field \"{at}\""));
+            let told = out.contains_key(&key).then(|| duplicate(&at));
             if let Some(told) = told {
                 let mut duplicates = self.duplicates.borrow_mut();
                 if duplicates.len() < DUPLICATES_MAX {
@@ -185,32 +162,19 @@ mod tests {
         for (text, expected) in [
             ("mode: 0644", json!({"mode": 420})),
             ("a: '0644'\nb: \"1\"", json!({"a": "0644", "b": "1"})),
-            (
-                "a: 1\nb: 1.5\nc: true\nd: ~\ne:",
-                json!({"a": 1, "b": 1.5, "c": true, "d": null, "e": null}),
-            ),
+            ("a: 1\nb: 1.5\nc: true\nd: ~\ne:", json!({"a": 1, "b": 1.5, "c": true, "d": null, "e": null})),
             ("a: |\n  x\n  y\n", json!({"a": "x\ny\n"})),
             ("a: &x {b: 1}\nc: *x", json!({"a": {"b": 1}, "c": {"b": 1}})),
-            (
-                "a: &x {b: 1}\nc:\n  <<: *x\n  d: 2",
-                json!({"a": {"b": 1}, "c": {"b": 1, "d": 2}}),
-            ),
+            ("a: &x {b: 1}\nc:\n  <<: *x\n  d: 2", json!({"a": {"b": 1}, "c": {"b": 1, "d": 2}})),
             ("1: a\ntrue: b", json!({"1": "a", "true": "b"})),
             (
                 "cpu: 500m\nv: 1e3\nw: 10\ny: yes\nn: 'no'",
                 json!({"cpu": "500m", "v": 1000, "w": 10, "y": true, "n": "no"}),
             ),
-            (
-                "d: 2026-01-02\nt: 2026-01-02T03:04:05Z",
-                json!({"d": "2026-01-02", "t": "2026-01-02T03:04:05Z"}),
-            ),
+            ("d: 2026-01-02\nt: 2026-01-02T03:04:05Z", json!({"d": "2026-01-02", "t": "2026-01-02T03:04:05Z"})),
             ("{\"a\": [1, 2]}", json!({"a": [1, 2]})),
         ] {
-            assert_eq!(
-                yaml(text.as_bytes(), Limits::default()).map(|d| d.value),
-                Ok(expected),
-                "{text}"
-            );
+            assert_eq!(yaml(text.as_bytes(), Limits::default()).map(|d| d.value), Ok(expected), "{text}");
         }
         for bad in ["a: b: c", "a: [", "- a\nb: c", "a: *nothing"] {
             assert!(yaml(bad.as_bytes(), Limits::default()).is_err(), "{bad}");

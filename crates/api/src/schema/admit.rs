@@ -3,6 +3,8 @@
 //! What Go's decoder does to a request happens here: a value of the wrong JSON type is an error, an unknown field is
 //! reported and dropped, `null` and empty optional lists and maps disappear, quantities and times become canonical.
 
+use std::collections::HashSet;
+
 use base64::Engine as _;
 use serde_json::Value;
 
@@ -15,19 +17,44 @@ use crate::{quantity, time};
 /// # Errors
 /// The first value that its field cannot hold.
 pub fn admit(value: &mut Value, ty: &'static Object) -> Result<Vec<String>, TypeError> {
-    let mut walk = Walk { unknown: Vec::new() };
+    admit_with(value, ty, &[])
+}
+
+/// As [`admit`], telling also those of the `duplicates` (paths of fields) that are fields of the type, each where it stands.
+///
+/// # Errors
+/// As [`admit`].
+pub(crate) fn admit_with(
+    value: &mut Value,
+    ty: &'static Object,
+    duplicates: &[&str],
+) -> Result<Vec<String>, TypeError> {
+    let mut walk = Walk { problems: Vec::new(), duplicates: duplicates.iter().copied().collect() };
     walk.object(value, ty, &At::ROOT, ty)?;
-    Ok(walk.unknown)
+    Ok(walk.problems)
 }
 
-/// At most so many unknown fields are named; nobody reads more, and the texts go into headers.
-const UNKNOWN_MAX: usize = 100;
+/// At most so many problems are told; nobody reads more, and the texts go into headers.
+const PROBLEMS_MAX: usize = 100;
 
-struct Walk {
-    unknown: Vec<String>,
+struct Walk<'d> {
+    problems: Vec<String>,
+    duplicates: HashSet<&'d str>,
 }
 
-impl Walk {
+impl Walk<'_> {
+    fn tell(&mut self, problem: &str, at: &At<'_>) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(format!("{problem} field \"{at}\""));
+        }
+    }
+
+    fn tell_duplicate(&mut self, at: &At<'_>) {
+        if !self.duplicates.is_empty() && self.duplicates.contains(at.to_string().as_str()) {
+            self.tell("duplicate", at);
+        }
+    }
+
     fn object(
         &mut self,
         value: &mut Value,
@@ -45,11 +72,10 @@ impl Walk {
             }
             let here = at.name(name);
             let Some(field) = ty.field(name) else {
-                if self.unknown.len() < UNKNOWN_MAX {
-                    self.unknown.push(format!("unknown field \"{here}\""));
-                }
+                self.tell("unknown", &here);
                 return false;
             };
+            self.tell_duplicate(&here);
             match self.value(value, field.ty, &here, ty) {
                 Ok(()) => is_kept(value, field),
                 Err(error) => {
@@ -100,7 +126,9 @@ impl Walk {
             Type::Map(map) => match value {
                 Value::Object(entries) => {
                     for (key, item) in entries.iter_mut() {
-                        self.value(item, map.value, &at.name(key), owner)?;
+                        let here = at.name(key);
+                        self.tell_duplicate(&here);
+                        self.value(item, map.value, &here, owner)?;
                         fill_null(item, map.value);
                     }
                     return Ok(());

@@ -11,8 +11,8 @@ use std::sync::OnceLock;
 
 use crate::kind::Kind;
 
-pub(crate) use admit::is_kept;
 pub use admit::{admit, missing};
+pub(crate) use admit::{admit_with, is_kept};
 pub(crate) use errors::At;
 pub use errors::TypeError;
 pub use read::{by_gvk, by_name, objects};
