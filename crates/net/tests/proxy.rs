@@ -154,6 +154,32 @@ fn ipv6_services_are_served() {
 }
 
 #[test]
+fn the_host_reaches_services_past_its_default_route() {
+    use mizzen_net::netlink::{Family, Socket, message::Batch, route};
+    in_new_network(|| async {
+        let node = Node::start().await;
+        let mut socket = Socket::open(Family::Route).unwrap();
+        let index = route::link(&mut socket, "up0").unwrap().unwrap().index;
+        let mut batch = Batch::new();
+        let (destination, gateway) = ("0.0.0.0".parse().unwrap(), Some("192.0.2.2".parse().unwrap()));
+        route::add_route(&mut batch, &route::Route { destination, prefix: 0, gateway, index });
+        socket.send(&batch).unwrap();
+        node.apply(&[service(&[node.a.at(8080)])]).await;
+        assert_eq!(ask_tcp(cluster_ip()).unwrap(), ("a".into(), node.network.gateway()));
+        // An address of the Services' range that is none of theirs goes where it always went.
+        node.outside.run(|| {
+            let mut socket = Socket::open(Family::Route).unwrap();
+            let index = route::link(&mut socket, "eth0").unwrap().unwrap().index;
+            let mut batch = Batch::new();
+            route::add_address(&mut batch, index, "10.96.9.9".parse().unwrap(), 32);
+            socket.send(&batch).unwrap();
+        });
+        serve_tcp("outside", &node.outside.path, 80);
+        assert_eq!(ask_tcp(at("10.96.9.9:80")).unwrap().0, "outside");
+    });
+}
+
+#[test]
 fn clients_outside_of_the_cluster_reach_services_with_the_nodes_address() {
     in_new_network(|| async {
         let node = Node::start().await;

@@ -69,3 +69,13 @@ impl Error {
         matches!(self.errno(), Some(libc::ENOENT | libc::ENODEV | libc::ESRCH | libc::EADDRNOTAVAIL))
     }
 }
+
+/// Brings the loopback interface of the present network namespace up: in a new one it is down. Its index is always 1.
+///
+/// # Errors
+/// The kernel refused.
+pub fn loopback_up() -> Result<(), Error> {
+    let mut batch = message::Batch::new();
+    route::set_up(&mut batch, 1);
+    Socket::open(Family::Route)?.send(&batch)
+}

@@ -173,11 +173,21 @@ pub struct Route {
 
 /// Adds a route, or replaces one to the same range.
 pub fn add_route(batch: &mut Batch, route: &Route) {
+    add_route_to(batch, route, libc::RT_TABLE_MAIN);
+}
+
+/// Adds a route that is used only if no other leads anywhere, not even a default route: the kernel looks into the table
+/// `default`, which is empty otherwise, after the main one.
+pub fn add_route_of_last_resort(batch: &mut Batch, route: &Route) {
+    add_route_to(batch, route, libc::RT_TABLE_DEFAULT);
+}
+
+fn add_route_to(batch: &mut Batch, route: &Route, table: u8) {
     let operation = format!("add a route to {}/{}", route.destination, route.prefix);
     batch.message(libc::RTM_NEWROUTE, REPLACE, operation, |m| {
         let scope = if route.gateway.is_some() { libc::RT_SCOPE_UNIVERSE } else { libc::RT_SCOPE_LINK };
         let family = family_of(route.destination);
-        m.raw(&[family, route.prefix, 0, 0, libc::RT_TABLE_MAIN, libc::RTPROT_STATIC, scope, libc::RTN_UNICAST]);
+        m.raw(&[family, route.prefix, 0, 0, table, libc::RTPROT_STATIC, scope, libc::RTN_UNICAST]);
         m.raw(&[0; 4]);
         if route.prefix > 0 {
             m.bytes(libc::RTA_DST, &octets(route.destination));

@@ -41,7 +41,7 @@ pub struct Config {
     pub pod_cidr: Cidr,
     /// The addresses of all pods of the cluster: traffic to these keeps its source address.
     pub cluster_cidrs: Vec<Cidr>,
-    /// The addresses of Services, which the host reaches by the bridge.
+    /// The addresses of Services, which the host reaches by the bridge where it has no default route.
     pub service_cidrs: Vec<Cidr>,
     /// Largest packet.
     pub mtu: u32,

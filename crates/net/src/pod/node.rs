@@ -37,11 +37,11 @@ pub fn set_up(config: &Config, gateway: Ipv4Addr) -> Result<u32, Error> {
     let mut batch = Batch::new();
     route::set_up(&mut batch, bridge);
     route::add_address(&mut batch, bridge, gateway.into(), config.pod_cidr.prefix());
-    // The host reaches Services even where it has no default route; what no Service serves does not leave the machine.
+    // The host reaches Services even where it has no default route: the route is looked up before the translation.
     for cidr in config.service_cidrs.iter().filter(|cidr| cidr.address().is_ipv4()) {
         let to_bridge =
             route::Route { destination: cidr.address(), prefix: cidr.prefix(), gateway: None, index: bridge };
-        route::add_route(&mut batch, &to_bridge);
+        route::add_route_of_last_resort(&mut batch, &to_bridge);
     }
     // Pods reach each other through the node, although the bridge would be shorter: see `rules`.
     route::set_device(&mut batch, bridge, DeviceSetting::SendRedirects, 0);
