@@ -22,7 +22,10 @@ fn section(command: &Command, path: &str, out: &mut String) {
     let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
     // Writing to a String cannot fail.
     let _ = write!(out, "\n## `{path}`\n\n{about}\n");
-    let flags: Vec<_> = command.get_arguments().filter(|a| !a.is_hide_set() && a.get_id() != "help" && a.get_id() != "version").collect();
+    let flags: Vec<_> = command
+        .get_arguments()
+        .filter(|a| !a.is_hide_set() && a.get_id() != "help" && a.get_id() != "version")
+        .collect();
     if !flags.is_empty() {
         out.push_str("\n| argument | meaning |\n| --- | --- |\n");
     }

@@ -46,16 +46,21 @@ async fn remove_network(instance: &Instance) -> Result<()> {
 
 /// Unmounts what agents mounted below the data directory (tmpfs volumes), deepest first.
 fn remove_volumes(data_dir: &std::path::Path) -> Result<()> {
-    let table = std::fs::read_to_string("/proc/self/mountinfo").map_err(CommandError::file("reading", "/proc/self/mountinfo"))?;
-    let below = |line: &str| line.split(' ').nth(4).map(unescape).filter(|p| std::path::Path::new(p).starts_with(data_dir));
+    let table = std::fs::read_to_string("/proc/self/mountinfo")
+        .map_err(CommandError::file("reading", "/proc/self/mountinfo"))?;
+    let below =
+        |line: &str| line.split(' ').nth(4).map(unescape).filter(|p| std::path::Path::new(p).starts_with(data_dir));
     let mut mounts: Vec<String> = table.lines().filter_map(below).collect();
     mounts.sort_by_key(|p| std::cmp::Reverse(p.len()));
     for mount in mounts {
-        rustix::mount::unmount(mount.as_str(), rustix::mount::UnmountFlags::DETACH).map_err(|e| CommandError::file("unmounting", &mount)(e.into()))?;
+        rustix::mount::unmount(mount.as_str(), rustix::mount::UnmountFlags::DETACH)
+            .map_err(|e| CommandError::file("unmounting", &mount)(e.into()))?;
     }
     let pods = data_dir.join(settings::PODS);
     match std::fs::remove_dir_all(&pods) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(CommandError::file("removing", pods)(error).into()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(CommandError::file("removing", pods)(error).into())
+        }
         _ => Ok(()),
     }
 }

@@ -6,7 +6,9 @@ use std::error::Error;
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// The command needs root.
-    #[error("{command} must run as root, for it makes namespaces, mounts and network interfaces; try: sudo mizzen {command}")]
+    #[error(
+        "{command} must run as root, for it makes namespaces, mounts and network interfaces; try: sudo mizzen {command}"
+    )]
     NotRoot {
         /// The command.
         command: &'static str,

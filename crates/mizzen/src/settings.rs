@@ -83,7 +83,10 @@ impl Settings {
         let data_dir = args.data_dir.clone().or(file.data_dir).unwrap_or_else(|| DATA_DIR.into());
         let data_dir = std::path::absolute(&data_dir).map_err(CommandError::file("resolving", &data_dir))?;
         let pods = cidr("--pod-cidr", args.pod_cidr.clone().or(file.pod_cidr).as_deref().unwrap_or("10.244.0.0/16"))?;
-        let services = cidr("--service-cidr", args.service_cidr.clone().or(file.service_cidr).as_deref().unwrap_or("10.96.0.0/12"))?;
+        let services = cidr(
+            "--service-cidr",
+            args.service_cidr.clone().or(file.service_cidr).as_deref().unwrap_or("10.96.0.0/12"),
+        )?;
         if pods.prefix > 28 {
             return Err(wrong("--pod-cidr", "at least a /28 is needed"));
         }
@@ -100,10 +103,18 @@ impl Settings {
         }
         Ok(Self {
             listen: args.listen.or(file.listen).unwrap_or(SocketAddr::from(([0, 0, 0, 0], 6443))),
-            kubeconfig: args.kubeconfig.clone().or(file.kubeconfig).unwrap_or_else(|| data_dir.join("admin.kubeconfig")),
+            kubeconfig: args
+                .kubeconfig
+                .clone()
+                .or(file.kubeconfig)
+                .unwrap_or_else(|| data_dir.join("admin.kubeconfig")),
             data_dir,
             node_name,
-            pod_range: PodRange { address: pods.address, prefix: pods.prefix, node_prefix: NODE_PREFIX.max(pods.prefix) },
+            pod_range: PodRange {
+                address: pods.address,
+                prefix: pods.prefix,
+                node_prefix: NODE_PREFIX.max(pods.prefix),
+            },
             service_cidr: services,
             kubelet_port: args.kubelet_port.or(file.kubelet_port).unwrap_or(10250),
             log_level: args.log_level.clone().or(file.log_level).unwrap_or_else(|| "warn".into()),
@@ -138,7 +149,8 @@ fn read_file(path: &Path) -> Result<File> {
     if text.trim().is_empty() {
         return Ok(File::default());
     }
-    serde_saphyr::from_str(&text).map_err(|e| wrong("--config", format!("{}: {}", path.display(), first_line(&e.to_string()))))
+    serde_saphyr::from_str(&text)
+        .map_err(|e| wrong("--config", format!("{}: {}", path.display(), first_line(&e.to_string()))))
 }
 
 fn first_line(text: &str) -> String {
@@ -161,13 +173,16 @@ mod tests {
     fn flags_win_over_the_file_over_defaults() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("c.yaml");
-        std::fs::write(&file, "listen: 127.0.0.1:7000\nnodeName: from-file\nregistries:\n  insecure: [a:5000]\n").unwrap();
+        std::fs::write(&file, "listen: 127.0.0.1:7000\nnodeName: from-file\nregistries:\n  insecure: [a:5000]\n")
+            .unwrap();
         let args = UpArgs { config: Some(file.clone()), node_name: Some("from-flag".into()), ..UpArgs::default() };
         let settings = Settings::read(&args).unwrap();
         assert_eq!((settings.node_name.as_str(), settings.listen.port()), ("from-flag", 7000));
         assert_eq!(settings.data_dir, Path::new(DATA_DIR));
         assert!(settings.registries.insecure.contains("a:5000"));
-        for (text, named) in [("lisen: 1", "lisen"), ("podCidr: 10.0.0.0/30", "--pod-cidr"), ("nodeName: A_b", "--node-name")] {
+        for (text, named) in
+            [("lisen: 1", "lisen"), ("podCidr: 10.0.0.0/30", "--pod-cidr"), ("nodeName: A_b", "--node-name")]
+        {
             std::fs::write(&file, text).unwrap();
             let error = Settings::read(&UpArgs { config: Some(file.clone()), ..UpArgs::default() }).unwrap_err();
             assert!(error.to_string().contains(named), "{error}");

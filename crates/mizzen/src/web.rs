@@ -87,7 +87,10 @@ fn serve(stream: TcpStream, body: &str, stopping: &AtomicBool) -> std::io::Resul
         }
         keep_alive &= !stopping.load(Ordering::Relaxed);
         let connection = if keep_alive { "keep-alive" } else { "close" };
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n", body.len());
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n",
+            body.len()
+        );
         writer.write_all(format!("{head}{body}").as_bytes())?;
         if !keep_alive {
             return Ok(());

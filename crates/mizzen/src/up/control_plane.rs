@@ -49,7 +49,12 @@ impl ControlPlane {
         parts: &mut JoinSet<Result<&'static str>>,
     ) -> Result<Running> {
         let store: Arc<dyn Store> = Arc::clone(&self.store) as Arc<dyn Store>;
-        let config = Config { service_cidr: settings.service_cidr, advertise, port: listener.local_addr()?.port(), ..Config::default() };
+        let config = Config {
+            service_cidr: settings.service_cidr,
+            advertise,
+            port: listener.local_addr()?.port(),
+            ..Config::default()
+        };
         let server = Server::new(config, Arc::clone(&store), security(pki));
         server.bootstrap_core().await?;
         let (serving, tls, stop) = (server.clone(), pki.server_config(), shutdown.clone());
@@ -121,7 +126,10 @@ fn security(pki: &Pki) -> Security {
 }
 
 fn service_account(name: &str) -> Identity {
-    user(&format!("system:serviceaccount:kube-system:{name}"), &["system:serviceaccounts", "system:serviceaccounts:kube-system"])
+    user(
+        &format!("system:serviceaccount:kube-system:{name}"),
+        &["system:serviceaccounts", "system:serviceaccounts:kube-system"],
+    )
 }
 
 fn user(name: &str, groups: &[&str]) -> Identity {

@@ -66,7 +66,12 @@ async fn serve(settings: Settings) -> Result<()> {
     let mut parts: JoinSet<Result<&'static str>> = JoinSet::new();
     let running = control_plane.start(&settings, &pki, listener, addresses[0], &shutdown, &mut parts).await?;
     write_kubeconfig(&settings, &pki)?;
-    println!("mizzen {} · API at {} · data in {}", env!("CARGO_PKG_VERSION"), settings.local_server(), settings.data_dir.display());
+    println!(
+        "mizzen {} · API at {} · data in {}",
+        env!("CARGO_PKG_VERSION"),
+        settings.local_server(),
+        settings.data_dir.display()
+    );
     println!("kubeconfig written to {0}; use it with: export KUBECONFIG={0}", settings.kubeconfig.display());
     node::start(&settings, &instance, &pki, &running, addresses, &shutdown, &mut parts)?;
     parts.spawn(renew_certificates(Arc::clone(&pki), shutdown.clone()));
@@ -118,8 +123,15 @@ fn write_kubeconfig(settings: &Settings, pki: &Pki) -> Result<()> {
     let path = &settings.kubeconfig;
     let failed = |e| CommandError::file("writing", path)(e);
     let temporary = path.with_extension("tmp");
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary).map_err(failed)?;
-    file.write_all(pki.admin_kubeconfig(&settings.local_server()).as_bytes()).map_err(|e| CommandError::file("writing", path)(e))?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)
+        .map_err(failed)?;
+    file.write_all(pki.admin_kubeconfig(&settings.local_server()).as_bytes())
+        .map_err(|e| CommandError::file("writing", path)(e))?;
     std::fs::rename(&temporary, path).map_err(|e| CommandError::file("writing", path)(e))?;
     Ok(())
 }
@@ -131,7 +143,9 @@ async fn renew_certificates(pki: Arc<Pki>, shutdown: CancellationToken) -> Resul
     loop {
         let now = Timestamp::now();
         let wait = match pki.renew_due(now) {
-            Ok(next) => Duration::try_from(next.duration_since(now)).unwrap_or_default().clamp(Duration::from_secs(60), LONGEST),
+            Ok(next) => {
+                Duration::try_from(next.duration_since(now)).unwrap_or_default().clamp(Duration::from_secs(60), LONGEST)
+            }
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "certificates could not be renewed");
                 Duration::from_secs(600)

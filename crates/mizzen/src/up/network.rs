@@ -53,7 +53,11 @@ pub struct NodeNetwork {
 impl NodeNetwork {
     /// The network of the node that `nodes` holds, and the future that sets it up: the caller spawns it; it ends when
     /// `shutdown` is cancelled.
-    pub fn new(plan: Plan, nodes: Reflector<Node>, shutdown: CancellationToken) -> (Self, impl Future<Output = Result<&'static str>> + Send) {
+    pub fn new(
+        plan: Plan,
+        nodes: Reflector<Node>,
+        shutdown: CancellationToken,
+    ) -> (Self, impl Future<Output = Result<&'static str>> + Send) {
         let (sender, ready) = watch::channel(None);
         let set_up = async move {
             let share = tokio::select! {
@@ -95,7 +99,8 @@ async fn open(plan: &Plan, share: Cidr) -> Result<Ready> {
     let own = [plan.cluster_dns, pods.gateway()];
     // Without the file there are no upstream servers, and only names of the cluster are answered.
     let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let config = dns::Config { domain: CLUSTER_DOMAIN.into(), upstreams: dns::upstreams_of(&resolv_conf, &own), ttl_seconds: 5 };
+    let config =
+        dns::Config { domain: CLUSTER_DOMAIN.into(), upstreams: dns::upstreams_of(&resolv_conf, &own), ttl_seconds: 5 };
     let dns = DnsServer::bind(&[SocketAddr::new(pods.gateway(), 53)], config).await?;
     let proxy = Proxy::new(plan.instance.proxy(share, plan.cluster));
     Ok(Ready { pods, proxy, dns })
@@ -112,7 +117,8 @@ impl Network for NodeNetwork {
     fn attach<'a>(&'a self, pod_uid: &'a str, namespace: PathBuf) -> Answer<'a, Vec<IpAddr>> {
         Box::pin(async move {
             let ready = self.ready(pod_uid).await?;
-            let address = ready.pods.attach(&namespace, pod_uid).await.map_err(failed(pod_uid, "attaching the interface"))?;
+            let address =
+                ready.pods.attach(&namespace, pod_uid).await.map_err(failed(pod_uid, "attaching the interface"))?;
             Ok(address.ips)
         })
     }

@@ -63,7 +63,10 @@ pub fn start(
     parts: &mut JoinSet<Result<&'static str>>,
 ) -> Result<()> {
     let images = Arc::new(ImageStore::open(&settings.data_dir.join("images"), settings.registries.clone())?);
-    let driver = Arc::new(Oci::new(oci::Config::for_data_dir(&settings.data_dir), Arc::clone(&images) as Arc<dyn oci::ImageLayers>)?);
+    let driver = Arc::new(Oci::new(
+        oci::Config::for_data_dir(&settings.data_dir),
+        Arc::clone(&images) as Arc<dyn oci::ImageLayers>,
+    )?);
     let api = running.node_api(&settings.node_name);
     let selection = Selection { fields: format!("metadata.name={}", settings.node_name), ..Selection::default() };
     let (nodes, feed) = Reflector::<Node>::new(Arc::clone(&api), selection, shutdown.clone());
@@ -93,11 +96,13 @@ fn config(settings: &Settings, pki: &Pki, addresses: Vec<IpAddr>) -> Config {
 
 fn plan(settings: &Settings, instance: &Instance) -> Result<Plan> {
     let range = settings.pod_range;
-    let bad = |setting: &str| CommandError::Setting { setting: setting.into(), message: "not a range of addresses".into() };
+    let bad =
+        |setting: &str| CommandError::Setting { setting: setting.into(), message: "not a range of addresses".into() };
     Ok(Plan {
         instance: instance.clone(),
         cluster: net_cidr(range.address, range.prefix).ok_or_else(|| bad("--pod-cidr"))?,
-        services: net_cidr(settings.service_cidr.address, settings.service_cidr.prefix).ok_or_else(|| bad("--service-cidr"))?,
+        services: net_cidr(settings.service_cidr.address, settings.service_cidr.prefix)
+            .ok_or_else(|| bad("--service-cidr"))?,
         cluster_dns: settings.cluster_dns().into(),
     })
 }
