@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::auth::{Authorizer, Identity};
 
+mod certificates;
 mod default_class;
 mod default_toleration_seconds;
 mod limit_ranger;
@@ -20,6 +21,7 @@ mod plugin;
 mod pod_security;
 mod pods;
 mod priority;
+mod resource_quota;
 mod runtime_class;
 mod service_account;
 mod storage_object_in_use_protection;
@@ -42,7 +44,9 @@ const PLUGINS: &[&Plugin] = &[
     &default_class::STORAGE,
     &storage_object_in_use_protection::PLUGIN,
     &runtime_class::PLUGIN,
+    &certificates::PLUGIN,
     &default_class::INGRESS,
+    &resource_quota::PLUGIN,
 ];
 
 /// What is being done.

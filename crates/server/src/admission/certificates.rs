@@ -1,0 +1,156 @@
+//! CertificateApproval, CertificateSigning, CertificateSubjectRestriction: who may have certificates made, and for whom.
+
+use base64::Engine;
+use mizzen_api::status::ApiError;
+use rustls_pki_types::CertificateSigningRequestDer;
+use rustls_pki_types::pem::PemObject;
+use serde_json::Value;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::prelude::FromDer;
+
+use super::plugin::Plugin;
+use super::pods::{items, text};
+use super::{Admitted, Operation, Request};
+use crate::auth::{Attributes, MASTERS};
+
+pub const PLUGIN: Plugin =
+    Plugin { resources: &[(GROUP, "certificatesigningrequests")], mutate: None, validate: Some(check) };
+
+const GROUP: &str = "certificates.k8s.io";
+/// The signer of client certificates that name their user and groups themselves.
+const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
+
+fn check(request: &Request<'_>, object: &Value, old: Option<&Value>, _: &mut Admitted) -> Result<(), ApiError> {
+    let signer = text(&old.unwrap_or(object)["spec"], "signerName");
+    let refuse = |verb: &str| {
+        Err(request.forbidden(object, &format!("user not permitted to {verb} requests with signerName {signer:?}")))
+    };
+    match (request.operation, request.subresource) {
+        (Operation::Create, "") => subject(request, object),
+        (Operation::Update, "approval") if !may(request, "approve", signer) => refuse("approve"),
+        (Operation::Update, "status") if signs(object, old) && !may(request, "sign", signer) => refuse("sign"),
+        _ => Ok(()),
+    }
+}
+
+/// The status gets or loses a certificate or the condition that there will be none.
+fn signs(object: &Value, old: Option<&Value>) -> bool {
+    let failed = |object: &Value| {
+        items(&object["status"], "conditions").iter().any(|condition| text(condition, "type") == "Failed")
+    };
+    old.is_none_or(|old| {
+        text(&old["status"], "certificate") != text(&object["status"], "certificate") || failed(old) != failed(object)
+    })
+}
+
+/// The verb on the signer, or on all signers of its domain.
+fn may(request: &Request<'_>, verb: &str, signer: &str) -> bool {
+    let domain = signer.split_once('/').map_or(signer, |(domain, _)| domain);
+    [signer, &format!("{domain}/*")].into_iter().any(|name| {
+        let what = Attributes {
+            verb,
+            resource_request: true,
+            group: GROUP,
+            version: "v1",
+            resource: "signers",
+            name,
+            ..Attributes::default()
+        };
+        request.authorizer.allows(request.snapshot, request.identity, &what)
+    })
+}
+
+/// Nobody gets into the group that may do everything by asking for a certificate.
+fn subject(request: &Request<'_>, object: &Value) -> Result<(), ApiError> {
+    if text(&object["spec"], "signerName") != CLIENT_SIGNER {
+        return Ok(());
+    }
+    // What cannot be read is no request for a certificate: validation says so.
+    if groups(text(&object["spec"], "request")).is_some_and(|groups| groups.iter().any(|group| group == MASTERS)) {
+        let why = format!("use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed");
+        return Err(request.forbidden(object, &why));
+    }
+    Ok(())
+}
+
+/// The organizations in a certificate request (base64 of PEM).
+fn groups(request: &str) -> Option<Vec<String>> {
+    let pem = base64::engine::general_purpose::STANDARD.decode(request).ok()?;
+    let der = CertificateSigningRequestDer::from_pem_slice(&pem).ok()?;
+    let (_, parsed) = X509CertificationRequest::from_der(&der).ok()?;
+    let subject = &parsed.certification_request_info.subject;
+    Some(subject.iter_organization().filter_map(|name| name.as_str().ok()).map(String::from).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine;
+    use serde_json::{Value, json};
+
+    use super::super::testing::{Case, object};
+    use crate::auth::Identity;
+
+    const RESOURCE: &str = "certificatesigningrequests.certificates.k8s.io";
+
+    fn world() -> Vec<Value> {
+        let rbac = "rbac.authorization.k8s.io/v1";
+        let rule = |verb: &str, name: &str| json!({"verbs": [verb], "apiGroups": ["certificates.k8s.io"], "resources": ["signers"], "resourceNames": [name]});
+        vec![
+            object(
+                rbac,
+                "ClusterRole",
+                "r",
+                json!({"rules": [rule("approve", "example.org/*"), rule("sign", "example.org/web")]}),
+            ),
+            object(
+                rbac,
+                "ClusterRoleBinding",
+                "b",
+                json!({"roleRef": {"kind": "ClusterRole", "name": "r"}, "subjects": [{"kind": "User", "name": "ann"}]}),
+            ),
+        ]
+    }
+
+    #[test]
+    fn approving_and_signing_need_the_signer() {
+        let csr = |signer: &str, certificate: &str| json!({"metadata": {"name": "x"}, "spec": {"signerName": signer}, "status": {"certificate": certificate}});
+        for (who, subresource, signer, certificate, refused) in [
+            ("ann", "approval", "example.org/web", "", None),
+            ("bob", "approval", "example.org/web", "", Some("approve")),
+            ("ann", "approval", "example.com/web", "", Some("approve")),
+            ("ann", "status", "example.org/web", "new", None),
+            ("ann", "status", "example.org/db", "new", Some("sign")),
+            ("bob", "status", "example.org/db", "", None),
+        ] {
+            let resource: &'static str = if subresource == "status" {
+                "certificatesigningrequests.certificates.k8s.io/status"
+            } else {
+                "certificatesigningrequests.certificates.k8s.io/approval"
+            };
+            let message = refused.map(|verb| {
+                format!("certificatesigningrequests.certificates.k8s.io \"x\" is forbidden: user not permitted to {verb} requests with signerName {signer:?}")
+            });
+            let case = Case::new(world()).of("update", resource, "x").by(Identity::part(who)).was(csr(signer, ""));
+            case.refused(csr(signer, certificate), message.as_deref());
+        }
+    }
+
+    #[test]
+    fn nobody_asks_to_be_master() {
+        let request = |group: &str| {
+            let mut params = rcgen::CertificateParams::default();
+            params.distinguished_name.push(rcgen::DnType::OrganizationName, group);
+            let pem = params.serialize_request(&rcgen::KeyPair::generate().unwrap()).unwrap().pem().unwrap();
+            base64::engine::general_purpose::STANDARD.encode(pem)
+        };
+        let refused = "certificatesigningrequests.certificates.k8s.io \"x\" is forbidden: use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed";
+        for (signer, group, refused) in [
+            ("kubernetes.io/kube-apiserver-client", "dev", None),
+            ("kubernetes.io/kube-apiserver-client", "system:masters", Some(refused)),
+            ("example.org/x", "system:masters", None),
+        ] {
+            let csr = json!({"metadata": {"name": "x"}, "spec": {"signerName": signer, "request": request(group)}});
+            Case::new(world()).of("create", RESOURCE, "x").refused(csr, refused);
+        }
+    }
+}
