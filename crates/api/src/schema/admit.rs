@@ -126,7 +126,7 @@ impl Walk<'_> {
             Type::Map(map) => match value {
                 Value::Object(entries) => {
                     for (key, item) in entries.iter_mut() {
-                        let here = at.name(key);
+                        let here = at.key(key);
                         self.tell_duplicate(&here);
                         self.value(item, map.value, &here, owner)?;
                         fill_null(item, map.value);
@@ -230,7 +230,7 @@ fn missing_in(value: &Value, ty: Type, at: &At<'_>, errors: &mut Vec<FieldError>
         }
         (Value::Object(map), Type::Map(entries)) => {
             for (key, item) in map {
-                missing_in(item, entries.value, &at.name(key), errors);
+                missing_in(item, entries.value, &at.key(key), errors);
             }
         }
         _ => {}
@@ -268,6 +268,10 @@ mod tests {
             (
                 json!({"template": {"spec": {"containers": {"a": 1}}}}),
                 "json: cannot unmarshal object into Go struct field PodSpec.spec.template.spec.containers of type []v1.Container",
+            ),
+            (
+                json!({"template": {"metadata": {"labels": {"a": 1}}}}),
+                "json: cannot unmarshal number into Go struct field ObjectMeta.spec.template.metadata.labels of type string",
             ),
             (
                 json!({"template": {"spec": {"containers": [{"resources": {"limits": {"cpu": "many"}}}]}}}),

@@ -9,8 +9,10 @@ use super::Object;
 enum Segment<'a> {
     /// The object itself.
     Root,
-    /// A named field or key of a map.
+    /// A named field.
     Name(&'a str),
+    /// A key of a map.
+    Key(&'a str),
     /// An item of a list.
     Index(usize),
 }
@@ -31,6 +33,10 @@ impl<'a> At<'a> {
         At { up: Some(self), step: Segment::Name(name) }
     }
 
+    pub(crate) fn key(&'a self, key: &'a str) -> At<'a> {
+        At { up: Some(self), step: Segment::Key(key) }
+    }
+
     pub(crate) fn index(&'a self, index: usize) -> At<'a> {
         At { up: Some(self), step: Segment::Index(index) }
     }
@@ -46,7 +52,7 @@ impl<'a> At<'a> {
         steps
     }
 
-    /// Without the indices of lists, as Go's decoder tells a field.
+    /// Without the indices of lists and the keys of maps, as Go's decoder tells a field.
     fn fields_only(&self) -> String {
         let steps = self.steps();
         let names = steps.iter().filter_map(|s| if let Segment::Name(name) = s { Some(*name) } else { None });
@@ -61,8 +67,8 @@ impl fmt::Display for At<'_> {
         for step in self.steps() {
             match step {
                 Segment::Root => continue,
-                Segment::Name(name) if first => write!(f, "{name}")?,
-                Segment::Name(name) => write!(f, ".{name}")?,
+                Segment::Name(name) | Segment::Key(name) if first => write!(f, "{name}")?,
+                Segment::Name(name) | Segment::Key(name) => write!(f, ".{name}")?,
                 Segment::Index(index) => write!(f, "[{index}]")?,
             }
             first = false;
