@@ -93,7 +93,7 @@ fn stored_value(ctx: &Ctx<'_>, code: u16, value: Value) -> Answer {
             let now = ctx.now.as_second();
             let metadata = shapes::single_metadata(&value);
             let row = shapes::row(&ctx.resource, value, version, include, now);
-            shapes::table(ctx.kind().rules, version, metadata, vec![row], true)
+            shapes::table(ctx.resource.storage.rules, version, metadata, vec![row], true)
         }
         Shape::Metadata(version) => shapes::partial(&value, version),
     };

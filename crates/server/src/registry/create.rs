@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use mizzen_api::field::FieldError;
+use mizzen_api::key;
 use mizzen_api::kind::Kind;
 use mizzen_api::kinds::convert;
 use mizzen_api::rules::metadata;
@@ -9,7 +10,7 @@ use mizzen_api::status::ApiError;
 use mizzen_store::{Expect, Snapshot};
 use serde_json::Value;
 
-use super::commit::{Failed, Sides, commit};
+use super::commit::{ATTEMPTS, Failed, Sides, commit};
 use super::{body, managed, names, prepare, service, subresource};
 use crate::admission::{self, Admitted, Operation};
 use crate::auth::reviews;
@@ -77,33 +78,42 @@ pub(crate) async fn create(
 ) -> Result<Output, ApiError> {
     prepare::incoming(&mut sent, ctx.kind(), &ctx.info.namespace)?;
     let generated = prepare::text(&sent, "name").is_empty() && !prepare::text(&sent, "generateName").is_empty();
-    let attempts = if generated { NAME_ATTEMPTS } else { super::commit::ATTEMPTS };
-    let mut name = String::new();
-    for _ in 0..attempts {
+    let mut names_left = if generated { NAME_ATTEMPTS } else { 1 };
+    for _ in 0..ATTEMPTS {
         let snapshot = ctx.snapshot();
-        let draft = Draft::new(ctx, &snapshot, sent.clone(), options, ownership)?;
-        let warnings = || warnings.iter().cloned().chain(draft.warnings.iter().cloned()).collect();
-        name = prepare::text(&draft.object, "name").to_string();
-        let key = ctx.resource.key(&ctx.info.namespace, &name);
-        if options.dry_run {
-            if snapshot.get(&key).is_some() {
-                return Err(ApiError::already_exists(ctx.kind().subject(), &name));
-            }
-            return Ok(Output::new(201, Body::Stored(draft.object)).warn(warnings()));
-        }
-        let warnings = warnings();
-        match commit(ctx.core, &key, Expect::Absent, Some(&draft.object), draft.sides).await {
-            Ok(entry) => return Ok(Output::new(201, Body::Entry(entry)).warn(warnings)),
-            Err(Failed::Changed) if !generated => return Err(ApiError::already_exists(ctx.kind().subject(), &name)),
-            Err(Failed::Changed | Failed::SideChanged) => {}
+        let Draft { object, sides, warnings: own } =
+            Draft::new(ctx, &snapshot, sent.clone(), options, ownership, &warnings)?;
+        let name = prepare::text(&object, "name");
+        let key = ctx.resource.key(&ctx.info.namespace, name);
+        let outcome = if options.dry_run {
+            if snapshot.get(&key).is_some() { Err(Failed::Changed) } else { Ok(Body::Stored(object.clone())) }
+        } else {
+            commit(ctx.core, &key, Expect::Absent, Some(&object), sides).await.map(Body::Entry)
+        };
+        match outcome {
+            Ok(body) => return Ok(Output::new(201, body).warn(own)),
+            Err(Failed::Changed) if names_left <= 1 => return Err(taken(ctx, name, generated)),
+            Err(Failed::Changed) => names_left -= 1,
+            Err(Failed::SideChanged) => {}
             Err(Failed::Error(error)) => return Err(error),
         }
     }
-    let mut error = ApiError::already_exists(ctx.kind().subject(), &name);
+    Err(crowded("create", ctx.kind()))
+}
+
+fn taken(ctx: &Ctx<'_>, name: &str, generated: bool) -> ApiError {
+    let mut error = ApiError::already_exists(ctx.kind().subject(), name);
     if generated {
         error.message.push_str(", the server was not able to generate a unique name for the object");
     }
-    Err(error)
+    error
+}
+
+/// Others kept changing what goes with the object: clients wait a moment and try again by themselves.
+pub(crate) fn crowded(what: &str, kind: &Kind) -> ApiError {
+    let message =
+        format!("The {what} operation against {} could not be completed at this time, please try again.", kind.subject());
+    ApiError::too_many_requests(message, 1)
 }
 
 /// A new object that passed admission and validation.
@@ -120,6 +130,7 @@ impl Draft {
         mut object: Value,
         options: &WriteOptions,
         ownership: Ownership,
+        warnings: &[String],
     ) -> Result<Self, ApiError> {
         let kind = ctx.resource.storage;
         let rules = kind.rules;
@@ -133,6 +144,7 @@ impl Draft {
         prepare::born(&mut object, kind, names::uid(), ctx.now);
         (rules.prepare_create)(&mut object);
         let mut sides = Sides::default();
+        in_namespace(ctx, snapshot, &mut sides);
         service::allocate(ctx, snapshot, &mut object, None, &mut sides)?;
         let mut errors = metadata::validate(kind.group, kind.plural, kind.namespaced, &object);
         errors.extend((rules.validate)(&object));
@@ -145,10 +157,21 @@ impl Draft {
         )?;
         admitted.writes.extend(checked.writes);
         sides.add(admitted.writes);
-        let mut warnings = admitted.warnings;
+        let mut warnings = warnings.to_vec();
+        warnings.extend(admitted.warnings);
         warnings.extend(checked.warnings);
         warnings.extend((rules.warnings)(&object));
         Ok(Self { object, sides, warnings })
+    }
+}
+
+/// Nothing is created in a namespace that begins to go meanwhile: what its controller did not see would stay for ever.
+fn in_namespace(ctx: &Ctx<'_>, snapshot: &Snapshot, sides: &mut Sides) {
+    let key = key::object("", "namespaces", "", &ctx.info.namespace);
+    if ctx.kind().namespaced
+        && let Some(entry) = snapshot.get(&key)
+    {
+        sides.expect.push((key, Expect::At(entry.revision)));
     }
 }
 

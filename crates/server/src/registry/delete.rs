@@ -10,7 +10,7 @@ use mizzen_store::{Entry, Expect, Snapshot};
 use serde_json::{Value, json};
 
 use super::commit::{ATTEMPTS, Failed, Sides, commit};
-use super::create::request;
+use super::create::{crowded, request};
 use super::select::Selection;
 use super::update::holds_namespace;
 use super::{list, prepare, service};
@@ -72,16 +72,29 @@ pub(crate) async fn delete(
         let old = parse(entry)?;
         preconditions(ctx, &old, options)?;
         let admitted = admit(ctx, &snapshot, (namespace, name), &old, options)?;
+        let mut warnings = admitted.warnings;
+        warnings.extend(orphan_warning(ctx, options));
         let step = decide(&old, options, ctx.kind().rules.orphans_by_default, ctx.now);
         let mut sides = Sides::default();
         sides.add(admitted.writes);
         match act(ctx, &key, entry, old, step, options, sides).await {
-            Ok(output) => return Ok(output.warn(admitted.warnings)),
+            Ok(output) => return Ok(output.warn(warnings)),
             Err(Failed::Changed | Failed::SideChanged) => {}
             Err(Failed::Error(error)) => return Err(error),
         }
     }
-    Err(ApiError::modified(ctx.kind().subject(), name))
+    Err(crowded("delete", ctx.kind()))
+}
+
+/// Whoever deletes a Job and says nothing of its pods keeps them, which few expect.
+fn orphan_warning(ctx: &Ctx<'_>, options: &DeleteOptions) -> Option<String> {
+    let silent = options.propagation.is_none() && options.orphan_dependents.is_none();
+    let is_job = ctx.kind().group == "batch" && ctx.kind().plural == "jobs";
+    (is_job && silent).then(|| {
+        "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or \
+         set propagationPolicy=Orphan to suppress this warning"
+            .to_string()
+    })
 }
 
 fn admit(

@@ -118,7 +118,7 @@ pub(crate) async fn change(
             Err(Failed::Error(error)) => return Err(error),
         }
     }
-    Err(ApiError::modified(ctx.kind().subject(), &ctx.info.name))
+    Err(create::crowded("update", ctx.kind()))
 }
 
 async fn store(
@@ -203,7 +203,8 @@ impl Changed {
         errors.extend(match target {
             Target::Main => (rules.validate_update)(&new, old),
             Target::Status => (rules.validate_status_update)(&new, old),
-            Target::Part => Vec::new(),
+            // The part was taken over by rules of its own; the whole must still be well-formed.
+            Target::Part => (rules.validate_update)(&new, &new),
         });
         invalid(ctx.kind(), &new, errors)?;
         if target == Target::Main {
