@@ -150,3 +150,29 @@ proptest! {
         }
     }
 }
+
+/// As deep as decoding lets anything be, on a thread with the stack that a server's threads have.
+#[test]
+fn the_deepest_objects_fit_the_stack() {
+    let mut schema = String::from("{}");
+    for _ in 0..112 {
+        schema = format!("{{\"not\":{schema}}}");
+    }
+    let body = format!(
+        "{{\"metadata\":{{\"name\":\"a\"}},\"spec\":{{\"versions\":[{{\"name\":\"v1\",\"schema\":{{\"openAPIV3Schema\":{schema}}}}}]}}}}"
+    );
+    let expected = mizzen_api::decode::Expected::new("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
+    let read =
+        mizzen_api::decode::object(body.as_bytes(), mizzen_api::decode::Format::Json, &expected, Default::default());
+    let mut object = read.expect("not too deep").value;
+    let kind = expected.ty.expect("type");
+    let ty = Type::Object(kind);
+    apply::own(None, &mut object, ty, &writer("a"));
+    let bare =
+        json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "a"}});
+    apply::apply(Some(&object), bare, ty, &writer("b"), true).expect("applied");
+    patch::strategic(&mut object.clone(), &object, kind).expect("patched");
+    patch::merge(&mut object.clone(), &object);
+    let decoded = protobuf::decode(&protobuf::encode(&object).expect("encoded"), ("", "")).expect("decoded");
+    assert_eq!(decoded.to_string().len(), object.to_string().len());
+}

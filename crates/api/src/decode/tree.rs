@@ -11,6 +11,10 @@ use crate::schema::At;
 
 /// At most so many duplicate fields are named.
 const DUPLICATES_MAX: usize = 100;
+/// Most levels of YAML: its parser takes some 20 KiB of stack for each, and threads have 2 MiB.
+const YAML_DEPTH_MAX: usize = 64;
+/// Most nodes that aliases in YAML may repeat; a few lines could else stand for gigabytes.
+const REPLAYS_MAX: usize = 100_000;
 /// Marks the error that the depth check raises inside a parser.
 const TOO_DEEP: &str = "nested too deeply";
 
@@ -29,11 +33,7 @@ pub(super) fn json(bytes: &[u8], limits: Limits) -> Result<Decoded, DecodeError>
 
 pub(super) fn yaml(bytes: &[u8], limits: Limits) -> Result<Decoded, DecodeError> {
     let duplicates = RefCell::new(Vec::new());
-    let options = serde_saphyr::options! {
-        legacy_octal_numbers: true,
-        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::PassThrough,
-        with_snippet: false
-    };
+    let options = yaml_options(limits);
     let value = serde_saphyr::with_deserializer_from_slice_with_options(bytes, options, |parser| {
         Node { at: At::ROOT, depth_left: limits.depth_max, whole_floats: true, duplicates: &duplicates }
             .deserialize(parser)
@@ -45,6 +45,20 @@ pub(super) fn yaml(bytes: &[u8], limits: Limits) -> Result<Decoded, DecodeError>
             if message.contains(TOO_DEEP) { Err(DecodeError::TooDeep) } else { Err(DecodeError::Yaml { message }) }
         }
     }
+}
+
+fn yaml_options(limits: Limits) -> serde_saphyr::Options {
+    let mut budget = serde_saphyr::Budget::default();
+    budget.max_depth = limits.depth_max.min(YAML_DEPTH_MAX);
+    budget.flow_nesting_limit = budget.max_depth;
+    let mut options = serde_saphyr::options! {
+        legacy_octal_numbers: true,
+        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::PassThrough,
+        with_snippet: false
+    };
+    options.budget = Some(budget);
+    options.alias_limits.max_total_replayed_events = REPLAYS_MAX;
+    options
 }
 
 fn duplicate(at: &At<'_>) -> String {
@@ -179,6 +193,22 @@ mod tests {
         for bad in ["a: b: c", "a: [", "- a\nb: c", "a: *nothing"] {
             assert!(yaml(bad.as_bytes(), Limits::default()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn yaml_has_limits() {
+        let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+        for level in 1..9 {
+            let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
+            bomb.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
+        }
+        assert!(yaml(bomb.as_bytes(), Limits::default()).is_err());
+        let nested = |levels: usize| (0..levels).map(|level| format!("{}a:\n", " ".repeat(level))).collect::<String>();
+        assert!(yaml(nested(50).as_bytes(), Limits::default()).is_ok());
+        assert!(yaml(nested(5000).as_bytes(), Limits::default()).is_err());
+        assert!(yaml("[".repeat(100_000).as_bytes(), Limits::default()).is_err());
+        let large = format!("data: {{a: {}}}", "x".repeat(2_000_000));
+        assert!(yaml(large.as_bytes(), Limits::default()).is_ok());
     }
 
     proptest::proptest! {

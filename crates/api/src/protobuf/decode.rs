@@ -119,7 +119,6 @@ fn entry(bytes: &[u8], ty: Type, depth: usize) -> Result<(String, Value), Protob
 
 /// One value of a type; `null` for a zero time and for raw JSON that is empty.
 fn scalar(content: Content<'_>, ty: Type, depth: usize) -> Result<Value, ProtobufError> {
-    let deeper = || depth.checked_sub(1).ok_or(ProtobufError::TooDeep);
     Ok(match ty {
         Type::String => content.text()?.into(),
         Type::Bytes => base64::engine::general_purpose::STANDARD.encode(content.bytes()?).into(),
@@ -132,15 +131,15 @@ fn scalar(content: Content<'_>, ty: Type, depth: usize) -> Result<Value, Protobu
         Type::Quantity => text_in(content.bytes()?, 1)?.into(),
         Type::IntOrString => int_or_string(content.bytes()?)?,
         Type::Raw | Type::FieldsV1 | Type::Json => raw(bytes_in(content.bytes()?, 1)?)?,
-        Type::SchemaOrArray | Type::SchemaOrBool | Type::SchemaOrStrings => schema_or(content.bytes()?, ty, deeper()?)?,
-        Type::Object(object) => message(content.bytes()?, object, deeper()?)?,
+        Type::SchemaOrArray | Type::SchemaOrBool | Type::SchemaOrStrings => schema_or(content.bytes()?, ty, depth)?,
+        Type::Object(object) => message(content.bytes()?, object, depth)?,
         // A list within a map is a message with the field `items`.
         Type::List(list) => {
             let mut items = Vec::new();
             let mut reader = Reader::new(content.bytes()?);
             while let Some((number, content)) = reader.next()? {
                 if number == 1 {
-                    items.push(scalar(content, list.item, deeper()?)?);
+                    items.push(scalar(content, list.item, depth)?);
                 }
             }
             Value::Array(items)
