@@ -63,11 +63,11 @@ fn validate_ranges(object: &Value) -> Vec<FieldError> {
         errors.all(&at.index(i), cidr, names::cidr(text(cidr)));
     }
     let is_six = |cidr: &Value| text(cidr).contains(':');
-    if let [first, second] = cidrs {
-        if is_six(first) == is_six(second) {
-            let detail = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
-            errors.invalid(&at, cidrs, detail);
-        }
+    if let [first, second] = cidrs
+        && is_six(first) == is_six(second)
+    {
+        let detail = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
+        errors.invalid(&at, cidrs, detail);
     }
     errors.0
 }

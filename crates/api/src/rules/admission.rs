@@ -337,7 +337,7 @@ fn validate_binding(object: &Value) -> Vec<FieldError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::check::testing::check;
+    use crate::rules::check::testing::{Case, check};
 
     #[test]
     fn webhooks_say_where_they_are() {
@@ -349,7 +349,7 @@ mod tests {
             (VALIDATING_WEBHOOKS.default)(&mut object);
             object
         };
-        let cases: [(&str, fn(&mut Value), &[&str]); 5] = [
+        let cases: [Case; 5] = [
             ("good", |_| {}, &[]),
             (
                 "name",

@@ -212,7 +212,7 @@ fn scaling_rules(rules: &Value, at: &At<'_>, errors: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::check::testing::check;
+    use crate::rules::check::testing::{Case, check};
 
     #[test]
     fn metrics_read_as_measured_over_wanted() {
@@ -239,7 +239,7 @@ mod tests {
             default_autoscaler(&mut object);
             object
         };
-        let cases: [(&str, fn(&mut Value), &[&str]); 4] = [
+        let cases: [Case; 4] = [
             ("good", |_| {}, &[]),
             (
                 "bounds",

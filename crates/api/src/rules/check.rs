@@ -193,7 +193,12 @@ fn is_nothing(value: &Value) -> bool {
 /// What tests of validation share.
 #[cfg(test)]
 pub mod testing {
+    use serde_json::Value;
+
     use crate::field::FieldError;
+
+    /// A case: its name, how it differs from a good object, and how its errors begin.
+    pub type Case = (&'static str, fn(&mut Value), &'static [&'static str]);
 
     /// The errors are as many as `starts`, and each begins as its start says.
     pub fn check(case: &str, errors: &[FieldError], starts: &[&str]) {

@@ -147,7 +147,7 @@ fn validate_secret(object: &Value) -> Vec<FieldError> {
         "kubernetes.io/ssh-auth" => errors.required_text(&at.key("ssh-privatekey"), &data["ssh-privatekey"], ""),
         "kubernetes.io/tls" => {
             for key in ["tls.crt", "tls.key"] {
-                if data[key].is_null() {
+                if data.get(key).is_none() {
                     errors.required(&at.key(key), "");
                 }
             }

@@ -15,6 +15,7 @@ pub static RULES: Rules = Rules {
     default,
     prepare_create,
     validate,
+    warnings: pod::warnings::workload,
     validate_update,
     validate_status_update: |new, old| workload::status(new, old, "", &[]),
     columns: COLUMNS,
@@ -29,11 +30,11 @@ fn default(object: &mut Value) {
     pod::defaults::template(spec, "template");
     if let Some(strategy) = fill::child(spec, "updateStrategy") {
         fill::text(strategy, "type", "RollingUpdate");
-        if strategy["type"] == "RollingUpdate" {
-            if let Some(rolling) = fill::child(strategy, "rollingUpdate") {
-                fill::optional(rolling, "maxUnavailable", 1);
-                fill::optional(rolling, "maxSurge", 0);
-            }
+        if strategy["type"] == "RollingUpdate"
+            && let Some(rolling) = fill::child(strategy, "rollingUpdate")
+        {
+            fill::optional(rolling, "maxUnavailable", 1);
+            fill::optional(rolling, "maxSurge", 0);
         }
     }
     fill::optional(spec, "revisionHistoryLimit", 10);

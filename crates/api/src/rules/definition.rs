@@ -74,7 +74,7 @@ fn validate(object: &Value) -> Vec<FieldError> {
     let (group, plural) = (text(&spec["group"]), text(&spec["names"]["plural"]));
     let (name, wanted) = (text(&object["metadata"]["name"]), format!("{plural}.{group}"));
     if name != wanted {
-        let detail = format!("must be spec.names.plural+\".\"+spec.group");
+        let detail = "must be spec.names.plural+\".\"+spec.group".to_string();
         errors.invalid(&At::ROOT.field("metadata").field("name"), name, detail);
     }
     errors.required_form(&at.field("group"), &spec["group"], names::dns1123_subdomain);
@@ -227,7 +227,7 @@ fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::check::testing::check;
+    use crate::rules::check::testing::{Case, check};
 
     #[test]
     fn definitions_have_one_stored_version() {
@@ -245,7 +245,7 @@ mod tests {
             json!({"plural": "widgets", "kind": "Widget", "singular": "widget", "listKind": "WidgetList"})
         );
         assert_eq!(good["status"]["storedVersions"], json!(["v1"]));
-        let cases: [(&str, fn(&mut Value), &[&str]); 5] = [
+        let cases: [Case; 5] = [
             ("good", |_| {}, &[]),
             (
                 "name",

@@ -15,6 +15,7 @@ pub static RULES: Rules = Rules {
     default,
     prepare_status_update,
     validate,
+    warnings: pod::warnings::workload,
     validate_update,
     validate_status_update: |new, old| {
         workload::status(new, old, "replicas", &["updatedReplicas", "readyReplicas", "availableReplicas"])
@@ -42,11 +43,11 @@ fn strategy(spec: &mut Fields) {
         return;
     };
     fill::text(strategy, "type", "RollingUpdate");
-    if strategy["type"] == "RollingUpdate" {
-        if let Some(rolling) = fill::child(strategy, "rollingUpdate") {
-            fill::optional(rolling, "maxUnavailable", "25%");
-            fill::optional(rolling, "maxSurge", "25%");
-        }
+    if strategy["type"] == "RollingUpdate"
+        && let Some(rolling) = fill::child(strategy, "rollingUpdate")
+    {
+        fill::optional(rolling, "maxUnavailable", "25%");
+        fill::optional(rolling, "maxSurge", "25%");
     }
 }
 
@@ -136,7 +137,7 @@ fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::check::testing::check;
+    use crate::rules::check::testing::{Case, check};
     use serde_json::json;
 
     #[test]
@@ -167,8 +168,6 @@ mod tests {
         default(&mut object);
         object
     }
-
-    type Case = (&'static str, fn(&mut Value), &'static [&'static str]);
 
     #[test]
     fn new_deployments() {

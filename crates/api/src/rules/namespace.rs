@@ -33,10 +33,10 @@ fn default(object: &mut Value) {
     let Some(object) = object.as_object_mut() else { return };
     if let Some(metadata) = fill::existing(object, "metadata") {
         let name = metadata.get("name").and_then(Value::as_str).unwrap_or_default().to_string();
-        if !name.is_empty() {
-            if let Some(labels) = fill::child(metadata, "labels") {
-                labels.insert(NAME_LABEL.into(), name.into());
-            }
+        if !name.is_empty()
+            && let Some(labels) = fill::child(metadata, "labels")
+        {
+            labels.insert(NAME_LABEL.into(), name.into());
         }
     }
     if let Some(status) = fill::child(object, "status") {

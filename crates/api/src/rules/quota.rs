@@ -193,11 +193,11 @@ fn in_order(limit: &Value, at: &At<'_>, errors: &mut Errors) {
     for (low, high, field, low_words, high_words) in ORDER {
         for (name, value) in limit[low].as_object().into_iter().flatten() {
             let pair = (resources::quantity(value), resources::quantity(&limit[high][name]));
-            if let (Some(lower), Some(upper)) = pair {
-                if lower > upper {
-                    let detail = format!("{low_words} {lower} is greater than {high_words} {upper}");
-                    errors.invalid(&at.field(field).key(name), &limit[field][name], detail);
-                }
+            if let (Some(lower), Some(upper)) = pair
+                && lower > upper
+            {
+                let detail = format!("{low_words} {lower} is greater than {high_words} {upper}");
+                errors.invalid(&at.field(field).key(name), &limit[field][name], detail);
             }
         }
     }

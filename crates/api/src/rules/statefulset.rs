@@ -16,6 +16,7 @@ pub static RULES: Rules = Rules {
     default,
     prepare_create,
     validate,
+    warnings: pod::warnings::workload,
     validate_update,
     validate_status_update: |new, old| {
         let parts = ["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"];
@@ -64,10 +65,10 @@ fn update_strategy(spec: &mut Fields) {
         strategy.insert("type".into(), "RollingUpdate".into());
         fill::optional(strategy, "rollingUpdate", json!({}));
     }
-    if strategy["type"] == "RollingUpdate" {
-        if let Some(rolling) = fill::existing(strategy, "rollingUpdate") {
-            fill::optional(rolling, "partition", 0);
-        }
+    if strategy["type"] == "RollingUpdate"
+        && let Some(rolling) = fill::existing(strategy, "rollingUpdate")
+    {
+        fill::optional(rolling, "partition", 0);
     }
 }
 
@@ -234,7 +235,7 @@ fn update_revision(new: &Value, old: &Value) -> Vec<FieldError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::check::testing::check;
+    use crate::rules::check::testing::{Case, check};
 
     fn set(change: impl Fn(&mut Value)) -> Value {
         let mut object = json!({"spec": {"serviceName": "db", "selector": {"matchLabels": {"app": "db"}},
@@ -246,8 +247,6 @@ mod tests {
         default(&mut object);
         object
     }
-
-    type Case = (&'static str, fn(&mut Value), &'static [&'static str]);
 
     #[test]
     fn new_and_changed_sets() {

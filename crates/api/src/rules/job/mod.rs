@@ -20,6 +20,7 @@ pub const JOB_NAME_LABELS: [&str; 2] = ["batch.kubernetes.io/job-name", "job-nam
 pub static JOB: Rules = Rules {
     default: default_job,
     validate: validate::job,
+    warnings: pod::warnings::workload,
     validate_update: validate::job_update,
     validate_status_update: validate::job_status_update,
     prepare_create: prepare_job,
@@ -49,10 +50,10 @@ fn default_job(object: &mut Value) {
     job_template_spec(spec);
     let labels = spec["template"]["metadata"].get("labels").filter(|l| l.is_object()).cloned();
     job_spec(spec);
-    if let (Some(labels), Some(metadata)) = (labels, fill::child(object, "metadata")) {
-        if fill::is_empty(metadata, "labels") {
-            metadata.insert("labels".into(), labels);
-        }
+    if let (Some(labels), Some(metadata)) = (labels, fill::child(object, "metadata"))
+        && fill::is_empty(metadata, "labels")
+    {
+        metadata.insert("labels".into(), labels);
     }
 }
 
@@ -129,10 +130,10 @@ fn default_cron_job(object: &mut Value) {
     fill::optional(spec, "suspend", false);
     fill::optional(spec, "successfulJobsHistoryLimit", 3);
     fill::optional(spec, "failedJobsHistoryLimit", 1);
-    if let Some(job) = fill::child(spec, "jobTemplate") {
-        if let Some(spec) = fill::child(job, "spec") {
-            job_template_spec(spec);
-        }
+    if let Some(job) = fill::child(spec, "jobTemplate")
+        && let Some(spec) = fill::child(job, "spec")
+    {
+        job_template_spec(spec);
     }
 }
 

@@ -413,7 +413,7 @@ fn time_zone(zone: &Value, at: &At<'_>, errors: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::check::testing::check;
+    use crate::rules::check::testing::{Case, check};
     use crate::rules::job::{CRON_JOB, JOB};
     use serde_json::json;
 
@@ -425,8 +425,6 @@ mod tests {
         (JOB.prepare_create)(&mut object);
         object
     }
-
-    type Case = (&'static str, fn(&mut Value), &'static [&'static str]);
 
     #[test]
     fn new_jobs() {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::quantity::Quantity;
 use crate::rules::fill::{self, Fields};
 
 /// Mode of files in Secret, ConfigMap, downward API and projected volumes: 0644.
@@ -23,10 +24,10 @@ pub fn pod(object: &mut Value) {
 
 /// Defaults of the pod template in `fields[name]`.
 pub fn template(fields: &mut Fields, name: &str) {
-    if let Some(template) = fill::child(fields, name) {
-        if let Some(spec) = fill::child(template, "spec") {
-            pod_spec(spec);
-        }
+    if let Some(template) = fill::child(fields, name)
+        && let Some(spec) = fill::child(template, "spec")
+    {
+        pod_spec(spec);
     }
 }
 
@@ -118,6 +119,9 @@ fn container(container: &mut Fields) {
         }
     }
     fill::optional(container, "resources", json!({}));
+    if let Some(resources) = fill::existing(container, "resources") {
+        round_amounts(resources);
+    }
     for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if let Some(probe) = fill::existing(container, name) {
             self::probe(probe);
@@ -135,6 +139,24 @@ fn container(container: &mut Fields) {
     let image = container.get("image").and_then(Value::as_str).unwrap_or_default();
     let policy = pull_policy(image);
     fill::text(container, "imagePullPolicy", policy);
+}
+
+/// Amounts finer than a thousandth are rounded up to one.
+fn round_amounts(resources: &mut Fields) {
+    for list in ["limits", "requests"] {
+        let Some(amounts) = fill::existing(resources, list) else { continue };
+        for (_, amount) in amounts.iter_mut() {
+            // Only a quantity with `n` or `u`, or many digits, can be that fine.
+            let Some(text) = amount.as_str().filter(|text| text.ends_with(['n', 'u']) || text.contains('.')) else {
+                continue;
+            };
+            let Ok(exact) = text.parse::<Quantity>() else { continue };
+            let rounded = Quantity::from_millis(exact.millis());
+            if rounded != exact && exact.millis() != i64::MAX {
+                *amount = rounded.to_string().into();
+            }
+        }
+    }
 }
 
 /// `Always` for the tag `latest`, given or implied; any other tag or a digest stays what it was.
@@ -208,12 +230,11 @@ fn volume(volume: &mut Fields) {
         let policy = pull_policy(image.get("reference").and_then(Value::as_str).unwrap_or_default());
         fill::text(image, "pullPolicy", policy);
     }
-    if let Some(ephemeral) = fill::existing(volume, "ephemeral") {
-        if let Some(claim) = fill::existing(ephemeral, "volumeClaimTemplate") {
-            if let Some(spec) = fill::child(claim, "spec") {
-                fill::optional(spec, "volumeMode", "Filesystem");
-            }
-        }
+    if let Some(ephemeral) = fill::existing(volume, "ephemeral")
+        && let Some(claim) = fill::existing(ephemeral, "volumeClaimTemplate")
+        && let Some(spec) = fill::child(claim, "spec")
+    {
+        fill::optional(spec, "volumeMode", "Filesystem");
     }
     network_volume(volume);
 }
@@ -274,6 +295,17 @@ mod tests {
             ("", "IfNotPresent"),
         ] {
             assert_eq!(super::pull_policy(image), policy, "{image}");
+        }
+    }
+
+    #[test]
+    fn fine_amounts_are_rounded_up() {
+        for (sent, kept) in
+            [("1500u", "2m"), ("0.0001", "1m"), ("1", "1"), ("0.5", "0.5"), ("100m", "100m"), ("x.", "x.")]
+        {
+            let mut pod = json!({"spec": {"containers": [{"resources": {"requests": {"cpu": sent}}}]}});
+            super::pod(&mut pod);
+            assert_eq!(pod["spec"]["containers"][0]["resources"]["requests"]["cpu"], kept);
         }
     }
 

@@ -9,6 +9,7 @@ pub mod spec;
 mod strategy;
 mod validation;
 mod volume;
+pub mod warnings;
 
 pub use container::port as container_port;
 
@@ -24,6 +25,7 @@ pub static POD: Rules = Rules {
     validate: validation::create,
     validate_update: validation::update,
     validate_status_update: validation::update_status,
+    warnings: warnings::pod,
     returns_deleted: true,
     selectable: &[
         SelectableField { label: "spec.nodeName", value: |pod| text(&pod["spec"]["nodeName"]) },

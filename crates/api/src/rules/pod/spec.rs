@@ -89,22 +89,22 @@ fn pod_resources(spec: &Value, at: &At<'_>, errors: &mut Errors) {
     for (name, requested) in own["requests"].as_object().into_iter().flatten() {
         let of = |container: &Value| resources::quantity(&container["resources"]["requests"][name]);
         let sum = list(&spec["containers"]).iter().filter_map(of).reduce(|a, b| a + b);
-        if let (Some(sum), Some(pod)) = (sum, resources::quantity(requested)) {
-            if sum > pod {
-                let detail = format!("must be greater than or equal to aggregate container requests of {sum}");
-                errors.invalid(&requests_at.key(name), requested, detail);
-            }
+        if let (Some(sum), Some(pod)) = (sum, resources::quantity(requested))
+            && sum > pod
+        {
+            let detail = format!("must be greater than or equal to aggregate container requests of {sum}");
+            errors.invalid(&requests_at.key(name), requested, detail);
         }
     }
     for (name, limited) in own["limits"].as_object().into_iter().flatten() {
         for (i, container) in list(&spec["containers"]).iter().enumerate() {
             let limit = &container["resources"]["limits"][name];
-            if let (Some(own), Some(pod)) = (resources::quantity(limit), resources::quantity(limited)) {
-                if own > pod {
-                    let detail = format!("must be less than or equal to pod limits of {pod}");
-                    let place = format!("spec.containers[{i}].resources.limits");
-                    errors.0.push(crate::field::FieldError::invalid(place, limit, detail));
-                }
+            if let (Some(own), Some(pod)) = (resources::quantity(limit), resources::quantity(limited))
+                && own > pod
+            {
+                let detail = format!("must be less than or equal to pod limits of {pod}");
+                let place = format!("spec.containers[{i}].resources.limits");
+                errors.0.push(crate::field::FieldError::invalid(place, limit, detail));
             }
         }
     }

@@ -6,8 +6,53 @@ use crate::pod;
 use crate::rules::fill::{self, Fields};
 use crate::rules::plain;
 
+/// Selectors that take values from the pod's own labels get them now, so that a later change of labels moves nothing:
+/// a key of `matchLabelKeys` becomes `key in (value)`, one of `mismatchLabelKeys` becomes `key notin (value)`.
+fn label_keys(object: &mut Value) {
+    let labels = object["metadata"]["labels"].clone();
+    let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    for constraint in fill::items(spec, "topologySpreadConstraints") {
+        merge_label_keys(constraint, &labels);
+    }
+    let Some(affinity) = fill::existing(spec, "affinity") else { return };
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        let Some(pods) = fill::existing(affinity, kind) else { continue };
+        for term in fill::items(pods, "requiredDuringSchedulingIgnoredDuringExecution") {
+            merge_label_keys(term, &labels);
+        }
+        for weighted in fill::items(pods, "preferredDuringSchedulingIgnoredDuringExecution") {
+            if let Some(term) = fill::existing(weighted, "podAffinityTerm") {
+                merge_label_keys(term, &labels);
+            }
+        }
+    }
+}
+
+fn merge_label_keys(term: &mut Fields, labels: &Value) {
+    if fill::is_unset(term, "labelSelector") {
+        return;
+    }
+    let mut expressions = Vec::new();
+    for (field, operator) in [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")] {
+        for key in term.get(field).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+            if let Some(value) = labels.get(key) {
+                expressions.push(json!({"key": key, "operator": operator, "values": [value]}));
+            }
+        }
+    }
+    if expressions.is_empty() {
+        return;
+    }
+    let Some(selector) = fill::existing(term, "labelSelector") else { return };
+    fill::optional(selector, "matchExpressions", json!([]));
+    if let Some(list) = selector.get_mut("matchExpressions").and_then(Value::as_array_mut) {
+        list.extend(expressions);
+    }
+}
+
 /// A new pod is Pending; its QoS class never changes again. A pod with scheduling gates says so in a condition.
 pub fn prepare_create(object: &mut Value) {
+    label_keys(object);
     let class = pod::qos_class(&object["spec"]);
     let mut status = json!({"phase": "Pending", "qosClass": class.name()});
     if object["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
@@ -82,5 +127,18 @@ mod tests {
                 "status": {"phase": "Running", "qosClass": "Burstable", "observedGeneration": 2,
                     "conditions": [{"type": "Ready", "observedGeneration": 2}, {"type": "Other"}]}})
         );
+    }
+
+    #[test]
+    fn selectors_take_the_pod_s_own_labels() {
+        let mut pod = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"topologySpreadConstraints": [
+            {"matchLabelKeys": ["app", "none"], "labelSelector": {"matchLabels": {"a": "b"}}}, {"matchLabelKeys": ["app"]}]}});
+        prepare_create(&mut pod);
+        let constraints = &pod["spec"]["topologySpreadConstraints"];
+        assert_eq!(
+            constraints[0]["labelSelector"],
+            json!({"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "app", "operator": "In", "values": ["web"]}]})
+        );
+        assert_eq!(constraints[1], json!({"matchLabelKeys": ["app"]}));
     }
 }

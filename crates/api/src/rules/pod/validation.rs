@@ -214,7 +214,7 @@ pub fn update_status(new: &Value, old: &Value) -> Vec<FieldError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::check::testing::check;
+    use crate::rules::check::testing::{Case, check};
     use serde_json::json;
 
     fn pod(change: impl Fn(&mut Value)) -> Value {
@@ -223,8 +223,6 @@ mod tests {
         crate::rules::pod::defaults::pod(&mut pod);
         pod
     }
-
-    type Case = (&'static str, fn(&mut Value), &'static [&'static str]);
 
     #[test]
     fn new_pods() {

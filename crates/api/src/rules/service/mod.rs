@@ -62,10 +62,10 @@ fn default(object: &mut Value) {
 
 fn default_port(port: &mut Fields) {
     fill::text(port, "protocol", "TCP");
-    if fill::is_empty(port, "targetPort") || port["targetPort"].as_i64() == Some(0) {
-        if let Some(number) = port.get("port").filter(|p| p.is_number()).cloned() {
-            port.insert("targetPort".into(), number);
-        }
+    if (fill::is_empty(port, "targetPort") || port["targetPort"].as_i64() == Some(0))
+        && let Some(number) = port.get("port").filter(|p| p.is_number()).cloned()
+    {
+        port.insert("targetPort".into(), number);
     }
 }
 
@@ -139,20 +139,20 @@ fn keep_allocated(spec: &mut Fields, old: &Value, to: &str, from: &str) {
         let old_ports = old["ports"].as_array().unwrap_or(&empty);
         for port in fill::items(spec, "ports") {
             let same = |o: &&Value| Some(&o["port"]) == port.get("port") && o["protocol"] == port["protocol"];
-            if port.get("nodePort").and_then(Value::as_i64).unwrap_or_default() == 0 && port.contains_key("protocol") {
-                if let Some(kept) = old_ports.iter().find(same).and_then(|o| o["nodePort"].as_i64()) {
-                    fill::number(port, "nodePort", kept);
-                }
+            if port.get("nodePort").and_then(Value::as_i64).unwrap_or_default() == 0
+                && port.contains_key("protocol")
+                && let Some(kept) = old_ports.iter().find(same).and_then(|o| o["nodePort"].as_i64())
+            {
+                fill::number(port, "nodePort", kept);
             }
         }
     }
     let needs_health_port = |kind: &str, policy: &Value| kind == "LoadBalancer" && policy == "Local";
     if needs_health_port(to, spec.get("externalTrafficPolicy").unwrap_or(&Value::Null))
         && needs_health_port(from, &old["externalTrafficPolicy"])
+        && let Some(kept) = old["healthCheckNodePort"].as_i64()
     {
-        if let Some(kept) = old["healthCheckNodePort"].as_i64() {
-            fill::number(spec, "healthCheckNodePort", kept);
-        }
+        fill::number(spec, "healthCheckNodePort", kept);
     }
 }
 

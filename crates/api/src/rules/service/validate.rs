@@ -143,21 +143,21 @@ fn cluster_ips(spec: &Value, at: &At<'_>, errors: &mut Errors) {
     for (i, ip) in ips.iter().enumerate() {
         let wrong = names::ip(text(ip));
         let is_six = text(ip).contains(':');
-        if let (true, Some(family)) = (wrong.is_empty(), families.get(i)) {
-            if is_six != (family == "IPv6") {
-                let detail = format!("expected an {} value as indicated by `ipFamilies[{i}]`", text(family));
-                errors.invalid(&ips_at.index(i), ip, detail);
-            }
+        if let (true, Some(family)) = (wrong.is_empty(), families.get(i))
+            && is_six != (family == "IPv6")
+        {
+            let detail = format!("expected an {} value as indicated by `ipFamilies[{i}]`", text(family));
+            errors.invalid(&ips_at.index(i), ip, detail);
         }
         errors.all(&ips_at.index(i), ip, wrong);
     }
     if ips.len() > 2 {
         errors.invalid(&ips_at, ips, "may only hold up to 2 values");
     }
-    if let [first, second] = ips {
-        if text(first).contains(':') == text(second).contains(':') {
-            errors.invalid(&ips_at, ips, "may specify no more than one IP for each IP family");
-        }
+    if let [first, second] = ips
+        && text(first).contains(':') == text(second).contains(':')
+    {
+        errors.invalid(&ips_at, ips, "may specify no more than one IP for each IP family");
     }
 }
 
@@ -215,8 +215,9 @@ pub fn update(new: &Value, old: &Value) -> Vec<FieldError> {
     }
     let (at, mut errors) = (At::ROOT.field("spec"), Errors::default());
     let (spec, stored) = (&new["spec"], &old["spec"]);
-    let has_none = |spec: &Value| spec["type"] == "ExternalName";
-    if !has_none(spec) && !has_none(stored) && !(is_headless(spec) && is_headless(stored)) {
+    let has_ips = |spec: &Value| spec["type"] != "ExternalName";
+    let both_headless = is_headless(spec) && is_headless(stored);
+    if has_ips(spec) && has_ips(stored) && !both_headless {
         kept_ips(spec, stored, &at.field("clusterIPs"), &mut errors);
     }
     let both = |kind: &str| spec["type"] == kind && stored["type"] == kind;
@@ -250,7 +251,7 @@ fn kept_ips(spec: &Value, stored: &Value, at: &At<'_>, errors: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::check::testing::check;
+    use crate::rules::check::testing::{Case, check};
     use crate::rules::service::RULES;
     use serde_json::json;
 
@@ -261,8 +262,6 @@ mod tests {
         (RULES.default)(&mut object);
         object
     }
-
-    type Case = (&'static str, fn(&mut Value), &'static [&'static str]);
 
     #[test]
     fn new_services() {
