@@ -156,7 +156,8 @@ impl std::fmt::Debug for SelectableField {
 pub struct Rules {
     /// Fills defaults (idempotent), as on decoding a request.
     pub default: fn(&mut Value),
-    /// Before a create is validated: resets status, sets fields that the server owns.
+    /// Before a create is validated: resets status, sets fields that the server owns. Name, uid and creation time are set before
+    /// (a Job's selector is made of them), and defaults were filled.
     pub prepare_create: fn(&mut Value),
     /// Before an update through the main resource is validated: keeps stored status and what else clients may not write. `(new, old)`.
     pub prepare_update: fn(&mut Value, &Value),

@@ -166,6 +166,8 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Map, Value};
 
+    use crate::kind::Rules;
+
     /// Every resource with rules of its own, and one without.
     pub const RESOURCES: &[(&str, &str)] = &[
         ("", "pods"),
@@ -296,6 +298,38 @@ mod tests {
                 3 => proptest::collection::vec((field, inner), 0..6).prop_map(|fields| Value::Object(fields.into_iter().collect::<Map<_, _>>())),
             ]
         })
+    }
+
+    #[test]
+    fn strategies_differ_where_kubernetes_differs() {
+        let having = |has: fn(&Rules) -> bool| {
+            let named = RESOURCES.iter().filter(|(group, plural)| has(super::of(group, plural)));
+            named.map(|(_, plural)| *plural).collect::<Vec<_>>().join(" ")
+        };
+        for (what, found, expected) in [
+            (
+                "created by PUT",
+                having(|rules| rules.create_on_update),
+                "events services limitranges roles clusterroles rolebindings clusterrolebindings runtimeclasses leases events",
+            ),
+            ("orphans its dependents", having(|rules| rules.orphans_by_default), "replicationcontrollers jobs"),
+            (
+                "PUT needs a revision",
+                having(|rules| !rules.unconditional_update),
+                "csidrivers csinodes csistoragecapacities volumeattachments validatingwebhookconfigurations \
+                 mutatingwebhookconfigurations validatingadmissionpolicies mutatingadmissionpolicies \
+                 validatingadmissionpolicybindings poddisruptionbudgets runtimeclasses leases customresourcedefinitions apiservices",
+            ),
+            (
+                "DELETE answers with the object",
+                having(|rules| rules.returns_deleted),
+                "pods podtemplates services serviceaccounts namespaces persistentvolumes persistentvolumeclaims resourcequotas \
+                 storageclasses csidrivers csinodes csistoragecapacities volumeattachments volumeattributesclasses resourceclaims \
+                 resourceslices devicetaintrules",
+            ),
+        ] {
+            assert_eq!(found, expected, "{what}");
+        }
     }
 
     proptest! {
