@@ -9,11 +9,7 @@ use serde_json::json;
 
 /// kubectl, if there is one on this machine; says so if not.
 fn kubectl() -> bool {
-    let found = Command::new("kubectl")
-        .args(["version", "--client"])
-        .stdout(Stdio::null())
-        .status()
-        .is_ok();
+    let found = Command::new("kubectl").args(["version", "--client"]).stdout(Stdio::null()).status().is_ok();
     if !found {
         println!("no kubectl on this machine: nothing was tested");
     }
@@ -23,16 +19,9 @@ fn kubectl() -> bool {
 /// Exit status, standard output and standard error of a kubectl command, blanks between arguments.
 async fn run(config: &std::path::Path, command: &str) -> (bool, String) {
     let mut kubectl = Command::new("kubectl");
-    kubectl
-        .env("KUBECONFIG", config)
-        .env("HOME", config.parent().unwrap())
-        .args(command.split_whitespace());
-    let output = tokio::task::spawn_blocking(move || kubectl.output().unwrap())
-        .await
-        .unwrap();
-    let text = [output.stdout, output.stderr]
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .concat();
+    kubectl.env("KUBECONFIG", config).env("HOME", config.parent().unwrap()).args(command.split_whitespace());
+    let output = tokio::task::spawn_blocking(move || kubectl.output().unwrap()).await.unwrap();
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     (output.status.success(), text)
 }
 
@@ -49,11 +38,7 @@ async fn table(config: &std::path::Path, rows: &[(&str, &str)]) {
 /// A kubeconfig without certificate.
 fn config_with_token(world: &World, token: &str) -> std::path::PathBuf {
     let admin = std::fs::read_to_string(world.kubeconfig()).unwrap();
-    let ca = admin
-        .lines()
-        .find(|line| line.contains("certificate-authority-data"))
-        .unwrap()
-        .trim();
+    let ca = admin.lines().find(|line| line.contains("certificate-authority-data")).unwrap().trim();
     let path = world.kubeconfig().with_file_name("token-kubeconfig");
     let text = format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n\
@@ -116,9 +101,7 @@ fn binding(name: &str, kind: &str, role: &str) -> serde_json::Value {
 async fn token(world: &World) -> String {
     let request =
         json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}});
-    let answer = world
-        .create("/api/v1/namespaces/dev/serviceaccounts/bot/token", request)
-        .await;
+    let answer = world.create("/api/v1/namespaces/dev/serviceaccounts/bot/token", request).await;
     answer["status"]["token"].as_str().unwrap().to_string()
 }
 
@@ -146,10 +129,7 @@ async fn the_administrator_sees_admission_at_work() {
                 "-get pods -n dev --as=bob",
                 "User \"bob\" cannot list resource \"pods\" in API group \"\" in the namespace \"dev\"",
             ),
-            (
-                "+get pods -n dev --as=bob --as-group=system:masters",
-                "No resources found",
-            ),
+            ("+get pods -n dev --as=bob --as-group=system:masters", "No resources found"),
             ("-delete namespace kube-system", "this namespace may not be deleted"),
             ("+run web --image=example.org/web -n dev", "created"),
             (&format!("+get pod web -n dev -o {token_path}"), "default/0/token"),
@@ -157,10 +137,7 @@ async fn the_administrator_sees_admission_at_work() {
                 "-run web2 --image=example.org/web -n dev --overrides={\"spec\":{\"serviceAccountName\":\"gone\"}}",
                 "error looking up service account dev/gone: serviceaccount \"gone\" not found",
             ),
-            (
-                "-run web3 --image=example.org/web -n nowhere",
-                "namespaces \"nowhere\" not found",
-            ),
+            ("-run web3 --image=example.org/web -n nowhere", "namespaces \"nowhere\" not found"),
             ("+get clusterrole edit -o jsonpath={.rules[*].resources}", "pods/exec"),
             ("+get priorityclasses", "system-node-critical"),
             ("+get clusterroles", "system:controller:job-controller"),
@@ -183,10 +160,7 @@ async fn a_service_account_has_its_rights_and_no_more() {
         &bot,
         &[
             ("+get pods -n dev", "No resources found"),
-            (
-                "-get secrets -n dev",
-                "User \"system:serviceaccount:dev:bot\" cannot list resource \"secrets\"",
-            ),
+            ("-get secrets -n dev", "User \"system:serviceaccount:dev:bot\" cannot list resource \"secrets\""),
             ("-get pods -n default", "forbidden"),
             ("-delete pod web -n dev", "cannot delete resource \"pods\""),
         ],
@@ -194,10 +168,7 @@ async fn a_service_account_has_its_rights_and_no_more() {
     .await;
     let more = || binding("more", "ClusterRole", "admin");
     let (success, output) = create(&bot, more()).await;
-    assert!(
-        !success && output.contains("cannot create resource \"rolebindings\""),
-        "{output}"
-    );
+    assert!(!success && output.contains("cannot create resource \"rolebindings\""), "{output}");
     // Someone who may write bindings still cannot hand out what they do not hold.
     let rule = json!({"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["rolebindings"], "verbs": ["create"]});
     let role = json!({
@@ -209,19 +180,14 @@ async fn a_service_account_has_its_rights_and_no_more() {
         assert!(success, "{output}");
     }
     let (success, output) = create(&bot, more()).await;
-    assert!(
-        !success && output.contains("is attempting to grant RBAC permissions not currently held"),
-        "{output}"
-    );
+    assert!(!success && output.contains("is attempting to grant RBAC permissions not currently held"), "{output}");
     let (success, output) = create(&bot, binding("same", "ClusterRole", "view")).await;
     assert!(success, "{output}");
     // The token ends with its account.
     table(&admin, &[("+delete serviceaccount bot -n dev", "deleted")]).await;
     table(&bot, &[("-get pods -n dev", "You must be logged in to the server")]).await;
     let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}});
-    let answer = world
-        .create("/apis/authentication.k8s.io/v1/tokenreviews", review)
-        .await;
+    let answer = world.create("/apis/authentication.k8s.io/v1/tokenreviews", review).await;
     assert_ne!(answer["status"]["authenticated"], true);
     assert_eq!(world.get("/openid/v1/jwks").await["keys"][0]["alg"], "ES256");
     world.stop().await;

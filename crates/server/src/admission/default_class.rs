@@ -35,10 +35,11 @@ fn claim(request: &Request<'_>, claim: &mut Value, _: Option<&Value>, _: &mut Ad
 
 fn ingress(request: &Request<'_>, ingress: &mut Value, _: Option<&Value>, _: &mut Admitted) -> Result<(), ApiError> {
     let annotated = ingress["metadata"]["annotations"].get("kubernetes.io/ingress.class").is_some();
-    if !annotated && lacks(request, ingress, "ingressClassName") {
-        if let Some(name) = default::<IngressClass>(request, &["ingressclass.kubernetes.io/is-default-class"]) {
-            set(&mut ingress["spec"], "ingressClassName", name);
-        }
+    if !annotated
+        && lacks(request, ingress, "ingressClassName")
+        && let Some(name) = default::<IngressClass>(request, &["ingressclass.kubernetes.io/is-default-class"])
+    {
+        set(&mut ingress["spec"], "ingressClassName", name);
     }
     Ok(())
 }

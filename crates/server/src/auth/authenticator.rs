@@ -32,11 +32,7 @@ struct Verified {
 impl Authenticator {
     /// An authenticator that accepts the tokens of `issuer`.
     pub fn new(issuer: Arc<TokenIssuer>) -> Self {
-        Self {
-            issuer,
-            anonymous: Arc::new(Identity::anonymous()),
-            verified: Mutex::default(),
-        }
+        Self { issuer, anonymous: Arc::new(Identity::anonymous()), verified: Mutex::default() }
     }
 
     /// The identity in a client certificate that TLS has already verified against the CA; `None` without a common name.
@@ -59,9 +55,7 @@ impl Authenticator {
         }
         // As in Kubernetes another scheme (Basic, …) is no credential at all, and neither is an empty token.
         let bearer = authorization.and_then(|header| header.split_once(' '));
-        let token = bearer
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim());
+        let token = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
         match token.filter(|token| !token.is_empty()) {
             Some(token) => self.token(snapshot, now, token).ok_or_else(ApiError::unauthorized),
             None => Ok(Arc::clone(&self.anonymous)),
@@ -78,11 +72,7 @@ impl Authenticator {
             return None;
         }
         let identity = Arc::new(claims.identity());
-        let verified = Verified {
-            claims: Arc::new(claims),
-            identity: Arc::clone(&identity),
-            until: now + CACHED_FOR,
-        };
+        let verified = Verified { claims: Arc::new(claims), identity: Arc::clone(&identity), until: now + CACHED_FOR };
         self.remember(token, verified, now);
         Some(identity)
     }

@@ -38,10 +38,8 @@ impl Authorizer {
         if who.is_in(MASTERS) {
             return true;
         }
-        let by_node = || {
-            who.as_node()
-                .is_some_and(|name| matches!(node::decide(snapshot, name, what), Decision::Allow(_)))
-        };
+        let by_node =
+            || who.as_node().is_some_and(|name| matches!(node::decide(snapshot, name, what), Decision::Allow(_)));
         self.rbac.index(snapshot).allows(who, what) || by_node()
     }
 
@@ -56,11 +54,7 @@ impl Authorizer {
         }
         match (self.rbac.index(snapshot).decide(who, what), by_node) {
             (Decision::NoOpinion(rbac), Some(Decision::NoOpinion(node))) if !node.is_empty() => {
-                Decision::NoOpinion(if rbac.is_empty() {
-                    node
-                } else {
-                    format!("{node}, {rbac}")
-                })
+                Decision::NoOpinion(if rbac.is_empty() { node } else { format!("{node}, {rbac}") })
             }
             (decision, _) => decision,
         }
@@ -91,16 +85,7 @@ impl Authorizer {
 
 /// The 403 in Kubernetes' words.
 fn forbidden(who: &Identity, what: &Attributes<'_>, reason: &str) -> ApiError {
-    let Attributes {
-        verb,
-        group,
-        resource,
-        subresource,
-        namespace,
-        name,
-        path,
-        ..
-    } = *what;
+    let Attributes { verb, group, resource, subresource, namespace, name, path, .. } = *what;
     let user = &who.user;
     let mut text = if what.resource_request {
         let slash = if subresource.is_empty() { "" } else { "/" };
@@ -117,13 +102,6 @@ fn forbidden(who: &Identity, what: &Attributes<'_>, reason: &str) -> ApiError {
         // Writing to a String cannot fail.
         let _ = write!(text, ": {reason}");
     }
-    let subject = if what.resource_request {
-        Subject { group, resource }
-    } else {
-        Subject {
-            group: "",
-            resource: "",
-        }
-    };
+    let subject = if what.resource_request { Subject { group, resource } } else { Subject { group: "", resource: "" } };
     ApiError::forbidden(subject, if what.resource_request { name } else { "" }, &text)
 }

@@ -7,20 +7,10 @@ use serde_json::Value;
 /// A snapshot of these objects, the first at revision 1. The plural of a kind is its lower-case name and `s`, or `es`.
 pub fn snapshot(objects: impl IntoIterator<Item = Value>) -> Snapshot {
     let entries = objects.into_iter().enumerate().map(|(at, object)| {
-        let text = |pointer: &str| {
-            object
-                .pointer(pointer)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_string()
-        };
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_string();
         let (version, kind) = (text("/apiVersion"), text("/kind").to_lowercase());
         let group = version.split_once('/').map_or("", |(group, _)| group);
-        let plural = if kind.ends_with('s') {
-            format!("{kind}es")
-        } else {
-            format!("{kind}s")
-        };
+        let plural = if kind.ends_with('s') { format!("{kind}es") } else { format!("{kind}s") };
         let key = key::object(group, &plural, &text("/metadata/namespace"), &text("/metadata/name"));
         let revision = Revision(at as u64 + 1);
         let bytes = serde_json::to_vec(&object).unwrap();

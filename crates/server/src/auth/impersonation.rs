@@ -29,10 +29,8 @@ fn requested(headers: &HeaderMap) -> Result<Option<Identity>, ApiError> {
         if count > VALUES_MAX {
             return Err(ApiError::bad_request("too many impersonation headers"));
         }
-        let value = value
-            .to_str()
-            .map_err(|_| ApiError::bad_request(format!("header {name} is not readable")))?
-            .to_string();
+        let value =
+            value.to_str().map_err(|_| ApiError::bad_request(format!("header {name} is not readable")))?.to_string();
         match name {
             USER => wanted.user = value,
             GROUP => wanted.groups.push(value),
@@ -50,21 +48,13 @@ fn requested(headers: &HeaderMap) -> Result<Option<Identity>, ApiError> {
     if wanted == Identity::default() {
         return Ok(None);
     }
-    Err(ApiError::bad_request(format!(
-        "requested [{}] without impersonating a user",
-        described(&wanted).join(" ")
-    )))
+    Err(ApiError::bad_request(format!("requested [{}] without impersonating a user", described(&wanted).join(" "))))
 }
 
 fn described(wanted: &Identity) -> Vec<String> {
     let groups = wanted.groups.iter().map(|group| format!("group={group}"));
-    let uid = Some(&wanted.uid)
-        .filter(|uid| !uid.is_empty())
-        .map(|uid| format!("uid={uid}"));
-    groups
-        .chain(uid)
-        .chain(wanted.extra.keys().map(|key| format!("extra={key}")))
-        .collect()
+    let uid = Some(&wanted.uid).filter(|uid| !uid.is_empty()).map(|uid| format!("uid={uid}"));
+    groups.chain(uid).chain(wanted.extra.keys().map(|key| format!("extra={key}"))).collect()
 }
 
 /// Percent-decoding of header names; what is not decodable stays as it is.
@@ -112,9 +102,7 @@ pub fn impersonated(
         };
         authorizer.authorize(snapshot, identity, &what)
     };
-    let account = wanted
-        .as_service_account()
-        .map(|(namespace, name)| (namespace.to_string(), name.to_string()));
+    let account = wanted.as_service_account().map(|(namespace, name)| (namespace.to_string(), name.to_string()));
     match &account {
         Some((namespace, name)) => may("", "serviceaccounts", "", namespace, name)?,
         None => may("", "users", "", "", &wanted.user)?,
@@ -133,11 +121,7 @@ pub fn impersonated(
     if let (Some((namespace, _)), true) = (account, wanted.groups.is_empty()) {
         wanted.groups = service_account_groups(&namespace);
     }
-    let implied = if wanted.user == ANONYMOUS {
-        UNAUTHENTICATED
-    } else {
-        AUTHENTICATED
-    };
+    let implied = if wanted.user == ANONYMOUS { UNAUTHENTICATED } else { AUTHENTICATED };
     if !wanted.is_in(AUTHENTICATED) && !wanted.is_in(implied) {
         wanted.groups.push(implied.into());
     }

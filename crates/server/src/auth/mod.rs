@@ -55,20 +55,12 @@ pub struct Identity {
 impl Identity {
     /// The identity of a part that runs in this process: `system:kube-scheduler`, …
     pub fn part(user: &str) -> Self {
-        Self {
-            user: user.into(),
-            groups: vec![AUTHENTICATED.into()],
-            ..Self::default()
-        }
+        Self { user: user.into(), groups: vec![AUTHENTICATED.into()], ..Self::default() }
     }
 
     /// Nobody in particular.
     pub fn anonymous() -> Self {
-        Self {
-            user: ANONYMOUS.into(),
-            groups: vec![UNAUTHENTICATED.into()],
-            ..Self::default()
-        }
+        Self { user: ANONYMOUS.into(), groups: vec![UNAUTHENTICATED.into()], ..Self::default() }
     }
 
     /// A ServiceAccount, with the groups that come with it.
@@ -95,9 +87,7 @@ impl Identity {
 
     /// The node's name, if this is a node: `system:node:<name>` in `system:nodes`.
     pub fn as_node(&self) -> Option<&str> {
-        self.user
-            .strip_prefix(NODE_USER)
-            .filter(|name| !name.is_empty() && self.is_in(NODES))
+        self.user.strip_prefix(NODE_USER).filter(|name| !name.is_empty() && self.is_in(NODES))
     }
 
     /// `UserInfo` of authentication.k8s.io.
@@ -117,11 +107,7 @@ impl Identity {
 }
 
 fn service_account_groups(namespace: &str) -> Vec<String> {
-    vec![
-        "system:serviceaccounts".into(),
-        format!("system:serviceaccounts:{namespace}"),
-        AUTHENTICATED.into(),
-    ]
+    vec!["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}"), AUTHENTICATED.into()]
 }
 
 /// What is asked for, as authorizers see it.

@@ -69,11 +69,7 @@ pub fn answer(context: &Context<'_>, resource: &str, namespace: &str, mut review
 }
 
 fn read<T: DeserializeOwned>(review: &Value) -> Result<T, ApiError> {
-    let spec = review
-        .get("spec")
-        .filter(|spec| !spec.is_null())
-        .cloned()
-        .unwrap_or_else(|| json!({}));
+    let spec = review.get("spec").filter(|spec| !spec.is_null()).cloned().unwrap_or_else(|| json!({}));
     T::deserialize(spec).map_err(|error| ApiError::bad_request(format!("the review's spec cannot be read: {error}")))
 }
 
@@ -89,24 +85,17 @@ struct TokenSpec {
 fn token(context: &Context<'_>, review: &Value) -> Result<Value, ApiError> {
     let spec: TokenSpec = read(review)?;
     if spec.token.is_empty() {
-        return Err(ApiError::bad_request(
-            "token is required for TokenReview in authentication",
-        ));
+        return Err(ApiError::bad_request("token is required for TokenReview in authentication"));
     }
     let audiences = spec.audiences.unwrap_or_default();
-    Ok(
-        match context
-            .issuer
-            .verify(context.snapshot, &spec.token, &audiences, context.now)
-        {
-            Some((identity, audiences)) => {
-                json!({"authenticated": true, "user": identity.to_user_info(), "audiences": audiences})
-            }
-            None => {
-                json!({"user": {}, "error": "the token is not valid, has expired, or is meant for another audience"})
-            }
-        },
-    )
+    Ok(match context.issuer.verify(context.snapshot, &spec.token, &audiences, context.now) {
+        Some((identity, audiences)) => {
+            json!({"authenticated": true, "user": identity.to_user_info(), "audiences": audiences})
+        }
+        None => {
+            json!({"user": {}, "error": "the token is not valid, has expired, or is meant for another audience"})
+        }
+    })
 }
 
 #[derive(Default, Deserialize)]
@@ -128,30 +117,16 @@ fn subject_access(context: &Context<'_>, review: &Value, kind: &'static str) -> 
         return Err(ApiError::invalid("authorization.k8s.io", kind, "", &[error]));
     }
     let extra = spec.extra.clone().unwrap_or_default();
-    let who = Identity {
-        user: spec.user.clone(),
-        uid: spec.uid.clone(),
-        groups,
-        extra,
-    };
+    let who = Identity { user: spec.user.clone(), uid: spec.uid.clone(), groups, extra };
     access(context, &who, &spec, kind)
 }
 
 fn local_subject_access(context: &Context<'_>, review: &Value, namespace: &str) -> Result<Value, ApiError> {
     let kind = "LocalSubjectAccessReview";
     let invalid = |error| Err(ApiError::invalid("authorization.k8s.io", kind, "", &[error]));
-    let wanted = review
-        .pointer("/spec/resourceAttributes/namespace")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    if review
-        .pointer("/spec/nonResourceAttributes")
-        .is_some_and(|attributes| !attributes.is_null())
-    {
-        return invalid(FieldError::forbidden(
-            "spec.nonResourceAttributes",
-            "disallowed on this kind of request",
-        ));
+    let wanted = review.pointer("/spec/resourceAttributes/namespace").and_then(Value::as_str).unwrap_or_default();
+    if review.pointer("/spec/nonResourceAttributes").is_some_and(|attributes| !attributes.is_null()) {
+        return invalid(FieldError::forbidden("spec.nonResourceAttributes", "disallowed on this kind of request"));
     }
     if wanted != namespace {
         let path = "spec.resourceAttributes.namespace";
@@ -191,11 +166,7 @@ fn access(context: &Context<'_>, who: &Identity, spec: &AccessSpec, kind: &str) 
         }
         (None, Some(wanted)) => {
             let (verb, path) = (text(&wanted.verb), text(&wanted.path));
-            let what = Attributes {
-                verb: &verb,
-                path: &path,
-                ..Attributes::default()
-            };
+            let what = Attributes { verb: &verb, path: &path, ..Attributes::default() };
             context.authorizer.decide(context.snapshot, who, &what)
         }
         (resource, _) => {
@@ -203,11 +174,7 @@ fn access(context: &Context<'_>, who: &Identity, spec: &AccessSpec, kind: &str) 
                 Some(_) => "cannot be specified in combination with resourceAttributes",
                 None => "exactly one of nonResourceAttributes or resourceAttributes must be specified",
             };
-            let path = if resource.is_some() {
-                "spec.nonResourceAttributes"
-            } else {
-                "spec.resourceAttributes"
-            };
+            let path = if resource.is_some() { "spec.nonResourceAttributes" } else { "spec.resourceAttributes" };
             let error = FieldError::invalid(path, Value::Null, detail);
             return Err(ApiError::invalid("authorization.k8s.io", kind, "", &[error]));
         }
@@ -241,10 +208,7 @@ fn field_selector(wanted: &ResourceAttributes) -> String {
 }
 
 fn rules(context: &Context<'_>, review: &Value) -> Result<Value, ApiError> {
-    let namespace = review
-        .pointer("/spec/namespace")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let namespace = review.pointer("/spec/namespace").and_then(Value::as_str).unwrap_or_default();
     if namespace.is_empty() {
         return Err(ApiError::bad_request("no namespace on request"));
     }

@@ -9,16 +9,8 @@ use super::{Attributes, Authorizer, Decision, Identity};
 const RBAC: &str = "rbac.authorization.k8s.io/v1";
 
 fn user(name: &str, groups: &[&str]) -> Identity {
-    let groups = groups
-        .iter()
-        .map(|group| group.to_string())
-        .chain(["system:authenticated".into()])
-        .collect();
-    Identity {
-        user: name.into(),
-        groups,
-        ..Identity::default()
-    }
+    let groups = groups.iter().map(|group| group.to_string()).chain(["system:authenticated".into()]).collect();
+    Identity { user: name.into(), groups, ..Identity::default() }
 }
 
 fn rule(groups: &str, resources: &str, verbs: &str) -> Value {
@@ -35,18 +27,8 @@ fn binding(kind: &str, at: &str, role: &str, subject: Value) -> Value {
 fn world() -> Vec<Value> {
     let select = json!({"clusterRoleSelectors": [{"matchLabels": {"to-view": "true"}}]});
     vec![
-        object(
-            RBAC,
-            "ClusterRole",
-            "reader",
-            json!({"rules": [rule("", "pods,pods/log", "get,list")]}),
-        ),
-        object(
-            RBAC,
-            "ClusterRole",
-            "view",
-            json!({"aggregationRule": select, "rules": []}),
-        ),
+        object(RBAC, "ClusterRole", "reader", json!({"rules": [rule("", "pods,pods/log", "get,list")]})),
+        object(RBAC, "ClusterRole", "view", json!({"aggregationRule": select, "rules": []})),
         object(
             RBAC,
             "ClusterRole",
@@ -59,59 +41,25 @@ fn world() -> Vec<Value> {
             "binder",
             json!({"rules": [rule("rbac.authorization.k8s.io", "rolebindings,roles", "create,update")]}),
         ),
-        object(
-            RBAC,
-            "Role",
-            "a/editor",
-            json!({"rules": [rule("", "configmaps", "*")]}),
-        ),
-        binding(
-            "ClusterRoleBinding",
-            "readers",
-            "ClusterRole reader",
-            json!({"kind": "Group", "name": "readers"}),
-        ),
-        binding(
-            "ClusterRoleBinding",
-            "viewers",
-            "ClusterRole view",
-            json!({"kind": "User", "name": "vera"}),
-        ),
-        binding(
-            "ClusterRoleBinding",
-            "lost",
-            "ClusterRole nowhere",
-            json!({"kind": "User", "name": "lou"}),
-        ),
-        binding(
-            "RoleBinding",
-            "a/editors",
-            "Role editor",
-            json!({"kind": "User", "name": "ed"}),
-        ),
+        object(RBAC, "Role", "a/editor", json!({"rules": [rule("", "configmaps", "*")]})),
+        binding("ClusterRoleBinding", "readers", "ClusterRole reader", json!({"kind": "Group", "name": "readers"})),
+        binding("ClusterRoleBinding", "viewers", "ClusterRole view", json!({"kind": "User", "name": "vera"})),
+        binding("ClusterRoleBinding", "lost", "ClusterRole nowhere", json!({"kind": "User", "name": "lou"})),
+        binding("RoleBinding", "a/editors", "Role editor", json!({"kind": "User", "name": "ed"})),
         binding(
             "RoleBinding",
             "a/accounts",
             "ClusterRole reader",
             json!({"kind": "ServiceAccount", "name": "bot", "namespace": "b"}),
         ),
-        binding(
-            "RoleBinding",
-            "a/binders",
-            "ClusterRole binder",
-            json!({"kind": "User", "name": "ed"}),
-        ),
+        binding("RoleBinding", "a/binders", "ClusterRole binder", json!({"kind": "User", "name": "ed"})),
     ]
 }
 
 fn attributes(request: &str) -> Attributes<'_> {
     let parts: Vec<&str> = request.split(' ').collect();
     match parts.as_slice() {
-        [verb, path] => Attributes {
-            verb,
-            path,
-            ..Attributes::default()
-        },
+        [verb, path] => Attributes { verb, path, ..Attributes::default() },
         [verb, group, resource, namespace, name] => {
             let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
             Attributes {
@@ -187,11 +135,7 @@ fn rbac_decides() {
                 "pods \"web\" is forbidden: User \"ann\" cannot get resource \"pods/exec\" in API group \"\" in the namespace \"a\"",
             ),
         ),
-        (
-            user("ann", &[]),
-            "get /metrics",
-            refused("forbidden: User \"ann\" cannot get path \"/metrics\""),
-        ),
+        (user("ann", &[]), "get /metrics", refused("forbidden: User \"ann\" cannot get path \"/metrics\"")),
         (
             user("lou", &[]),
             "list  nodes  ",
@@ -213,9 +157,7 @@ fn rbac_decides() {
 }
 
 fn can(authorizer: &Authorizer, snapshot: &Snapshot) -> bool {
-    authorizer
-        .authorize(snapshot, &user("ann", &["readers"]), &attributes("list  pods a "))
-        .is_ok()
+    authorizer.authorize(snapshot, &user("ann", &["readers"]), &attributes("list  pods a ")).is_ok()
 }
 
 #[test]
@@ -248,14 +190,7 @@ fn nobody_grants_more_than_they_hold() {
     let bind = |to: &str| binding("RoleBinding", "a/new", to, json!({"kind": "User", "name": "x"}));
     let denied = "is attempting to grant RBAC permissions not currently held:";
     for (case, who, resource, object, old, error) in [
-        (
-            "held",
-            &ed,
-            "roles",
-            role(json!([rule("", "configmaps", "get,list")])),
-            None,
-            None,
-        ),
+        ("held", &ed, "roles", role(json!([rule("", "configmaps", "get,list")])), None, None),
         (
             "held in part",
             &ed,
@@ -264,46 +199,11 @@ fn nobody_grants_more_than_they_hold() {
             None,
             Some("{APIGroups:[\"\"], Resources:[\"secrets\"], Verbs:[\"get\"]}"),
         ),
-        (
-            "wildcard",
-            &ed,
-            "roles",
-            role(json!([rule("", "*", "get")])),
-            None,
-            Some(denied),
-        ),
-        (
-            "masters",
-            &root,
-            "roles",
-            role(json!([rule("*", "*", "*")])),
-            None,
-            None,
-        ),
-        (
-            "unchanged",
-            &ed,
-            "roles",
-            role(json!([rule("*", "*", "*")])),
-            Some(role(json!([rule("*", "*", "*")]))),
-            None,
-        ),
-        (
-            "binding what is held",
-            &ed,
-            "rolebindings",
-            bind("Role editor"),
-            None,
-            None,
-        ),
-        (
-            "binding more",
-            &ed,
-            "rolebindings",
-            bind("ClusterRole reader"),
-            None,
-            Some(denied),
-        ),
+        ("wildcard", &ed, "roles", role(json!([rule("", "*", "get")])), None, Some(denied)),
+        ("masters", &root, "roles", role(json!([rule("*", "*", "*")])), None, None),
+        ("unchanged", &ed, "roles", role(json!([rule("*", "*", "*")])), Some(role(json!([rule("*", "*", "*")]))), None),
+        ("binding what is held", &ed, "rolebindings", bind("Role editor"), None, None),
+        ("binding more", &ed, "rolebindings", bind("ClusterRole reader"), None, Some(denied)),
         (
             "binding nothing",
             &ed,
@@ -313,14 +213,7 @@ fn nobody_grants_more_than_they_hold() {
             Some("clusterroles.rbac.authorization.k8s.io \"nowhere\" not found"),
         ),
         ("another kind", &ed, "configmaps", json!({}), None, None),
-        (
-            "rules of a wrong type",
-            &ed,
-            "roles",
-            role(json!("all")),
-            None,
-            Some("cannot be read"),
-        ),
+        ("rules of a wrong type", &ed, "roles", role(json!("all")), None, Some("cannot be read")),
     ] {
         let result = authorizer.check_escalation(&snapshot, who, resource, &object, old.as_ref());
         let text = result.err().map(|error| error.message);
@@ -341,50 +234,25 @@ fn impersonation_needs_permission() {
     ]);
     let mut objects = world();
     objects.push(object(RBAC, "ClusterRole", "actor", json!({"rules": rules})));
-    objects.push(binding(
-        "ClusterRoleBinding",
-        "actors",
-        "ClusterRole actor",
-        json!({"kind": "User", "name": "act"}),
-    ));
+    objects.push(binding("ClusterRoleBinding", "actors", "ClusterRole actor", json!({"kind": "User", "name": "act"})));
     let (snapshot, authorizer) = (snapshot(objects), Authorizer::new());
     for (who, headers, result) in [
         ("act", vec![], Ok("act [system:authenticated]")),
-        (
-            "act",
-            vec![("impersonate-user", "bob")],
-            Ok("bob [system:authenticated]"),
-        ),
-        (
-            "act",
-            vec![("impersonate-user", "bob"), ("impersonate-group", "dev")],
-            Ok("bob [dev system:authenticated]"),
-        ),
+        ("act", vec![("impersonate-user", "bob")], Ok("bob [system:authenticated]")),
+        ("act", vec![("impersonate-user", "bob"), ("impersonate-group", "dev")], Ok("bob [dev system:authenticated]")),
         (
             "act",
             vec![("impersonate-user", "system:serviceaccount:ns:x")],
             Ok("system:serviceaccount:ns:x [system:serviceaccounts system:serviceaccounts:ns system:authenticated]"),
         ),
-        (
-            "act",
-            vec![("impersonate-user", "system:anonymous")],
-            Ok("system:anonymous [system:unauthenticated]"),
-        ),
+        ("act", vec![("impersonate-user", "system:anonymous")], Ok("system:anonymous [system:unauthenticated]")),
         (
             "act",
             vec![("impersonate-user", "bob"), ("impersonate-extra-scopes", "a")],
             Ok("bob [system:authenticated] scopes=a"),
         ),
-        (
-            "act",
-            vec![("impersonate-user", "bob"), ("impersonate-extra-other", "a")],
-            Err(403),
-        ),
-        (
-            "act",
-            vec![("impersonate-user", "bob"), ("impersonate-uid", "1")],
-            Err(403),
-        ),
+        ("act", vec![("impersonate-user", "bob"), ("impersonate-extra-other", "a")], Err(403)),
+        ("act", vec![("impersonate-user", "bob"), ("impersonate-uid", "1")], Err(403)),
         ("act", vec![("impersonate-group", "dev")], Err(400)),
         ("ann", vec![("impersonate-user", "bob")], Err(403)),
     ] {
@@ -395,11 +263,8 @@ fn impersonation_needs_permission() {
         let who = user(who, &[]);
         let acting = super::impersonation::impersonated(&snapshot, &authorizer, &who, &map);
         let text = acting.map(|acting| acting.unwrap_or(who)).map(|acting| {
-            let extra: String = acting
-                .extra
-                .iter()
-                .map(|(key, values)| format!(" {key}={}", values.join(",")))
-                .collect();
+            let extra: String =
+                acting.extra.iter().map(|(key, values)| format!(" {key}={}", values.join(","))).collect();
             format!("{} [{}]{extra}", acting.user, acting.groups.join(" "))
         });
         assert_eq!(text.as_deref().map_err(|error| error.code), result, "{headers:?}");

@@ -27,15 +27,6 @@ pub fn certificate_identity(der: &[u8]) -> Option<Identity> {
         // Writing to a String cannot fail.
         let _ = write!(credential, "{byte:02x}");
     }
-    let extra = [(
-        "authentication.kubernetes.io/credential-id".to_string(),
-        vec![credential],
-    )]
-    .into();
-    Some(Identity {
-        user,
-        uid: String::new(),
-        groups,
-        extra,
-    })
+    let extra = [("authentication.kubernetes.io/credential-id".to_string(), vec![credential])].into();
+    Some(Identity { user, uid: String::new(), groups, extra })
 }

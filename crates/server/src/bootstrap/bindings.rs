@@ -10,34 +10,14 @@ pub const CLUSTER: &[(&str, &str, &[Subject])] = &[
     ("cluster-admin", "cluster-admin", &["Group system:masters"]),
     // Nodes proxy services and resolve their names themselves.
     ("mizzen:node-proxier", "system:node-proxier", &["Group system:nodes"]),
-    (
-        "system:basic-user",
-        "system:basic-user",
-        &["Group system:authenticated"],
-    ),
+    ("system:basic-user", "system:basic-user", &["Group system:authenticated"]),
     ("system:discovery", "system:discovery", &["Group system:authenticated"]),
-    (
-        "system:kube-controller-manager",
-        "system:kube-controller-manager",
-        &["User system:kube-controller-manager"],
-    ),
-    (
-        "system:kube-dns",
-        "system:kube-dns",
-        &["ServiceAccount kube-system/kube-dns"],
-    ),
-    (
-        "system:kube-scheduler",
-        "system:kube-scheduler",
-        &["User system:kube-scheduler"],
-    ),
+    ("system:kube-controller-manager", "system:kube-controller-manager", &["User system:kube-controller-manager"]),
+    ("system:kube-dns", "system:kube-dns", &["ServiceAccount kube-system/kube-dns"]),
+    ("system:kube-scheduler", "system:kube-scheduler", &["User system:kube-scheduler"]),
     ("system:monitoring", "system:monitoring", &["Group system:monitoring"]),
     ("system:node", "system:node", &[]),
-    (
-        "system:node-proxier",
-        "system:node-proxier",
-        &["User system:kube-proxy"],
-    ),
+    ("system:node-proxier", "system:node-proxier", &["User system:kube-proxy"]),
     (
         "system:public-info-viewer",
         "system:public-info-viewer",
@@ -48,11 +28,7 @@ pub const CLUSTER: &[(&str, &str, &[Subject])] = &[
         "system:service-account-issuer-discovery",
         &["Group system:serviceaccounts"],
     ),
-    (
-        "system:volume-scheduler",
-        "system:volume-scheduler",
-        &["User system:kube-scheduler"],
-    ),
+    ("system:volume-scheduler", "system:volume-scheduler", &["User system:kube-scheduler"]),
 ];
 
 const LOCKS: &[&str] = &[
@@ -65,11 +41,7 @@ pub const ROLES: &[(&str, &str, &[&str])] = &[
     (
         "kube-public",
         "system:controller:bootstrap-signer",
-        &[
-            "core | configmaps | get list watch",
-            "core | configmaps | update | cluster-info",
-            EVENTS,
-        ],
+        &["core | configmaps | get list watch", "core | configmaps | update | cluster-info", EVENTS],
     ),
     (
         "kube-system",
@@ -78,21 +50,9 @@ pub const ROLES: &[(&str, &str, &[&str])] = &[
     ),
     ("kube-system", "system::leader-locking-kube-controller-manager", LOCKS),
     ("kube-system", "system::leader-locking-kube-scheduler", LOCKS),
-    (
-        "kube-system",
-        "system:controller:bootstrap-signer",
-        &["core | secrets | get list watch"],
-    ),
-    (
-        "kube-system",
-        "system:controller:cloud-provider",
-        &["core | configmaps | get list watch create"],
-    ),
-    (
-        "kube-system",
-        "system:controller:token-cleaner",
-        &["core | secrets | get list watch delete", EVENTS],
-    ),
+    ("kube-system", "system:controller:bootstrap-signer", &["core | secrets | get list watch"]),
+    ("kube-system", "system:controller:cloud-provider", &["core | configmaps | get list watch create"]),
+    ("kube-system", "system:controller:token-cleaner", &["core | secrets | get list watch delete", EVENTS]),
 ];
 
 /// RoleBindings: namespace, name, Role, subjects.
@@ -123,10 +83,7 @@ pub const NAMESPACED: &[(&str, &str, &str, &[Subject])] = &[
         "kube-system",
         "system::leader-locking-kube-scheduler",
         "system::leader-locking-kube-scheduler",
-        &[
-            "User system:kube-scheduler",
-            "ServiceAccount kube-system/kube-scheduler",
-        ],
+        &["User system:kube-scheduler", "ServiceAccount kube-system/kube-scheduler"],
     ),
     (
         "kube-system",

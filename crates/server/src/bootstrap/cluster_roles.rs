@@ -4,11 +4,7 @@ use super::rules::{EVENTS, Role};
 
 /// Sorted by name. `admin`, `edit` and `view` are made of those whose `part_of` names them.
 pub const ROLES: &[Role] = &[
-    Role {
-        name: "cluster-admin",
-        part_of: None,
-        rules: &["* | * | *", "url | * | *"],
-    },
+    Role { name: "cluster-admin", part_of: None, rules: &["* | * | *", "url | * | *"] },
     Role {
         name: "system:aggregate-to-admin",
         part_of: Some("admin"),
@@ -109,11 +105,7 @@ pub const ROLES: &[Role] = &[
             "url | /api /api/* /apis /apis/* /healthz /livez /openapi /openapi/* /readyz /version /version/ | get",
         ],
     },
-    Role {
-        name: "system:kube-aggregator",
-        part_of: None,
-        rules: &["core | endpoints services | get list watch"],
-    },
+    Role { name: "system:kube-aggregator", part_of: None, rules: &["core | endpoints services | get list watch"] },
     Role {
         name: "system:kube-controller-manager",
         part_of: None,
@@ -131,11 +123,7 @@ pub const ROLES: &[Role] = &[
             "core | serviceaccounts/token | create",
         ],
     },
-    Role {
-        name: "system:kube-dns",
-        part_of: None,
-        rules: &["core | endpoints services | list watch"],
-    },
+    Role { name: "system:kube-dns", part_of: None, rules: &["core | endpoints services | list watch"] },
     Role {
         name: "system:kube-scheduler",
         part_of: None,

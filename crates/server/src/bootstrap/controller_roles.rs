@@ -146,10 +146,7 @@ pub const CONTROLLERS: &[(&str, &[&str])] = &[
             EVENTS,
         ],
     ),
-    (
-        "generic-garbage-collector",
-        &["* | * | get list watch delete patch update", EVENTS],
-    ),
+    ("generic-garbage-collector", &["* | * | get list watch delete patch update", EVENTS]),
     (
         "horizontal-pod-autoscaler",
         &[
@@ -214,16 +211,9 @@ pub const CONTROLLERS: &[(&str, &[&str])] = &[
     ),
     (
         "pod-garbage-collector",
-        &[
-            "core | pods | list watch delete",
-            "core | nodes | get list watch",
-            "core | pods/status | patch",
-        ],
+        &["core | pods | list watch delete", "core | nodes | get list watch", "core | pods/status | patch"],
     ),
-    (
-        "pv-protection-controller",
-        &["core | persistentvolumes | get list watch update", EVENTS],
-    ),
+    ("pv-protection-controller", &["core | persistentvolumes | get list watch update", EVENTS]),
     (
         "pvc-protection-controller",
         &[
@@ -265,22 +255,9 @@ pub const CONTROLLERS: &[(&str, &[&str])] = &[
             "resource.k8s.io | resourceclaims/binding | patch update",
         ],
     ),
-    (
-        "resourcequota-controller",
-        &[
-            "* | * | list watch",
-            "core | resourcequotas/status | update patch",
-            EVENTS,
-        ],
-    ),
-    (
-        "root-ca-cert-publisher",
-        &["core | configmaps | create update patch", EVENTS],
-    ),
-    (
-        "route-controller",
-        &["core | nodes | list watch", "core | nodes/status | patch", EVENTS],
-    ),
+    ("resourcequota-controller", &["* | * | list watch", "core | resourcequotas/status | update patch", EVENTS]),
+    ("root-ca-cert-publisher", &["core | configmaps | create update patch", EVENTS]),
+    ("route-controller", &["core | nodes | list watch", "core | nodes/status | patch", EVENTS]),
     (
         "selinux-warning-controller",
         &[
@@ -291,10 +268,7 @@ pub const CONTROLLERS: &[(&str, &[&str])] = &[
             "storage.k8s.io | csidrivers | get list watch",
         ],
     ),
-    (
-        "service-account-controller",
-        &["core | serviceaccounts | create update patch", EVENTS],
-    ),
+    ("service-account-controller", &["core | serviceaccounts | create update patch", EVENTS]),
     (
         "service-cidrs-controller",
         &[
@@ -329,10 +303,7 @@ pub const CONTROLLERS: &[(&str, &[&str])] = &[
             EVENTS,
         ],
     ),
-    (
-        "ttl-after-finished-controller",
-        &["batch | jobs | get list watch delete", EVENTS],
-    ),
+    ("ttl-after-finished-controller", &["batch | jobs | get list watch delete", EVENTS]),
     ("ttl-controller", &["core | nodes | list watch patch update", EVENTS]),
     (
         "validatingadmissionpolicy-status-controller",

@@ -40,11 +40,7 @@ pub struct Desired {
 /// All of them, namespaces first.
 pub fn all() -> Vec<Desired> {
     let mut all: Vec<Desired> = NAMESPACES.iter().map(|name| namespace(name)).collect();
-    all.extend(
-        PRIORITIES
-            .iter()
-            .map(|(name, value, description)| priority(name, *value, description)),
-    );
+    all.extend(PRIORITIES.iter().map(|(name, value, description)| priority(name, *value, description)));
     all.extend(cluster_roles());
     all.extend(NAMESPACED_ROLES.iter().map(|(namespace, name, rules)| {
         let mut object = rbac("Role", name);
@@ -55,13 +51,7 @@ pub fn all() -> Vec<Desired> {
         let role = format!("system:controller:{name}");
         cluster_binding(&role, &role, &[&format!("ServiceAccount kube-system/{name}")])
     });
-    all.extend(
-        controllers.chain(
-            CLUSTER
-                .iter()
-                .map(|(name, role, subjects)| cluster_binding(name, role, subjects)),
-        ),
-    );
+    all.extend(controllers.chain(CLUSTER.iter().map(|(name, role, subjects)| cluster_binding(name, role, subjects))));
     all.extend(NAMESPACED.iter().map(|(namespace, name, role, subjects)| {
         let mut object = rbac("RoleBinding", name);
         object["subjects"] = subjects.iter().map(|text| subject(text)).collect();
@@ -81,13 +71,7 @@ fn desired(
     if !namespace.is_empty() {
         object["metadata"]["namespace"] = namespace.into();
     }
-    Desired {
-        group,
-        plural,
-        namespace,
-        name: name.into(),
-        object,
-    }
+    Desired { group, plural, namespace, name: name.into(), object }
 }
 
 fn namespace(name: &str) -> Desired {
@@ -148,21 +132,13 @@ fn cluster_roles() -> Vec<Desired> {
         object["rules"] = rules.iter().map(|text| rule(text)).collect();
         object
     };
+    objects.extend(ROLES.iter().map(|own| with_rules(role(own.name, own.part_of), own.rules)));
     objects.extend(
-        ROLES
-            .iter()
-            .map(|own| with_rules(role(own.name, own.part_of), own.rules)),
-    );
-    objects.extend(
-        CONTROLLERS
-            .iter()
-            .map(|(name, rules)| with_rules(role(&format!("system:controller:{name}"), None), rules)),
+        CONTROLLERS.iter().map(|(name, rules)| with_rules(role(&format!("system:controller:{name}"), None), rules)),
     );
     // The rules of the aggregated roles are there from the start, not only once a controller has run.
-    let mut typed: Vec<ClusterRole> = objects
-        .iter()
-        .filter_map(|object| ClusterRole::deserialize(object).ok())
-        .collect();
+    let mut typed: Vec<ClusterRole> =
+        objects.iter().filter_map(|object| ClusterRole::deserialize(object).ok()).collect();
     resolve_aggregation(&mut typed);
     for (object, typed) in objects.iter_mut().zip(typed).take(AGGREGATED.len()) {
         object["rules"] = json!(typed.rules);

@@ -37,17 +37,9 @@ pub fn reconcile(snapshot: &Snapshot, now: Timestamp, uid: &mut dyn FnMut() -> S
         let key = key::object(desired.group, desired.plural, desired.namespace, &desired.name);
         if let Some(entry) = snapshot.get(&key) {
             let object = mended(entry, &desired, &created, uid)?;
-            return Some(Write {
-                key,
-                expect: Expect::At(entry.revision),
-                object,
-            });
+            return Some(Write { key, expect: Expect::At(entry.revision), object });
         }
-        Some(Write {
-            key,
-            expect: Expect::Absent,
-            object: stamped(desired.object, &created, &uid()),
-        })
+        Some(Write { key, expect: Expect::Absent, object: stamped(desired.object, &created, &uid()) })
     });
     writes.collect()
 }
@@ -60,10 +52,7 @@ fn stamped(mut object: Value, created: &str, uid: &str) -> Value {
 
 /// The stored object with what it lacks; `None` if it lacks nothing, or is none of our business.
 fn mended(entry: &Entry, desired: &Desired, created: &str, uid: &mut dyn FnMut() -> String) -> Option<Value> {
-    if !matches!(
-        desired.plural,
-        "clusterroles" | "roles" | "clusterrolebindings" | "rolebindings"
-    ) {
+    if !matches!(desired.plural, "clusterroles" | "roles" | "clusterrolebindings" | "rolebindings") {
         return None;
     }
     let mut object: Value = serde_json::from_slice(&entry.value).ok()?;

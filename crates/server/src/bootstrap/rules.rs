@@ -18,11 +18,8 @@ pub const EVENTS: &str = "core events.k8s.io | events | create patch update";
 
 /// A PolicyRule from its notation.
 pub fn rule(text: &str) -> Value {
-    let words = |part: &str| {
-        part.split_whitespace()
-            .map(|word| if word == "core" { "" } else { word }.to_string())
-            .collect()
-    };
+    let words =
+        |part: &str| part.split_whitespace().map(|word| if word == "core" { "" } else { word }.to_string()).collect();
     let parts: Vec<Vec<String>> = text.split('|').map(words).collect();
     match parts.as_slice() {
         [url, paths, verbs] if *url == ["url"] => json!({"verbs": verbs, "nonResourceURLs": paths}),

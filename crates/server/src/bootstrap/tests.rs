@@ -38,14 +38,10 @@ fn what_is_missing_comes_back_and_what_users_added_stays() {
     let role = "rbac.authorization.k8s.io/clusterroles//system:discovery";
     let binding = "rbac.authorization.k8s.io/clusterrolebindings//system:basic-user";
     let own = json!({"verbs": ["get"], "nonResourceURLs": ["/own"]});
-    let cases: [(&str, &str, &dyn Fn(&mut Value) -> bool, &str, Value); 7] = [
-        (
-            "role deleted",
-            role,
-            &|_| false,
-            "/metadata/name",
-            json!("system:discovery"),
-        ),
+    /// Changes a stored object; false removes it.
+    type Change<'a> = &'a dyn Fn(&mut Value) -> bool;
+    let cases: [(&str, &str, Change<'_>, &str, Value); 7] = [
+        ("role deleted", role, &|_| false, "/metadata/name", json!("system:discovery")),
         (
             "rule removed",
             role,
@@ -111,9 +107,7 @@ fn what_is_missing_comes_back_and_what_users_added_stays() {
     for (case, key, change, pointer, value) in cases {
         let state = stored(&run(&Snapshot::default()), |at, object| at != key || change(object));
         let writes = run(&state);
-        let changed = writes
-            .iter()
-            .map(|write| (write.key.as_str(), write.object.pointer(pointer).cloned()));
+        let changed = writes.iter().map(|write| (write.key.as_str(), write.object.pointer(pointer).cloned()));
         let wanted = (!pointer.is_empty()).then_some((key, Some(value)));
         assert_eq!(changed.collect::<Vec<_>>(), Vec::from_iter(wanted), "{case}");
     }
@@ -132,30 +126,18 @@ fn the_defaults_let_everyone_do_their_part() {
         let text = binding.to_string().replace("ROLE", role);
         let key = "rbac.authorization.k8s.io/rolebindings/ns/b";
         let entry = Entry::new(key.into(), text.into_bytes().into(), Revision(9), Revision(9), 0..0);
-        let all = state.prefix("").map(|entry| {
-            Entry::new(
-                entry.key.clone(),
-                entry.value.clone(),
-                entry.revision,
-                entry.created,
-                0..0,
-            )
-        });
+        let all = state
+            .prefix("")
+            .map(|entry| Entry::new(entry.key.clone(), entry.value.clone(), entry.revision, entry.created, 0..0));
         all.chain([entry]).collect::<Snapshot>()
     };
     let user = |name: &str| Identity::part(name);
     let controller = |name: &str| Identity::service_account("kube-system", name);
-    let node = Identity {
-        groups: vec!["system:nodes".into(), "system:authenticated".into()],
-        ..user("system:node:n1")
-    };
+    let node =
+        Identity { groups: vec!["system:nodes".into(), "system:authenticated".into()], ..user("system:node:n1") };
     let can = |state: &Snapshot, who: &Identity, request: &str| {
         let what = match request.split(' ').collect::<Vec<_>>().as_slice() {
-            [verb, path] => Attributes {
-                verb,
-                path,
-                ..Attributes::default()
-            },
+            [verb, path] => Attributes { verb, path, ..Attributes::default() },
             [verb, group, resource] => {
                 let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
                 Attributes {
@@ -189,16 +171,8 @@ fn the_defaults_let_everyone_do_their_part() {
         (user("system:kube-scheduler"), "create  pods", false),
         (controller("deployment-controller"), "create apps replicasets", true),
         (controller("replicaset-controller"), "delete  pods", true),
-        (
-            controller("replicaset-controller"),
-            "patch apps replicasets/status",
-            true,
-        ),
-        (
-            controller("namespace-controller"),
-            "deletecollection apps deployments",
-            true,
-        ),
+        (controller("replicaset-controller"), "patch apps replicasets/status", true),
+        (controller("namespace-controller"), "deletecollection apps deployments", true),
         (controller("job-controller"), "create  secrets", false),
         (node.clone(), "watch discovery.k8s.io endpointslices", true),
         (node, "list  secrets", false),

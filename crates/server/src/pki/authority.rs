@@ -45,11 +45,7 @@ impl Authority {
     /// Loads `ca.pem` (key and certificate) from `dir`, or makes it.
     pub fn open(dir: &Path, now: Timestamp) -> Result<Self, PkiError> {
         let path = dir.join("ca.pem");
-        let damaged = |problem| PkiError::Damaged {
-            path: path.clone(),
-            problem,
-            dir: dir.into(),
-        };
+        let damaged = |problem| PkiError::Damaged { path: path.clone(), problem, dir: dir.into() };
         let Some(text) = files::read(&path)? else {
             let key = KeyPair::generate().map_err(issue_error)?;
             return Self::issue_self(&path, key, now);
@@ -72,28 +68,18 @@ impl Authority {
     fn issue_self(path: &Path, key: KeyPair, now: Timestamp) -> Result<Self, PkiError> {
         let mut params = params("mizzen-ca", None, now, CA_LIFE)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![
-            KeyUsagePurpose::DigitalSignature,
-            KeyUsagePurpose::KeyCertSign,
-            KeyUsagePurpose::CrlSign,
-        ];
+        params.key_usages =
+            vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key).map_err(issue_error)?;
         let pem = pem_of_certificate(certificate.der());
         files::write(path, &format!("{}{pem}", key.serialize_pem()))?;
         let der = certificate.der().clone();
-        Ok(Self {
-            issuer: Issuer::new(params, key),
-            der,
-            pem,
-        })
+        Ok(Self { issuer: Issuer::new(params, key), der, pem })
     }
 
     /// Issues a certificate with a fresh key: both as PEM, the key first.
     pub fn issue(&self, request: &Request<'_>, now: Timestamp) -> Result<String, PkiError> {
-        let failed = |source| PkiError::Issue {
-            name: request.name,
-            source,
-        };
+        let failed = |source| PkiError::Issue { name: request.name, source };
         let key = KeyPair::generate().map_err(failed)?;
         let mut params = params(request.common_name, request.organization, now, LEAF_LIFE)?;
         params.subject_alt_names = request.names.to_vec();
@@ -104,11 +90,7 @@ impl Authority {
             _ => ExtendedKeyUsagePurpose::ServerAuth,
         }];
         let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
-        Ok(format!(
-            "{}{}",
-            key.serialize_pem(),
-            pem_of_certificate(certificate.der())
-        ))
+        Ok(format!("{}{}", key.serialize_pem(), pem_of_certificate(certificate.der())))
     }
 }
 
@@ -123,9 +105,7 @@ fn params(
     life: SignedDuration,
 ) -> Result<CertificateParams, PkiError> {
     let mut serial = [0u8; 16];
-    ring::rand::SystemRandom::new()
-        .fill(&mut serial)
-        .map_err(|_| PkiError::Random)?;
+    ring::rand::SystemRandom::new().fill(&mut serial).map_err(|_| PkiError::Random)?;
     // Serial numbers are positive integers without leading zeros (RFC 5280, 4.1.2.2).
     serial[0] = serial[0] & 0x7f | 0x40;
     let mut subject = DistinguishedName::new();

@@ -74,13 +74,7 @@ impl Certificates {
     /// Re-issues every certificate that is due; answers when the next one will be.
     pub fn renew_due(&self, authority: &Authority, now: Timestamp) -> Result<Timestamp, PkiError> {
         let mut next = i64::MAX;
-        for slot in [
-            &self.api_server,
-            &self.kubelet,
-            &self.admin,
-            &self.node,
-            &self.to_kubelet,
-        ] {
+        for slot in [&self.api_server, &self.kubelet, &self.admin, &self.node, &self.to_kubelet] {
             if now.as_second() >= slot.current.load().renew_at {
                 slot.current.store(Arc::new(slot.issue(authority, now)?));
             }
@@ -96,11 +90,7 @@ pub const KUBELET_CLIENT: &str = "kube-apiserver-kubelet-client";
 fn node_hosts(options: &Options) -> BTreeSet<String> {
     let local = ["localhost".to_string(), "127.0.0.1".into(), "::1".into()];
     let addresses = options.addresses.iter().map(ToString::to_string);
-    addresses
-        .chain(local)
-        .chain([options.node_name.clone()])
-        .filter(|host| is_host(host))
-        .collect()
+    addresses.chain(local).chain([options.node_name.clone()]).filter(|host| is_host(host)).collect()
 }
 
 fn api_server_hosts(options: &Options) -> BTreeSet<String> {
@@ -129,27 +119,14 @@ impl Slot {
         hosts: BTreeSet<String>,
     ) -> Result<Self, PkiError> {
         let path = dir.join(format!("{name}.pem"));
-        let draft = Draft {
-            name,
-            path: &path,
-            common_name,
-            organization,
-            hosts: &hosts,
-        };
+        let draft = Draft { name, path: &path, common_name, organization, hosts: &hosts };
         let stored = files::read(&path)?;
         let current = match stored.and_then(|pem| draft.load(pem, authority, now)) {
             Some(current) => current,
             None => draft.issue(authority, now)?,
         };
         let current = ArcSwap::from_pointee(current);
-        Ok(Self {
-            name,
-            path,
-            common_name: common_name.into(),
-            organization,
-            hosts,
-            current,
-        })
+        Ok(Self { name, path, common_name: common_name.into(), organization, hosts, current })
     }
 
     /// The certificate in use now.
@@ -158,22 +135,8 @@ impl Slot {
     }
 
     fn issue(&self, authority: &Authority, now: Timestamp) -> Result<Certificate, PkiError> {
-        let Self {
-            name,
-            path,
-            common_name,
-            organization,
-            hosts,
-            ..
-        } = self;
-        Draft {
-            name,
-            path,
-            common_name,
-            organization: *organization,
-            hosts,
-        }
-        .issue(authority, now)
+        let Self { name, path, common_name, organization, hosts, .. } = self;
+        Draft { name, path, common_name, organization: *organization, hosts }.issue(authority, now)
     }
 }
 
@@ -192,10 +155,7 @@ impl Draft<'_> {
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
         let (_, parsed) = x509_parser::parse_x509_certificate(&der).ok()?;
         let (_, ca) = x509_parser::parse_x509_certificate(&authority.der).ok()?;
-        let names = parsed
-            .subject()
-            .iter_common_name()
-            .filter_map(|name| name.as_str().ok());
+        let names = parsed.subject().iter_common_name().filter_map(|name| name.as_str().ok());
         let fits = !due(&parsed, now)
             && names.eq([self.common_name])
             && hosts_of(&parsed) == *self.hosts
@@ -204,41 +164,17 @@ impl Draft<'_> {
     }
 
     fn issue(&self, authority: &Authority, now: Timestamp) -> Result<Certificate, PkiError> {
-        let failed = |source| PkiError::Issue {
-            name: self.name,
-            source,
-        };
-        let names: Vec<SanType> = self
-            .hosts
-            .iter()
-            .map(|host| san(host))
-            .collect::<Result<_, _>>()
-            .map_err(failed)?;
-        let Self {
-            name,
-            common_name,
-            organization,
-            ..
-        } = *self;
-        let pem = authority.issue(
-            &Request {
-                name,
-                common_name,
-                organization,
-                names: &names,
-            },
-            now,
-        )?;
+        let failed = |source| PkiError::Issue { name: self.name, source };
+        let names: Vec<SanType> = self.hosts.iter().map(|host| san(host)).collect::<Result<_, _>>().map_err(failed)?;
+        let Self { name, common_name, organization, .. } = *self;
+        let pem = authority.issue(&Request { name, common_name, organization, names: &names }, now)?;
         files::write(self.path, &pem)?;
         tracing::info!(certificate = name, "issued a certificate");
         self.certificate(pem)
     }
 
     fn certificate(&self, pem: String) -> Result<Certificate, PkiError> {
-        let failed = |source| PkiError::Tls {
-            name: self.name,
-            source,
-        };
+        let failed = |source| PkiError::Tls { name: self.name, source };
         let unreadable = |_| failed(rustls::Error::General("the file is not readable as PEM".into()));
         let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(unreadable)?;
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(unreadable)?;
@@ -247,11 +183,7 @@ impl Draft<'_> {
         let key = rustls::crypto::ring::sign::any_ecdsa_type(&key).map_err(failed)?;
         let tls = CertifiedKey::new(vec![der], key);
         tls.keys_match().map_err(failed)?;
-        Ok(Certificate {
-            tls: Arc::new(tls),
-            pem,
-            renew_at,
-        })
+        Ok(Certificate { tls: Arc::new(tls), pem, renew_at })
     }
 }
 
@@ -270,9 +202,7 @@ fn hosts_of(certificate: &x509_parser::certificate::X509Certificate<'_>) -> BTre
         GeneralName::DNSName(name) => Some((*name).to_string()),
         GeneralName::IPAddress(bytes) => {
             let four = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
-            four.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from))
-                .ok()
-                .map(|address| address.to_string())
+            four.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from)).ok().map(|address| address.to_string())
         }
         _ => None,
     };

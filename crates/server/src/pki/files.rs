@@ -11,20 +11,12 @@ use super::PkiError;
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
 fn failed(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> PkiError {
-    move |source| PkiError::File {
-        path: path.into(),
-        action,
-        source,
-    }
+    move |source| PkiError::File { path: path.into(), action, source }
 }
 
 /// Makes the folder, readable by its owner only.
 pub fn make_dir(dir: &Path) -> Result<(), PkiError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(failed(dir, "create the folder"))?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed(dir, "create the folder"))?;
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(failed(dir, "set the mode of the folder"))
 }
 
@@ -36,9 +28,7 @@ pub fn read(path: &Path) -> Result<Option<String>, PkiError> {
         Err(error) => return Err(failed(path, "read")(error)),
     };
     let mut text = String::new();
-    file.take(FILE_BYTES_MAX)
-        .read_to_string(&mut text)
-        .map_err(failed(path, "read"))?;
+    file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(failed(path, "read"))?;
     Ok(Some(text))
 }
 
@@ -60,9 +50,7 @@ pub fn write(path: &Path, text: &str) -> Result<(), PkiError> {
     file.sync_all().map_err(failed(&temporary, "sync"))?;
     fs::rename(&temporary, path).map_err(failed(path, "replace"))?;
     if let Some(dir) = path.parent() {
-        File::open(dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(failed(dir, "sync the folder"))?;
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed(dir, "sync the folder"))?;
     }
     Ok(())
 }

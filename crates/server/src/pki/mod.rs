@@ -96,12 +96,7 @@ impl Pki {
 
     /// An admin kubeconfig for this server address, with certificates embedded (YAML).
     pub fn admin_kubeconfig(&self, server: &str) -> String {
-        kubeconfig::render(
-            server,
-            self.ca_pem(),
-            "kubernetes-admin",
-            &self.certificates.admin.current().pem,
-        )
+        kubeconfig::render(server, self.ca_pem(), "kubernetes-admin", &self.certificates.admin.current().pem)
     }
 
     /// TLS of the API server: client certificates optional, verified against the CA; ALPN h2, http/1.1. It serves

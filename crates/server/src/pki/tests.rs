@@ -30,12 +30,7 @@ fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(dir.join("pki"))
         .unwrap()
         .map(|entry| entry.unwrap())
-        .map(|entry| {
-            (
-                entry.file_name().into_string().unwrap(),
-                fs::read(entry.path()).unwrap(),
-            )
-        })
+        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
         .collect();
     files.sort();
     files
@@ -51,17 +46,15 @@ fn a_second_start_finds_everything_and_changes_nothing() {
     assert_eq!(first.ca_pem(), second.ca_pem());
     assert_eq!(before.len(), 7);
     for (name, _) in before {
-        let mode = fs::metadata(dir.path().join("pki").join(&name))
-            .unwrap()
-            .permissions()
-            .mode();
+        let mode = fs::metadata(dir.path().join("pki").join(&name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
 }
 
 #[test]
 fn what_is_due_or_does_not_fit_is_issued_anew() {
-    let cases: [(&str, fn(&mut Options), i64, &[&str]); 6] = [
+    type Change = fn(&mut Options);
+    let cases: [(&str, Change, i64, &[&str]); 6] = [
         ("fresh", |_| (), 200, &[]),
         (
             "after two thirds of a year",
@@ -69,19 +62,9 @@ fn what_is_due_or_does_not_fit_is_issued_anew() {
             250,
             &["admin", "api-server", "api-server-to-kubelet", "kubelet", "node"],
         ),
-        (
-            "another address",
-            |o| o.addresses.push("192.0.2.8".parse().unwrap()),
-            1,
-            &["api-server", "kubelet"],
-        ),
+        ("another address", |o| o.addresses.push("192.0.2.8".parse().unwrap()), 1, &["api-server", "kubelet"]),
         ("another name", |o| o.names.clear(), 1, &["api-server"]),
-        (
-            "another node name",
-            |o| o.node_name = "n2".into(),
-            1,
-            &["api-server", "kubelet", "node"],
-        ),
+        ("another node name", |o| o.node_name = "n2".into(), 1, &["api-server", "kubelet", "node"]),
         (
             "after two thirds of the CA's life",
             |_| (),
@@ -112,11 +95,7 @@ fn what_is_due_or_does_not_fit_is_issued_anew() {
 fn damaged_identity_stops_the_start_and_a_damaged_certificate_is_replaced() {
     for (file, content, error) in [
         ("ca.pem", "", Some("it holds no usable private key")),
-        (
-            "ca.pem",
-            "-----BEGIN CERTIFICATE-----\nAAAA\n",
-            Some("it holds no usable private key"),
-        ),
+        ("ca.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n", Some("it holds no usable private key")),
         ("tokens.pem", "garbage", Some("it holds no private key")),
         ("node.pem", "garbage", None),
         ("api-server.pem", "", None),
@@ -140,11 +119,7 @@ fn damaged_identity_stops_the_start_and_a_damaged_certificate_is_replaced() {
     let foreign = fs::read_to_string(other.path().join("pki/ca.pem")).unwrap();
     let (key, _) = ca.split_once("-----BEGIN CERT").unwrap();
     let (_, certificate) = foreign.split_once("-----BEGIN CERT").unwrap();
-    fs::write(
-        dir.path().join("pki/ca.pem"),
-        format!("{key}-----BEGIN CERT{certificate}"),
-    )
-    .unwrap();
+    fs::write(dir.path().join("pki/ca.pem"), format!("{key}-----BEGIN CERT{certificate}")).unwrap();
     let error = Pki::open(&options(dir.path()), start()).err().unwrap().to_string();
     assert!(error.contains("its key does not belong to its certificate"), "{error}");
 }
@@ -160,10 +135,7 @@ fn handshake(server: Arc<rustls::ServerConfig>, client: Arc<rustls::ClientConfig
         let mut byte = [0];
         tls.read_exact(&mut byte).ok()?;
         let peer = tls.conn.peer_certificates().and_then(|chain| chain.first()).cloned();
-        Some(
-            peer.and_then(|der| crate::auth::certificate_identity(&der))
-                .map_or(String::new(), |who| who.user.clone()),
-        )
+        Some(peer.and_then(|der| crate::auth::certificate_identity(&der)).map_or(String::new(), |who| who.user.clone()))
     });
     let mut tls = rustls::StreamOwned::new(
         rustls::ClientConnection::new(client, host).unwrap(),
@@ -203,41 +175,11 @@ fn handshakes_show_who_is_who() {
     let stranger = Pki::open(&options(strangers.path()), Timestamp::now()).unwrap();
     let admin = || pki.client_config(Client::Admin);
     for (case, server, client, host, seen) in [
-        (
-            "admin",
-            pki.server_config(),
-            admin(),
-            "kubernetes.default.svc",
-            Some("kubernetes-admin"),
-        ),
-        (
-            "by service address",
-            pki.server_config(),
-            admin(),
-            "10.96.0.1",
-            Some("kubernetes-admin"),
-        ),
-        (
-            "by extra name",
-            pki.server_config(),
-            admin(),
-            "api.example.org",
-            Some("kubernetes-admin"),
-        ),
-        (
-            "node",
-            pki.server_config(),
-            pki.client_config(Client::Node),
-            "localhost",
-            Some("system:node:n1"),
-        ),
-        (
-            "no certificate",
-            pki.server_config(),
-            anonymous(&pki),
-            "127.0.0.1",
-            Some(""),
-        ),
+        ("admin", pki.server_config(), admin(), "kubernetes.default.svc", Some("kubernetes-admin")),
+        ("by service address", pki.server_config(), admin(), "10.96.0.1", Some("kubernetes-admin")),
+        ("by extra name", pki.server_config(), admin(), "api.example.org", Some("kubernetes-admin")),
+        ("node", pki.server_config(), pki.client_config(Client::Node), "localhost", Some("system:node:n1")),
+        ("no certificate", pki.server_config(), anonymous(&pki), "127.0.0.1", Some("")),
         ("wrong host", pki.server_config(), admin(), "example.com", None),
         ("another CA", stranger.server_config(), admin(), "localhost", None),
         (
@@ -247,13 +189,7 @@ fn handshakes_show_who_is_who() {
             "192.0.2.7",
             Some(super::KUBELET_CLIENT),
         ),
-        (
-            "kubelet without certificate",
-            pki.kubelet_server_config(),
-            anonymous(&pki),
-            "n1",
-            None,
-        ),
+        ("kubelet without certificate", pki.kubelet_server_config(), anonymous(&pki), "n1", None),
     ] {
         assert_eq!(handshake(server, client, host).as_deref(), seen, "{case}");
     }
@@ -269,11 +205,7 @@ fn a_renewed_certificate_is_served_by_the_same_configuration() {
     assert_eq!(files(dir.path()), before);
     let after = pki.renew_due(next).unwrap();
     assert!(after > next + DAY);
-    let renewed = files(dir.path())
-        .into_iter()
-        .zip(before)
-        .filter(|(new, old)| new != old)
-        .count();
+    let renewed = files(dir.path()).into_iter().zip(before).filter(|(new, old)| new != old).count();
     assert_eq!(renewed, 5);
     let seen = handshake(pki.server_config(), pki.client_config(Client::Admin), "localhost");
     assert_eq!(seen.as_deref(), Some("kubernetes-admin"));

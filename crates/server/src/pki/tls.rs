@@ -34,9 +34,7 @@ fn provider() -> Arc<CryptoProvider> {
 
 fn roots(ca: &CertificateDer<'static>) -> Result<Arc<RootCertStore>, PkiError> {
     let mut roots = RootCertStore::empty();
-    roots
-        .add(ca.clone())
-        .map_err(|source| PkiError::Tls { name: "ca", source })?;
+    roots.add(ca.clone()).map_err(|source| PkiError::Tls { name: "ca", source })?;
     Ok(Arc::new(roots))
 }
 

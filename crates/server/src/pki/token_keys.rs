@@ -37,11 +37,7 @@ impl TokenKeys {
     /// Loads `tokens.pem` from `dir`, or makes it with a fresh key.
     pub fn open(dir: &Path) -> Result<Self, PkiError> {
         let path = dir.join("tokens.pem");
-        let damaged = |problem| PkiError::Damaged {
-            path: path.clone(),
-            problem,
-            dir: dir.into(),
-        };
+        let damaged = |problem| PkiError::Damaged { path: path.clone(), problem, dir: dir.into() };
         let text = match files::read(&path)? {
             Some(text) => text,
             None => {
@@ -59,15 +55,8 @@ impl TokenKeys {
             keys.push(key);
         }
         let public = keys.iter().filter_map(public).collect();
-        let signing = keys
-            .into_iter()
-            .next()
-            .ok_or_else(|| damaged("it holds no private key"))?;
-        Ok(Self {
-            signing,
-            random: SystemRandom::new(),
-            public,
-        })
+        let signing = keys.into_iter().next().ok_or_else(|| damaged("it holds no private key"))?;
+        Ok(Self { signing, random: SystemRandom::new(), public })
     }
 
     fn key(pkcs8: &[u8]) -> Option<EcdsaKeyPair> {
@@ -82,19 +71,14 @@ impl TokenKeys {
 
     /// Signs; 64 bytes. `None` if the system has no random numbers.
     pub fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
-        self.signing
-            .sign(&self.random, message)
-            .ok()
-            .map(|signature| signature.as_ref().to_vec())
+        self.signing.sign(&self.random, message).ok().map(|signature| signature.as_ref().to_vec())
     }
 
     /// Whether the key named `id` made this signature.
     pub fn verify(&self, id: &str, message: &[u8], signature: &[u8]) -> bool {
         let key = self.public.iter().find(|key| key.id == id);
         key.is_some_and(|key| {
-            UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &key.point)
-                .verify(message, signature)
-                .is_ok()
+            UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &key.point).verify(message, signature).is_ok()
         })
     }
 
@@ -113,8 +97,5 @@ impl TokenKeys {
 
 fn public(key: &EcdsaKeyPair) -> Option<PublicKey> {
     let point: [u8; POINT_BYTES] = key.public_key().as_ref().try_into().ok()?;
-    Some(PublicKey {
-        id: URL_SAFE_NO_PAD.encode(digest(&SHA256, &point)),
-        point,
-    })
+    Some(PublicKey { id: URL_SAFE_NO_PAD.encode(digest(&SHA256, &point)), point })
 }

@@ -44,7 +44,7 @@ pub fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
 }
 
 /// The names of the containers for which `bad` holds.
-pub fn named<'a>(spec: &'a Value, bad: impl Fn(&Value) -> bool) -> Vec<&'a str> {
+pub fn named(spec: &Value, bad: impl Fn(&Value) -> bool) -> Vec<&str> {
     containers(spec).filter(|container| bad(container)).map(|container| text(container, "name")).collect()
 }
 

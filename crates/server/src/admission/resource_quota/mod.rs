@@ -74,10 +74,10 @@ fn check_one(
         return Ok(None);
     }
     let name = quota.metadata.name.as_deref().unwrap_or_default();
-    if let (Counted::Pod(pod), Operation::Create) = (new, request.operation) {
-        if let Some(missing) = pods::unspecified(pod, &limited) {
-            return Err(request.forbidden(object, &format!("failed quota: {name}: {missing}")));
-        }
+    if let (Counted::Pod(pod), Operation::Create) = (new, request.operation)
+        && let Some(missing) = pods::unspecified(pod, &limited)
+    {
+        return Err(request.forbidden(object, &format!("failed quota: {name}: {missing}")));
     }
     // An object that the quota did not count before counts as a whole now.
     let before = old.filter(|old| scopes::match_object(spec, old)).map(|old| old.usage(request)).unwrap_or_default();

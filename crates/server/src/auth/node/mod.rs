@@ -31,11 +31,7 @@ const FIXED: &[(&str, &str, &[&str])] = &[
     ("", "pods", &["create", "delete"]),
     ("", "pods/status", &["update", "patch"]),
     ("", "pods/eviction", &["create"]),
-    (
-        "certificates.k8s.io",
-        "certificatesigningrequests",
-        &["create", "get", "list", "watch"],
-    ),
+    ("certificates.k8s.io", "certificatesigningrequests", &["create", "get", "list", "watch"]),
     ("storage.k8s.io", "csidrivers", &READ),
     ("node.k8s.io", "runtimeclasses", &READ),
 ];
@@ -55,13 +51,9 @@ pub fn decide(snapshot: &Snapshot, node: &str, what: &Attributes<'_>) -> Decisio
             let gets = verb == "get" && what.subresource.is_empty();
             Some(related(snapshot, node, what, gets || resizes, Target::Claim))
         }
-        ("", "persistentvolumes") => Some(related(
-            snapshot,
-            node,
-            what,
-            verb == "get" && what.subresource.is_empty(),
-            Target::Volume,
-        )),
+        ("", "persistentvolumes") => {
+            Some(related(snapshot, node, what, verb == "get" && what.subresource.is_empty(), Target::Volume))
+        }
         ("", "serviceaccounts") => {
             let asks = matches!((verb, what.subresource), ("create", "token") | ("get", ""));
             Some(related(snapshot, node, what, asks, Target::ServiceAccount))
@@ -73,11 +65,7 @@ pub fn decide(snapshot: &Snapshot, node: &str, what: &Attributes<'_>) -> Decisio
         ("storage.k8s.io", "volumeattachments") => {
             let own =
                 references::attached_to(snapshot, what.name, node) && verb == "get" && what.subresource.is_empty();
-            Some(if own {
-                allow()
-            } else {
-                no(format!("no relationship found between node '{node}' and this object"))
-            })
+            Some(if own { allow() } else { no(format!("no relationship found between node '{node}' and this object")) })
         }
         _ => None,
     };
@@ -141,28 +129,18 @@ fn own_name(node: &str, what: &Attributes<'_>, field: &str) -> Decision {
 
 fn own_object(node: &str, what: &Attributes<'_>, place_fits: bool) -> Decision {
     if !place_fits || !what.subresource.is_empty() || !OWN_OBJECT.contains(&what.verb) {
-        return no(format!(
-            "can only get, create, update, patch, or delete its own {}",
-            what.resource
-        ));
+        return no(format!("can only get, create, update, patch, or delete its own {}", what.resource));
     }
     // The name of a new object may be known only from its body: NodeRestriction compares that.
     if what.name == node || (what.verb == "create" && what.name.is_empty()) {
         return allow();
     }
-    no(format!(
-        "can only access {} with the same name as the requesting node",
-        what.resource
-    ))
+    no(format!("can only access {} with the same name as the requesting node", what.resource))
 }
 
 /// The one object asked for: by name, or by a field selector on a list or watch.
 fn single_name(what: &Attributes<'_>) -> Option<String> {
-    let name = if what.name.is_empty() {
-        selected(what.field_selector, "metadata.name")?
-    } else {
-        what.name.into()
-    };
+    let name = if what.name.is_empty() { selected(what.field_selector, "metadata.name")? } else { what.name.into() };
     Some(name).filter(|name| !name.is_empty())
 }
 

@@ -24,9 +24,7 @@ pub enum Target {
 
 /// A pod of this name is bound to the node.
 pub fn runs_on(snapshot: &Snapshot, namespace: &str, name: &str, node: &str) -> bool {
-    snapshot
-        .get_as::<Pod>(&key::of::<Pod>(namespace, name))
-        .is_some_and(|pod| is_on(&pod, node))
+    snapshot.get_as::<Pod>(&key::of::<Pod>(namespace, name)).is_some_and(|pod| is_on(&pod, node))
 }
 
 fn is_on(pod: &Pod, node: &str) -> bool {
@@ -53,9 +51,7 @@ pub fn reachable(snapshot: &Snapshot, node: &str, namespace: &str, name: &str, t
 
 fn used_on(snapshot: &Snapshot, node: &str, namespace: &str, name: &str, target: Target) -> bool {
     let prefix = key::in_namespace::<Pod>(namespace);
-    snapshot
-        .list_as::<Pod>(&prefix)
-        .any(|pod| is_on(&pod, node) && pod_refers_to(&pod, target, name))
+    snapshot.list_as::<Pod>(&prefix).any(|pod| is_on(&pod, node) && pod_refers_to(&pod, target, name))
 }
 
 /// Namespace and name of the claim that a volume is bound to.
@@ -65,11 +61,7 @@ fn claim_of(snapshot: &Snapshot, volume: &str) -> Option<(String, String)> {
     let (namespace, name) = (claim.namespace.clone()?, claim.name.clone()?);
     let bound = snapshot.get_as::<PersistentVolumeClaim>(&key::of::<PersistentVolumeClaim>(&namespace, &name))?;
     let uid = bound.metadata.uid.as_deref();
-    claim
-        .uid
-        .as_deref()
-        .is_none_or(|wanted| Some(wanted) == uid)
-        .then_some((namespace, name))
+    claim.uid.as_deref().is_none_or(|wanted| Some(wanted) == uid).then_some((namespace, name))
 }
 
 /// A CSI volume of a pod on the node needs the secret to be mounted.
@@ -79,11 +71,7 @@ fn through_volume(snapshot: &Snapshot, node: &str, namespace: &str, secret: &str
         let Some(csi) = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref()) else {
             return false;
         };
-        let needed = [
-            &csi.node_publish_secret_ref,
-            &csi.node_stage_secret_ref,
-            &csi.node_expand_secret_ref,
-        ];
+        let needed = [&csi.node_publish_secret_ref, &csi.node_stage_secret_ref, &csi.node_expand_secret_ref];
         let needs = needed.into_iter().flatten().any(|reference| {
             reference.name.as_deref() == Some(secret) && reference.namespace.as_deref() == Some(namespace)
         });
@@ -100,113 +88,64 @@ pub fn pod_refers_to(pod: &Pod, target: Target, name: &str) -> bool {
         Target::ServiceAccount => spec.service_account_name.as_deref() == Some(name),
         Target::Secret if pulls_with(spec, name) => true,
         _ => {
-            spec.volumes
-                .iter()
-                .flatten()
-                .any(|volume| volume_refers_to(volume, pod_name, target, name))
+            spec.volumes.iter().flatten().any(|volume| volume_refers_to(volume, pod_name, target, name))
                 || environments(spec).any(|(env, from)| environment_refers_to(env, from, target, name))
         }
     }
 }
 
 fn pulls_with(spec: &PodSpec, secret: &str) -> bool {
-    spec.image_pull_secrets
-        .iter()
-        .flatten()
-        .any(|reference| reference.name == secret)
+    spec.image_pull_secrets.iter().flatten().any(|reference| reference.name == secret)
 }
 
 type Environment<'a> = (&'a [EnvVar], &'a [EnvFromSource]);
 
 fn environment(container: &Container) -> Environment<'_> {
-    (
-        container.env.as_deref().unwrap_or_default(),
-        container.env_from.as_deref().unwrap_or_default(),
-    )
+    (container.env.as_deref().unwrap_or_default(), container.env_from.as_deref().unwrap_or_default())
 }
 
 fn environments(spec: &PodSpec) -> impl Iterator<Item = Environment<'_>> {
-    let containers = spec
-        .init_containers
-        .iter()
-        .flatten()
-        .chain(&spec.containers)
-        .map(environment);
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers).map(environment);
     let ephemeral = spec.ephemeral_containers.iter().flatten();
     containers.chain(ephemeral.map(|container| {
-        (
-            container.env.as_deref().unwrap_or_default(),
-            container.env_from.as_deref().unwrap_or_default(),
-        )
+        (container.env.as_deref().unwrap_or_default(), container.env_from.as_deref().unwrap_or_default())
     }))
 }
 
 fn environment_refers_to(env: &[EnvVar], from: &[EnvFromSource], target: Target, name: &str) -> bool {
-    let single = env
-        .iter()
-        .filter_map(|env| env.value_from.as_ref())
-        .any(|source| match target {
-            Target::Secret => source
-                .secret_key_ref
-                .as_ref()
-                .is_some_and(|reference| reference.name == name),
-            Target::ConfigMap => source
-                .config_map_key_ref
-                .as_ref()
-                .is_some_and(|reference| reference.name == name),
-            _ => false,
-        });
+    let single = env.iter().filter_map(|env| env.value_from.as_ref()).any(|source| match target {
+        Target::Secret => source.secret_key_ref.as_ref().is_some_and(|reference| reference.name == name),
+        Target::ConfigMap => source.config_map_key_ref.as_ref().is_some_and(|reference| reference.name == name),
+        _ => false,
+    });
     single
         || from.iter().any(|source| match target {
-            Target::Secret => source
-                .secret_ref
-                .as_ref()
-                .is_some_and(|reference| reference.name == name),
-            Target::ConfigMap => source
-                .config_map_ref
-                .as_ref()
-                .is_some_and(|reference| reference.name == name),
+            Target::Secret => source.secret_ref.as_ref().is_some_and(|reference| reference.name == name),
+            Target::ConfigMap => source.config_map_ref.as_ref().is_some_and(|reference| reference.name == name),
             _ => false,
         })
 }
 
 fn volume_refers_to(volume: &Volume, pod: &str, target: Target, name: &str) -> bool {
-    let projected = || {
-        volume
-            .projected
-            .iter()
-            .flat_map(|projected| projected.sources.iter().flatten())
-    };
+    let projected = || volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
     match target {
         Target::ConfigMap => {
             volume.config_map.as_ref().is_some_and(|source| source.name == name)
                 || projected().any(|source| source.config_map.as_ref().is_some_and(|source| source.name == name))
         }
         Target::Claim => {
-            volume
-                .persistent_volume_claim
-                .as_ref()
-                .is_some_and(|source| source.claim_name == name)
+            volume.persistent_volume_claim.as_ref().is_some_and(|source| source.claim_name == name)
                 || (volume.ephemeral.is_some() && format!("{pod}-{}", volume.name) == name)
         }
         Target::Secret => {
             let mount = [
-                volume
-                    .csi
-                    .as_ref()
-                    .and_then(|source| source.node_publish_secret_ref.as_ref()),
+                volume.csi.as_ref().and_then(|source| source.node_publish_secret_ref.as_ref()),
                 volume.iscsi.as_ref().and_then(|source| source.secret_ref.as_ref()),
                 volume.cephfs.as_ref().and_then(|source| source.secret_ref.as_ref()),
                 volume.rbd.as_ref().and_then(|source| source.secret_ref.as_ref()),
-                volume
-                    .flex_volume
-                    .as_ref()
-                    .and_then(|source| source.secret_ref.as_ref()),
+                volume.flex_volume.as_ref().and_then(|source| source.secret_ref.as_ref()),
             ];
-            volume
-                .secret
-                .as_ref()
-                .is_some_and(|source| source.secret_name.as_deref() == Some(name))
+            volume.secret.as_ref().is_some_and(|source| source.secret_name.as_deref() == Some(name))
                 || projected().any(|source| source.secret.as_ref().is_some_and(|source| source.name == name))
                 || mount.into_iter().flatten().any(|reference| reference.name == name)
         }

@@ -31,12 +31,7 @@ fn nodes_reach_what_their_pods_use_and_nothing_else() {
         let claim = json!({"namespace": "ns", "name": format!("claim{suffix}"), "uid": format!("uid-claim{suffix}")});
         let secret = json!({"namespace": "csi", "name": format!("mount{suffix}")});
         let csi = json!({"driver": "d", "volumeHandle": "h", "nodePublishSecretRef": secret});
-        object(
-            "v1",
-            "PersistentVolume",
-            &format!("volume{suffix}"),
-            json!({"spec": {"claimRef": claim, "csi": csi}}),
-        )
+        object("v1", "PersistentVolume", &format!("volume{suffix}"), json!({"spec": {"claimRef": claim, "csi": csi}}))
     };
     let claim = |suffix: &str| object("v1", "PersistentVolumeClaim", &format!("ns/claim{suffix}"), json!({}));
     let state = snapshot([
@@ -120,10 +115,6 @@ fn nodes_reach_what_their_pods_use_and_nothing_else() {
             field_selector,
         };
         let decision = decide(&state, "n1", &what);
-        assert_eq!(
-            matches!(decision, Decision::Allow(_)),
-            allowed,
-            "{request}: {decision:?}"
-        );
+        assert_eq!(matches!(decision, Decision::Allow(_)), allowed, "{request}: {decision:?}");
     }
 }

@@ -11,12 +11,7 @@ pub fn aggregated_rules<'a>(
     role: &ClusterRole,
     all: impl Iterator<Item = &'a ClusterRole> + Clone,
 ) -> Option<Vec<PolicyRule>> {
-    let selectors = role
-        .aggregation_rule
-        .as_ref()?
-        .cluster_role_selectors
-        .as_deref()
-        .unwrap_or_default();
+    let selectors = role.aggregation_rule.as_ref()?.cluster_role_selectors.as_deref().unwrap_or_default();
     let mut rules: Vec<PolicyRule> = Vec::new();
     for selector in selectors {
         // A selector that cannot be read selects nothing.
@@ -59,10 +54,8 @@ pub fn resolve_aggregation(roles: &mut [ClusterRole]) {
 
 /// All ClusterRoles of a snapshot with their aggregated rules: what is stored may be older than the roles it is made of.
 pub fn cluster_roles(snapshot: &Snapshot) -> Vec<ClusterRole> {
-    let mut roles: Vec<ClusterRole> = snapshot
-        .list_as::<ClusterRole>(&key::all::<ClusterRole>())
-        .map(|role| (*role).clone())
-        .collect();
+    let mut roles: Vec<ClusterRole> =
+        snapshot.list_as::<ClusterRole>(&key::all::<ClusterRole>()).map(|role| (*role).clone()).collect();
     resolve_aggregation(&mut roles);
     roles
 }

@@ -38,10 +38,9 @@ struct Fingerprint {
 impl Fingerprint {
     fn of(snapshot: &Snapshot) -> Self {
         let start = Self { count: 0, newest: 0 };
-        snapshot.prefix(PREFIX).fold(start, |sum, entry| Self {
-            count: sum.count + 1,
-            newest: sum.newest.max(entry.revision.0),
-        })
+        snapshot
+            .prefix(PREFIX)
+            .fold(start, |sum, entry| Self { count: sum.count + 1, newest: sum.newest.max(entry.revision.0) })
     }
 }
 
@@ -63,12 +62,7 @@ impl Cache {
         // A request that still works on an older snapshot gets its own index and leaves the newer one in place.
         if current.as_deref().is_none_or(|cached| cached.first <= revision) {
             let last = AtomicU64::new(revision);
-            let cached = Cached {
-                fingerprint,
-                index: Arc::clone(&index),
-                first: revision,
-                last,
-            };
+            let cached = Cached { fingerprint, index: Arc::clone(&index), first: revision, last };
             self.current.store(Some(Arc::new(cached)));
         }
         index

@@ -61,11 +61,7 @@ pub fn check(
                 return Ok(());
             }
             let role = RoleRef::deserialize(&object["roleRef"]).map_err(unreadable)?;
-            let kind = if role.kind == "ClusterRole" {
-                "clusterroles"
-            } else {
-                "roles"
-            };
+            let kind = if role.kind == "ClusterRole" { "clusterroles" } else { "roles" };
             if allowed("bind", kind, &role.name) {
                 return Ok(());
             }
@@ -77,11 +73,7 @@ pub fn check(
     if missing.is_empty() {
         return Ok(());
     }
-    Err(ApiError::forbidden(
-        Subject { group: GROUP, resource },
-        name,
-        &explained(who, &missing),
-    ))
+    Err(ApiError::forbidden(Subject { group: GROUP, resource }, name, &explained(who, &missing)))
 }
 
 fn unreadable(error: serde_json::Error) -> ApiError {
@@ -89,9 +81,7 @@ fn unreadable(error: serde_json::Error) -> ApiError {
 }
 
 fn rules_of(rules: Option<&Value>) -> Result<Vec<PolicyRule>, ApiError> {
-    let rules = rules
-        .filter(|rules| !rules.is_null())
-        .map(Vec::<PolicyRule>::deserialize);
+    let rules = rules.filter(|rules| !rules.is_null()).map(Vec::<PolicyRule>::deserialize);
     rules.transpose().map(Option::unwrap_or_default).map_err(unreadable)
 }
 
@@ -99,17 +89,8 @@ fn rules_of(rules: Option<&Value>) -> Result<Vec<PolicyRule>, ApiError> {
 fn everything() -> [PolicyRule; 2] {
     let all = || vec!["*".to_string()];
     [
-        PolicyRule {
-            verbs: all(),
-            api_groups: Some(all()),
-            resources: Some(all()),
-            ..PolicyRule::default()
-        },
-        PolicyRule {
-            verbs: all(),
-            non_resource_urls: Some(all()),
-            ..PolicyRule::default()
-        },
+        PolicyRule { verbs: all(), api_groups: Some(all()), resources: Some(all()), ..PolicyRule::default() },
+        PolicyRule { verbs: all(), non_resource_urls: Some(all()), ..PolicyRule::default() },
     ]
 }
 
@@ -120,9 +101,7 @@ fn referenced(snapshot: &Snapshot, namespace: &str, role: &RoleRef) -> Result<Ve
         let found = roles.find(|found| found.metadata.name.as_ref() == Some(&role.name));
         return Ok(found.ok_or_else(|| missing("clusterroles"))?.rules.unwrap_or_default());
     }
-    let found = snapshot
-        .get_as::<Role>(&key::of::<Role>(namespace, &role.name))
-        .ok_or_else(|| missing("roles"))?;
+    let found = snapshot.get_as::<Role>(&key::of::<Role>(namespace, &role.name)).ok_or_else(|| missing("roles"))?;
     Ok(found.rules.clone().unwrap_or_default())
 }
 
@@ -160,10 +139,7 @@ fn apart(rule: &PolicyRule) -> Vec<PolicyRule> {
                     ..PolicyRule::default()
                 };
                 let names = list(&rule.resource_names);
-                parts.extend(names.iter().map(|name| PolicyRule {
-                    resource_names: one(name),
-                    ..part.clone()
-                }));
+                parts.extend(names.iter().map(|name| PolicyRule { resource_names: one(name), ..part.clone() }));
                 if names.is_empty() {
                     parts.push(part);
                 }
@@ -194,11 +170,7 @@ fn covers(held: &PolicyRule, wanted: &PolicyRule) -> bool {
     let names = list(&held.resource_names);
     let wanted_names = list(&wanted.resource_names);
     let named = names.is_empty() || (!wanted_names.is_empty() && wanted_names.iter().all(|name| names.contains(name)));
-    let url = |wanted: &String| {
-        list(&held.non_resource_urls)
-            .iter()
-            .any(|held| url_covers(held, wanted))
-    };
+    let url = |wanted: &String| list(&held.non_resource_urls).iter().any(|held| url_covers(held, wanted));
     contain(&held.verbs, &wanted.verbs)
         && contain(list(&held.api_groups), list(&wanted.api_groups))
         && list(&wanted.resources).iter().all(resource)
@@ -209,10 +181,8 @@ fn covers(held: &PolicyRule, wanted: &PolicyRule) -> bool {
 fn explained(who: &Identity, missing: &[PolicyRule]) -> String {
     let quoted = |list: &[String]| list.iter().map(|item| format!("{item:?}")).collect::<Vec<_>>();
     let groups = quoted(&who.groups).join(" ");
-    let mut text = format!(
-        "user {:?} (groups=[{groups}]) is attempting to grant RBAC permissions not currently held:",
-        who.user
-    );
+    let mut text =
+        format!("user {:?} (groups=[{groups}]) is attempting to grant RBAC permissions not currently held:", who.user);
     for rule in missing {
         let fields = [
             ("APIGroups", list(&rule.api_groups)),
@@ -222,9 +192,7 @@ fn explained(who: &Identity, missing: &[PolicyRule]) -> String {
             ("Verbs", &rule.verbs[..]),
         ];
         let shown = fields.iter().filter(|(_, list)| !list.is_empty());
-        let shown: Vec<String> = shown
-            .map(|(name, list)| format!("{name}:[{}]", quoted(list).join(" ")))
-            .collect();
+        let shown: Vec<String> = shown.map(|(name, list)| format!("{name}:[{}]", quoted(list).join(" "))).collect();
         // Writing to a String cannot fail.
         let _ = write!(text, "\n{{{}}}", shown.join(", "));
     }

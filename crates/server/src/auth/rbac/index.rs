@@ -50,9 +50,7 @@ impl Grant {
     }
 
     fn reason(&self) -> String {
-        let Subject {
-            kind, name, namespace, ..
-        } = &self.subject;
+        let Subject { kind, name, namespace, .. } = &self.subject;
         let name = match namespace.as_deref() {
             Some(namespace) if kind == "ServiceAccount" => format!("{name}/{namespace}"),
             _ => name.clone(),
@@ -68,26 +66,15 @@ impl Index {
         let roles = Roles::read(snapshot);
         let mut index = Self::default();
         for binding in snapshot.list_as::<ClusterRoleBinding>(&key::all::<ClusterRoleBinding>()) {
-            let label = format!(
-                "ClusterRoleBinding {:?}",
-                binding.metadata.name.as_deref().unwrap_or_default()
-            );
-            index.cluster.add(
-                roles.bind("", &binding.role_ref, label),
-                binding.subjects.as_deref(),
-                "",
-            );
+            let label = format!("ClusterRoleBinding {:?}", binding.metadata.name.as_deref().unwrap_or_default());
+            index.cluster.add(roles.bind("", &binding.role_ref, label), binding.subjects.as_deref(), "");
         }
         for binding in snapshot.list_as::<RoleBinding>(&key::all::<RoleBinding>()) {
             let namespace = binding.metadata.namespace.as_deref().unwrap_or_default();
             let name = binding.metadata.name.as_deref().unwrap_or_default();
             let label = format!("RoleBinding {:?}", format!("{name}/{namespace}"));
             let subjects = index.namespaces.entry(namespace.into()).or_default();
-            subjects.add(
-                roles.bind(namespace, &binding.role_ref, label),
-                binding.subjects.as_deref(),
-                namespace,
-            );
+            subjects.add(roles.bind(namespace, &binding.role_ref, label), binding.subjects.as_deref(), namespace);
         }
         index
     }
@@ -99,22 +86,10 @@ impl Index {
         namespace: &str,
         mut visit: impl FnMut(&'a Grant) -> ControlFlow<B>,
     ) -> Option<B> {
-        let scopes = [
-            Some(&self.cluster),
-            self.namespaces.get(namespace).filter(|_| !namespace.is_empty()),
-        ];
+        let scopes = [Some(&self.cluster), self.namespaces.get(namespace).filter(|_| !namespace.is_empty())];
         for subjects in scopes.into_iter().flatten() {
-            let of_groups = who
-                .groups
-                .iter()
-                .filter_map(|group| subjects.groups.get(group.as_str()));
-            for grant in subjects
-                .users
-                .get(who.user.as_str())
-                .into_iter()
-                .chain(of_groups)
-                .flatten()
-            {
+            let of_groups = who.groups.iter().filter_map(|group| subjects.groups.get(group.as_str()));
+            for grant in subjects.users.get(who.user.as_str()).into_iter().chain(of_groups).flatten() {
                 if let ControlFlow::Break(found) = visit(grant) {
                     return Some(found);
                 }
@@ -131,11 +106,7 @@ impl Index {
     fn granting<'a>(&'a self, who: &Identity, what: &Attributes<'_>) -> Option<&'a Grant> {
         self.visit(who, what.namespace, |grant| {
             let granted = grant.rules().iter().any(|rule| matches(rule, what));
-            if granted {
-                ControlFlow::Break(grant)
-            } else {
-                ControlFlow::Continue(())
-            }
+            if granted { ControlFlow::Break(grant) } else { ControlFlow::Continue(()) }
         })
     }
 
@@ -182,10 +153,7 @@ impl Subjects {
                 }
                 _ => continue,
             };
-            grants.or_default().push(Grant {
-                binding: Arc::clone(&binding),
-                subject,
-            });
+            grants.or_default().push(Grant { binding: Arc::clone(&binding), subject });
         }
     }
 }
@@ -205,13 +173,9 @@ impl Roles {
             roles.cluster.insert(name, role.rules.unwrap_or_default().into());
         }
         for role in snapshot.list_as::<Role>(&key::all::<Role>()) {
-            let at = (
-                role.metadata.namespace.clone().unwrap_or_default(),
-                role.metadata.name.clone().unwrap_or_default(),
-            );
-            roles
-                .namespaced
-                .insert(at, role.rules.clone().unwrap_or_default().into());
+            let at =
+                (role.metadata.namespace.clone().unwrap_or_default(), role.metadata.name.clone().unwrap_or_default());
+            roles.namespaced.insert(at, role.rules.clone().unwrap_or_default().into());
         }
         roles
     }
@@ -222,18 +186,9 @@ impl Roles {
             (self.cluster.get(name), format!("ClusterRole {name:?}"), "clusterroles")
         } else {
             let at = (namespace.to_string(), name.clone());
-            (
-                self.namespaced.get(&at),
-                format!("Role {:?}", format!("{name}/{namespace}")),
-                "roles",
-            )
+            (self.namespaced.get(&at), format!("Role {:?}", format!("{name}/{namespace}")), "roles")
         };
         let missing = format!("{resource}.rbac.authorization.k8s.io {name:?} not found");
-        Binding {
-            label,
-            role,
-            rules: rules.cloned(),
-            missing,
-        }
+        Binding { label, role, rules: rules.cloned(), missing }
     }
 }

@@ -10,11 +10,7 @@ pub fn matches(rule: &PolicyRule, what: &Attributes<'_>) -> bool {
         return false;
     }
     if !what.resource_request {
-        return rule
-            .non_resource_urls
-            .iter()
-            .flatten()
-            .any(|url| url_covers(url, what.path));
+        return rule.non_resource_urls.iter().flatten().any(|url| url_covers(url, what.path));
     }
     has(list(&rule.api_groups), what.group) && has_resource(list(&rule.resources), what) && has_name(rule, what.name)
 }
@@ -60,17 +56,11 @@ mod tests {
     use crate::auth::Attributes;
 
     fn rule(text: &str) -> PolicyRule {
-        let mut parts = text
-            .split(' ')
-            .map(|part| part.split(',').map(String::from).collect::<Vec<_>>());
+        let mut parts = text.split(' ').map(|part| part.split(',').map(String::from).collect::<Vec<_>>());
         let verbs = parts.next().unwrap();
         let second = parts.next().unwrap();
         if second[0].starts_with('/') || second == ["url*"] {
-            return PolicyRule {
-                verbs,
-                non_resource_urls: Some(second),
-                ..PolicyRule::default()
-            };
+            return PolicyRule { verbs, non_resource_urls: Some(second), ..PolicyRule::default() };
         }
         PolicyRule {
             verbs,
@@ -108,11 +98,7 @@ mod tests {
         ] {
             let parts: Vec<&str> = request.split(' ').collect();
             let what = match parts.as_slice() {
-                [verb, path] => Attributes {
-                    verb,
-                    path,
-                    ..Attributes::default()
-                },
+                [verb, path] => Attributes { verb, path, ..Attributes::default() },
                 [verb, group, resource, name] => {
                     let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
                     Attributes {

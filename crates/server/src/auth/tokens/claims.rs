@@ -76,56 +76,30 @@ impl Claims {
 
     /// The subject is the ServiceAccount of the private claims.
     pub fn is_consistent(&self) -> bool {
-        let Private {
-            namespace,
-            serviceaccount,
-            ..
-        } = &self.private;
-        let subject = self
-            .sub
-            .strip_prefix("system:serviceaccount:")
-            .and_then(|rest| rest.split_once(':'));
+        let Private { namespace, serviceaccount, .. } = &self.private;
+        let subject = self.sub.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
         subject == Some((namespace, &serviceaccount.name)) && !serviceaccount.uid.is_empty()
     }
 
     /// The ServiceAccount and the object that the token is bound to are still those of when it was made.
     pub fn bound_objects_exist(&self, snapshot: &Snapshot, now: Timestamp) -> bool {
-        let Private {
-            namespace,
-            node,
-            pod,
-            secret,
-            serviceaccount,
-            ..
-        } = &self.private;
+        let Private { namespace, node, pod, secret, serviceaccount, .. } = &self.private;
         // A pod's token names its node for information only: the pod decides.
         let node = node.as_ref().filter(|_| pod.is_none());
         exists::<ServiceAccount>(snapshot, namespace, serviceaccount, now)
-            && pod
-                .as_ref()
-                .is_none_or(|pod| exists::<Pod>(snapshot, namespace, pod, now))
-            && secret
-                .as_ref()
-                .is_none_or(|secret| exists::<Secret>(snapshot, namespace, secret, now))
+            && pod.as_ref().is_none_or(|pod| exists::<Pod>(snapshot, namespace, pod, now))
+            && secret.as_ref().is_none_or(|secret| exists::<Secret>(snapshot, namespace, secret, now))
             && node.is_none_or(|node| exists::<Node>(snapshot, "", node, now))
     }
 
     /// The user.
     pub fn identity(&self) -> Identity {
-        let Private {
-            namespace,
-            node,
-            pod,
-            serviceaccount,
-            ..
-        } = &self.private;
+        let Private { namespace, node, pod, serviceaccount, .. } = &self.private;
         let mut identity = Identity::service_account(namespace, &serviceaccount.name);
         identity.uid.clone_from(&serviceaccount.uid);
         let mut add = |field: &str, value: &str| {
             if !value.is_empty() {
-                identity
-                    .extra
-                    .insert(format!("authentication.kubernetes.io/{field}"), vec![value.to_string()]);
+                identity.extra.insert(format!("authentication.kubernetes.io/{field}"), vec![value.to_string()]);
             }
         };
         if !self.jti.is_empty() {

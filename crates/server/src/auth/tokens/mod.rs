@@ -28,16 +28,8 @@ impl TokenIssuer {
     /// `issuer` is the `iss` claim (`https://kubernetes.default.svc.cluster.local`), `audiences` those of the API server;
     /// none means the issuer itself.
     pub fn new(keys: Arc<TokenKeys>, issuer: String, audiences: Vec<String>) -> Self {
-        let audiences = if audiences.is_empty() {
-            vec![issuer.clone()]
-        } else {
-            audiences
-        };
-        Self {
-            keys,
-            issuer,
-            audiences,
-        }
+        let audiences = if audiences.is_empty() { vec![issuer.clone()] } else { audiences };
+        Self { keys, issuer, audiences }
     }
 
     /// POST to `serviceaccounts/<name>/token`: the TokenRequest with its status filled. `jti` is a fresh UUID.
@@ -64,15 +56,9 @@ impl TokenIssuer {
         audiences: &[String],
         now: Timestamp,
     ) -> Option<(Identity, Vec<String>)> {
-        let claims = self
-            .claims(token, audiences, now)
-            .filter(|claims| claims.bound_objects_exist(snapshot, now))?;
+        let claims = self.claims(token, audiences, now).filter(|claims| claims.bound_objects_exist(snapshot, now))?;
         let wanted = self.wanted(audiences);
-        let shared = wanted
-            .iter()
-            .filter(|audience| claims.aud.contains(audience))
-            .cloned()
-            .collect();
+        let shared = wanted.iter().filter(|audience| claims.aud.contains(audience)).cloned().collect();
         Some((claims.identity(), shared))
     }
 
@@ -80,19 +66,12 @@ impl TokenIssuer {
     /// none are given). Whether its ServiceAccount still exists is another question.
     pub(super) fn claims(&self, token: &str, audiences: &[String], now: Timestamp) -> Option<Claims> {
         let claims: Claims = jwt::verify(&self.keys, token)?;
-        let for_us = self
-            .wanted(audiences)
-            .iter()
-            .any(|audience| claims.aud.contains(audience));
+        let for_us = self.wanted(audiences).iter().any(|audience| claims.aud.contains(audience));
         (claims.iss == self.issuer && for_us && claims.is_consistent() && claims.valid_at(now)).then_some(claims)
     }
 
     fn wanted<'a>(&'a self, audiences: &'a [String]) -> &'a [String] {
-        if audiences.is_empty() {
-            &self.audiences
-        } else {
-            audiences
-        }
+        if audiences.is_empty() { &self.audiences } else { audiences }
     }
 
     /// `GET /.well-known/openid-configuration`. `jwks_uri` is where clients find [`TokenIssuer::jwks`].

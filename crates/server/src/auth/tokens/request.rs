@@ -90,14 +90,7 @@ impl<'a> Draft<'a> {
         }
         let own = audiences.iter().all(|audience| api_audiences.contains(audience));
         let extended = private.pod.is_some() && seconds == EXTENDABLE_SECONDS && own;
-        Ok(Self {
-            namespace,
-            name,
-            audiences,
-            seconds,
-            extended,
-            private,
-        })
+        Ok(Self { namespace, name, audiences, seconds, extended, private })
     }
 
     pub fn claims(&self, issuer: &str, now: Timestamp, jti: &str) -> Claims {
@@ -147,26 +140,16 @@ fn checked(
     let says_other =
         |field: &Option<String>, url: &str| field.as_deref().is_some_and(|own| !own.is_empty() && own != url);
     if says_other(&metadata.name, name) || says_other(&metadata.namespace, namespace) {
-        return Err(ApiError::bad_request(
-            "the name and namespace of the object do not match those of the URL",
-        ));
+        return Err(ApiError::bad_request("the name and namespace of the object do not match those of the URL"));
     }
     let seconds = spec.expiration_seconds.unwrap_or(DEFAULT_SECONDS);
     let path = "spec.expirationSeconds";
     let mut errors = Vec::new();
     if seconds < MIN_SECONDS {
-        errors.push(FieldError::invalid(
-            path,
-            seconds,
-            "may not specify a duration less than 10 minutes",
-        ));
+        errors.push(FieldError::invalid(path, seconds, "may not specify a duration less than 10 minutes"));
     }
     if seconds > MAX_SECONDS {
-        errors.push(FieldError::invalid(
-            path,
-            seconds,
-            "may not specify a duration larger than 2^32 seconds",
-        ));
+        errors.push(FieldError::invalid(path, seconds, "may not specify a duration larger than 2^32 seconds"));
     }
     let audiences = match spec.audiences.as_deref() {
         Some(audiences) if !audiences.is_empty() => audiences,
@@ -189,14 +172,8 @@ fn bind(
     private: &mut Private,
 ) -> Result<(), ApiError> {
     let refer = |resource: &str, uid: String| match wanted.uid.as_str() {
-        "" => Ok(Some(Reference {
-            name: wanted.name.clone(),
-            uid,
-        })),
-        same if same == uid => Ok(Some(Reference {
-            name: wanted.name.clone(),
-            uid,
-        })),
+        "" => Ok(Some(Reference { name: wanted.name.clone(), uid })),
+        same if same == uid => Ok(Some(Reference { name: wanted.name.clone(), uid })),
         other => Err(stale(resource, &wanted.name, other, &uid)),
     };
     match (wanted.api_version.as_str(), wanted.kind.as_str()) {
@@ -209,15 +186,10 @@ fn bind(
                 )));
             }
             private.pod = refer("pods", uid_of(&*pod))?;
-            private.node = spec
-                .and_then(|spec| spec.node_name.as_deref())
-                .filter(|node| !node.is_empty())
-                .map(|node| {
+            private.node =
+                spec.and_then(|spec| spec.node_name.as_deref()).filter(|node| !node.is_empty()).map(|node| {
                     let known = snapshot.get_as::<Node>(&key::of::<Node>("", node));
-                    Reference {
-                        name: node.into(),
-                        uid: known.map(|node| uid_of(&*node)).unwrap_or_default(),
-                    }
+                    Reference { name: node.into(), uid: known.map(|node| uid_of(&*node)).unwrap_or_default() }
                 });
         }
         ("v1", "Secret") => {
@@ -225,9 +197,7 @@ fn bind(
         }
         ("v1", "Node") => private.node = refer("nodes", uid_of(&*found::<Node>(snapshot, "", &wanted.name)?))?,
         (version, kind) => {
-            return Err(ApiError::bad_request(format!(
-                "cannot bind token to object of type {version}, Kind={kind}"
-            )));
+            return Err(ApiError::bad_request(format!("cannot bind token to object of type {version}, Kind={kind}")));
         }
     }
     Ok(())
@@ -237,13 +207,8 @@ fn found<K>(snapshot: &Snapshot, namespace: &str, name: &str) -> Result<std::syn
 where
     K: k8s_openapi::Resource + DeserializeOwned + Send + Sync + 'static,
 {
-    let what = Subject {
-        group: K::GROUP,
-        resource: K::URL_PATH_SEGMENT,
-    };
-    snapshot
-        .get_as::<K>(&key::of::<K>(namespace, name))
-        .ok_or_else(|| ApiError::not_found(what, name))
+    let what = Subject { group: K::GROUP, resource: K::URL_PATH_SEGMENT };
+    snapshot.get_as::<K>(&key::of::<K>(namespace, name)).ok_or_else(|| ApiError::not_found(what, name))
 }
 
 fn uid_of(object: &impl Metadata<Ty = ObjectMeta>) -> String {

@@ -17,11 +17,7 @@ fn now() -> Timestamp {
 
 fn issuer() -> TokenIssuer {
     let dir = tempfile::tempdir().unwrap();
-    TokenIssuer::new(
-        Arc::new(TokenKeys::open(dir.path()).unwrap()),
-        ISSUER.into(),
-        Vec::new(),
-    )
+    TokenIssuer::new(Arc::new(TokenKeys::open(dir.path()).unwrap()), ISSUER.into(), Vec::new())
 }
 
 fn objects() -> Vec<Value> {
@@ -64,14 +60,8 @@ fn requests_are_checked() {
                 "422 TokenRequest.authentication.k8s.io \"\" is invalid: spec.expirationSeconds: Invalid value: 8589934592: may not specify a duration larger than 2^32 seconds",
             ),
         ),
-        (
-            json!({"boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "a"}}),
-            None,
-        ),
-        (
-            json!({"boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "a", "uid": "uid-a"}}),
-            None,
-        ),
+        (json!({"boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "a"}}), None),
+        (json!({"boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "a", "uid": "uid-a"}}), None),
         (
             json!({"boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "a", "uid": "old"}}),
             Some("409 Operation cannot be fulfilled on pods \"a\": the UID in the bound object reference (old)"),
@@ -84,22 +74,13 @@ fn requests_are_checked() {
             json!({"boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "other"}}),
             Some("400 cannot bind token for serviceaccount \"web\" to pod running with different serviceaccount name."),
         ),
-        (
-            json!({"boundObjectRef": {"apiVersion": "v1", "kind": "Secret", "name": "s"}}),
-            None,
-        ),
-        (
-            json!({"boundObjectRef": {"apiVersion": "v1", "kind": "Node", "name": "n1"}}),
-            None,
-        ),
+        (json!({"boundObjectRef": {"apiVersion": "v1", "kind": "Secret", "name": "s"}}), None),
+        (json!({"boundObjectRef": {"apiVersion": "v1", "kind": "Node", "name": "n1"}}), None),
         (
             json!({"boundObjectRef": {"apiVersion": "v1", "kind": "ConfigMap", "name": "s"}}),
             Some("400 cannot bind token to object of type v1, Kind=ConfigMap"),
         ),
-        (
-            json!({"audiences": "x"}),
-            Some("400 TokenRequest in version \"v1\" cannot be handled as a TokenRequest"),
-        ),
+        (json!({"audiences": "x"}), Some("400 TokenRequest in version \"v1\" cannot be handled as a TokenRequest")),
     ] {
         let result = create(&issuer, &snapshot, spec.clone()).err();
         let fits = match (&result, error) {
@@ -114,12 +95,7 @@ fn requests_are_checked() {
 fn claims_are_those_of_kubernetes() {
     let (issuer, snapshot) = (issuer(), snapshot(objects()));
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "name": "a"});
-    let answer = create(
-        &issuer,
-        &snapshot,
-        json!({"boundObjectRef": pod, "expirationSeconds": 3607}),
-    )
-    .unwrap();
+    let answer = create(&issuer, &snapshot, json!({"boundObjectRef": pod, "expirationSeconds": 3607})).unwrap();
     assert_eq!(answer["status"]["expirationTimestamp"], "2026-09-21T15:13:27Z");
     assert_eq!(answer["spec"]["audiences"], json!([ISSUER]));
     let iat = now().as_second();
@@ -137,32 +113,18 @@ fn claims_are_those_of_kubernetes() {
             "nbf": iat, "sub": "system:serviceaccount:ns:web",
         })
     );
-    let other = create(
-        &issuer,
-        &snapshot,
-        json!({"boundObjectRef": pod, "expirationSeconds": 3607, "audiences": ["vault"]}),
-    );
-    assert_eq!(
-        claims(other.unwrap()["status"]["token"].as_str().unwrap())["exp"],
-        iat + 3607
-    );
+    let other =
+        create(&issuer, &snapshot, json!({"boundObjectRef": pod, "expirationSeconds": 3607, "audiences": ["vault"]}));
+    assert_eq!(claims(other.unwrap()["status"]["token"].as_str().unwrap())["exp"], iat + 3607);
 }
 
 #[test]
 fn tokens_are_valid_while_what_they_are_bound_to_exists() {
     let issuer = Arc::new(issuer());
     let all = snapshot(objects());
-    let without = |name: &str| {
-        snapshot(
-            objects()
-                .into_iter()
-                .filter(|object| object["metadata"]["name"] != name),
-        )
-    };
+    let without = |name: &str| snapshot(objects().into_iter().filter(|object| object["metadata"]["name"] != name));
     let going = |seconds: i64| {
-        let at = (now() - SignedDuration::from_secs(seconds))
-            .strftime("%Y-%m-%dT%H:%M:%SZ")
-            .to_string();
+        let at = (now() - SignedDuration::from_secs(seconds)).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let mut objects = objects();
         objects[1]["metadata"]["deletionTimestamp"] = at.into();
         snapshot(objects)
@@ -172,22 +134,13 @@ fn tokens_are_valid_while_what_they_are_bound_to_exists() {
         objects[1]["metadata"]["uid"] = "another".into();
         snapshot(objects)
     };
-    let token = |spec: Value| {
-        create(&issuer, &all, spec).unwrap()["status"]["token"]
-            .as_str()
-            .unwrap()
-            .to_string()
-    };
+    let token = |spec: Value| create(&issuer, &all, spec).unwrap()["status"]["token"].as_str().unwrap().to_string();
     let bound =
         |kind: &str, name: &str| token(json!({"boundObjectRef": {"apiVersion": "v1", "kind": kind, "name": name}}));
     let (free, pod, node) = (token(json!({})), bound("Pod", "a"), bound("Node", "n1"));
     let vault = token(json!({"audiences": ["vault"]}));
     let minutes = SignedDuration::from_mins;
-    let tampered = free.replacen(
-        free.split('.').nth(1).unwrap(),
-        &pod.split('.').nth(1).unwrap().to_string(),
-        1,
-    );
+    let tampered = free.replacen(free.split('.').nth(1).unwrap(), pod.split('.').nth(1).unwrap(), 1);
     for (case, token, snapshot, at, valid) in [
         ("fresh", &free, &all, now(), true),
         ("before its end", &free, &all, now() + minutes(59), true),
@@ -214,18 +167,9 @@ fn tokens_are_valid_while_what_they_are_bound_to_exists() {
         assert_eq!(ask(snapshot, at).is_ok(), valid, "{case}, cached");
     }
     let authenticator = Authenticator::new(Arc::clone(&issuer));
-    let who = authenticator
-        .authenticate(&all, now(), None, Some(&format!("Bearer {pod}")))
-        .unwrap();
+    let who = authenticator.authenticate(&all, now(), None, Some(&format!("Bearer {pod}"))).unwrap();
     assert_eq!(who.user, "system:serviceaccount:ns:web");
-    assert_eq!(
-        who.groups,
-        [
-            "system:serviceaccounts",
-            "system:serviceaccounts:ns",
-            "system:authenticated"
-        ]
-    );
+    assert_eq!(who.groups, ["system:serviceaccounts", "system:serviceaccounts:ns", "system:authenticated"]);
     assert_eq!(who.extra["authentication.kubernetes.io/pod-name"], ["a"]);
     assert_eq!(who.extra["authentication.kubernetes.io/node-uid"], ["uid-n1"]);
     assert_eq!(who.extra["authentication.kubernetes.io/credential-id"], ["JTI=id-1"]);
@@ -236,23 +180,14 @@ fn forged_tokens_are_refused() {
     use base64::Engine;
     let encode = |text: String| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
     let (issuer, all) = (issuer(), snapshot(objects()));
-    let token = create(&issuer, &all, json!({})).unwrap()["status"]["token"]
-        .as_str()
-        .unwrap()
-        .to_string();
+    let token = create(&issuer, &all, json!({})).unwrap()["status"]["token"].as_str().unwrap().to_string();
     let [header, claims, signature] = token.split('.').collect::<Vec<_>>().try_into().unwrap();
     let kid = issuer.keys.signing_id();
     for (case, token) in [
-        (
-            "none",
-            format!("{}.{claims}.", encode(format!("{{\"alg\":\"none\",\"kid\":{kid:?}}}"))),
-        ),
+        ("none", format!("{}.{claims}.", encode(format!("{{\"alg\":\"none\",\"kid\":{kid:?}}}")))),
         (
             "another algorithm",
-            format!(
-                "{}.{claims}.{signature}",
-                encode(format!("{{\"alg\":\"HS256\",\"kid\":{kid:?}}}"))
-            ),
+            format!("{}.{claims}.{signature}", encode(format!("{{\"alg\":\"HS256\",\"kid\":{kid:?}}}"))),
         ),
         ("no signature", format!("{header}.{claims}.")),
         ("two parts", format!("{header}.{claims}")),
@@ -272,11 +207,5 @@ fn forged_tokens_are_refused() {
     assert!(jwt::verify::<Value>(&issuer.keys, &token).is_some());
     let stranger = super::TokenIssuer::new(Arc::clone(&issuer.keys), "https://other".into(), vec![ISSUER.into()]);
     assert!(stranger.verify(&all, &token, &[], now()).is_none(), "another issuer");
-    assert_eq!(
-        issuer
-            .verify(&all, &token, &["x".into(), ISSUER.into()], now())
-            .unwrap()
-            .1,
-        [ISSUER]
-    );
+    assert_eq!(issuer.verify(&all, &token, &["x".into(), ISSUER.into()], now()).unwrap().1, [ISSUER]);
 }
