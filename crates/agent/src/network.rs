@@ -1,5 +1,7 @@
 //! What the agent asks of the network: an interface for each pod, and tables for Services and names.
 
+pub mod local;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -46,7 +46,7 @@ async fn try_register(ctx: &Context, info: &NodeSystemInfo) -> Result<Node, Clie
     let patch = Patch::Merge(json!({"metadata": {"labels": object::labels(&ctx.config)}}));
     let node: Node = ctx.client.patch("", &ctx.config.node_name, "", &patch).await?;
     let status = current(ctx, info, node.status.as_ref()).await;
-    write(ctx, &status).await?;
+    write(ctx, &status, node.status.as_ref()).await?;
     Ok(node)
 }
 
@@ -62,11 +62,13 @@ async fn current(ctx: &Context, info: &NodeSystemInfo, previous: Option<&NodeSta
     object::status(&ctx.config, &ctx.capacity, info, &images, pressure, previous, Timestamp::now())
 }
 
-async fn write(ctx: &Context, status: &NodeStatus) -> Result<(), ClientError> {
+async fn write(ctx: &Context, status: &NodeStatus, previous: Option<&NodeStatus>) -> Result<(), ClientError> {
     // The status is plain data; it always serialises. Conditions and addresses are merged by their type.
     let mut body: Value = serde_json::to_value(status).unwrap_or_default();
-    if let Some(addresses) = body["addresses"].as_array_mut() {
-        addresses.push(json!({"$patch": "replace"}));
+    let same = previous.is_some_and(|p| p.addresses == status.addresses);
+    match body.get_mut("addresses").and_then(Value::as_array_mut) {
+        Some(addresses) if !same => addresses.push(json!({"$patch": "replace"})),
+        _ => drop(body.as_object_mut().and_then(|b| b.remove("addresses"))),
     }
     let patch = Patch::Strategic(json!({"status": body}));
     ctx.client.patch::<Node>("", &ctx.config.node_name, "status", &patch).await.map(drop)
@@ -96,7 +98,7 @@ pub async fn run(ctx: Arc<Context>, shutdown: CancellationToken) {
         if !due && !doubted {
             continue;
         }
-        match write(&ctx, &status).await {
+        match write(&ctx, &status, previous).await {
             Ok(()) => written = Some((status, now)),
             Err(error) if error.code() == Some(404) => {
                 // Someone removed the object; a node that lives registers again.

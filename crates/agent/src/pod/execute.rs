@@ -14,7 +14,7 @@ use mizzen_runtime::images::{Ensured, Image, ImageError, PullPolicy};
 use super::fields::FieldSource;
 use super::observed::Step;
 use super::uses::Uses;
-use super::{build, env, hooks, last_words, patch, pull, reports};
+use super::{build, env, hooks, last_words, pull, reports, resources};
 use crate::context::Context;
 use crate::network::NetworkError;
 use crate::volume::{self, MountedVolumes, VolumeError};
@@ -38,6 +38,8 @@ pub enum Outcome {
         container: String,
         /// How often it was started before.
         attempt: u32,
+        /// The image as the pod named it.
+        image: String,
         /// The result.
         result: Result<mizzen_runtime::driver::Container, StartError>,
     },
@@ -107,6 +109,9 @@ pub struct StartError {
     pub message: String,
 }
 
+/// How long ConfigMaps and Secrets are waited for: the API may not answer, or not allow them.
+const OBJECTS_WITHIN: Duration = Duration::from_secs(60);
+
 fn uid(pod: &Pod) -> &str {
     pod.metadata.uid.as_deref().unwrap_or_default()
 }
@@ -125,7 +130,9 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 /// Makes or renews volumes.
 pub async fn volumes(ctx: Arc<Context>, pod: Arc<Pod>, uses: Arc<Uses>) -> Outcome {
-    Outcome::Volumes(volume::set_up(&ctx, &pod, &uses, Timestamp::now()).await)
+    let set_up = volume::set_up(&ctx, &pod, &uses, Timestamp::now());
+    let result = tokio::time::timeout(OBJECTS_WITHIN, set_up).await;
+    Outcome::Volumes(result.unwrap_or_else(|_| Err(("all".into(), VolumeError::Timeout))))
 }
 
 /// Starts sandbox and network, and writes the files that need the pod's addresses.
@@ -193,8 +200,9 @@ pub struct Start {
 /// Starts a container.
 pub async fn start(ctx: Arc<Context>, pod: Arc<Pod>, uses: Arc<Uses>, start: Start) -> Outcome {
     let (container, attempt) = (start.container.name.clone(), start.attempt);
+    let image = start.container.image.clone().unwrap_or_default();
     let result = start_container(&ctx, &pod, &uses, start).await;
-    Outcome::Started { container, attempt, result }
+    Outcome::Started { container, attempt, image, result }
 }
 
 async fn start_container(
@@ -215,7 +223,10 @@ async fn start_container(
         },
         volumes: &start.volumes,
     };
-    let env = env::environment(&sources, &start.container).await.map_err(|e| config_error(&e))?;
+    let env = match tokio::time::timeout(OBJECTS_WITHIN, env::environment(&sources, &start.container)).await {
+        Ok(env) => env.map_err(|e| config_error(&e))?,
+        Err(_) => return Err(config_error(&VolumeError::Timeout)),
+    };
     let spec = build::container(build::Ingredients {
         ctx,
         pod,
@@ -290,6 +301,16 @@ pub async fn signal(ctx: Arc<Context>, pod: Arc<Pod>, id: String, signal: Option
     Outcome::Signalled
 }
 
+/// Gives a running container, and its pod, the limits that the pod now asks for.
+pub async fn resize(ctx: Arc<Context>, pod: Arc<Pod>, container: Container, id: String) -> Outcome {
+    let own = resources::container(&pod, &container, ctx.capacity.memory_bytes);
+    let whole = ctx.driver.update(uid(&pod), None, resources::pod(&pod, None)).await;
+    if let Err(error) = whole.and(ctx.driver.update(uid(&pod), Some(&id), own).await) {
+        tracing::warn!(container = id, %error, "a container's limits could not be changed");
+    }
+    Outcome::Signalled
+}
+
 /// Reads the state of the sandbox.
 pub async fn look(ctx: Arc<Context>, pod: Arc<Pod>) -> Outcome {
     let result = ctx.driver.sandbox(uid(&pod)).await;
@@ -338,9 +359,8 @@ pub async fn delete(ctx: Arc<Context>, pod: Arc<Pod>) -> Outcome {
     Outcome::Deleted(result)
 }
 
-/// Writes the difference between two statuses.
-pub async fn write_status(ctx: Arc<Context>, pod: Arc<Pod>, before: PodStatus, status: PodStatus) -> Outcome {
-    let body = patch::status(uid(&pod), &before, &status);
+/// Writes a difference between two statuses; `status` is the later one.
+pub async fn write_status(ctx: Arc<Context>, pod: Arc<Pod>, body: serde_json::Value, status: PodStatus) -> Outcome {
     let (namespace, name) =
         (pod.metadata.namespace.as_deref().unwrap_or_default(), pod.metadata.name.as_deref().unwrap_or_default());
     let result = match ctx.client.patch::<Pod>(namespace, name, "status", &Patch::Strategic(body)).await {

@@ -189,6 +189,8 @@ pub struct Running {
     pub id: String,
     /// Digest of its image.
     pub image_id: String,
+    /// Its image as the pod named it, if that is known.
+    pub image: Option<String>,
     /// When it started.
     pub started_at: Timestamp,
     /// The postStart hook.
@@ -370,6 +372,7 @@ impl Observed {
                 let running = ContainerPhase::Running(Running {
                     id: seen.spec.id.clone(),
                     image_id: image_id.to_string(),
+                    image: None,
                     started_at: nanos(*started_at),
                     post_start: if has_post_start { Hook::Running } else { Hook::Done },
                     stop: None,

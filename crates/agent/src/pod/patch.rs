@@ -9,6 +9,10 @@ use serde_json::{Map, Value, json};
 /// Lists that the API merges by a key: the key.
 const MERGED: [(&str, &str); 3] = [("conditions", "type"), ("podIPs", "ip"), ("hostIPs", "ip")];
 
+/// Fields that this node takes away when they no longer apply; others may belong to someone else.
+const OURS: [&str; 7] =
+    ["reason", "message", "podIP", "podIPs", "containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"];
+
 /// The patch that turns `before` into `after`.
 pub fn status(uid: &str, before: &PodStatus, after: &PodStatus) -> Value {
     // Plain data: it always serialises.
@@ -25,23 +29,25 @@ pub fn status(uid: &str, before: &PodStatus, after: &PodStatus) -> Value {
         }
         let merge = MERGED.iter().find(|(name, _)| name == field);
         let change = match merge {
-            Some((_, key)) => merged(old.unwrap_or(&Value::Null), value, key),
+            Some((name, key)) => merged(old.unwrap_or(&Value::Null), value, key, *name != "conditions"),
             None => value.clone(),
         };
-        changes.insert(field.clone(), change);
+        if change.as_array().is_none_or(|items| !items.is_empty() || merge.is_none()) {
+            changes.insert(field.clone(), change);
+        }
     }
-    for field in before.keys().filter(|f| !after.contains_key(*f)) {
-        changes.insert(field.clone(), Value::Null);
+    for field in OURS.iter().filter(|f| before.contains_key(**f) && !after.contains_key(**f)) {
+        changes.insert((*field).to_string(), Value::Null);
     }
     json!({"metadata": {"uid": uid}, "status": changes})
 }
 
-/// Items that changed, and a directive for each that is gone.
-fn merged(before: &Value, after: &Value, key: &str) -> Value {
+/// Items that changed, and a directive for each that is gone if the whole list is ours.
+fn merged(before: &Value, after: &Value, key: &str, whole: bool) -> Value {
     let items = |list: &Value| list.as_array().cloned().unwrap_or_default();
     let (before, after) = (items(before), items(after));
     let mut changes: Vec<Value> = after.iter().filter(|item| !before.contains(item)).cloned().collect();
-    for gone in before.iter().filter(|b| !after.iter().any(|a| a[key] == b[key])) {
+    for gone in before.iter().filter(|b| whole && !after.iter().any(|a| a[key] == b[key])) {
         changes.push(json!({"$patch": "delete", key: gone[key]}));
     }
     Value::Array(changes)
@@ -64,6 +70,12 @@ mod tests {
                 json!({"conditions": [ready("False"), scheduled]}),
                 json!({"conditions": [ready("True"), scheduled]}),
                 json!({"conditions": [ready("True")]}),
+            ),
+            (
+                "a condition of someone else",
+                json!({"conditions": [{"type": "Gate", "status": "True"}, ready("True")], "resize": "x"}),
+                json!({"conditions": [ready("True")]}),
+                json!({}),
             ),
             (
                 "an address",

@@ -340,6 +340,8 @@ impl Planner<'_> {
             Some((StopReason::Startup, probe_grace(&container.startup_probe)))
         } else if record.probes.liveness == Some(false) {
             Some((StopReason::Liveness, probe_grace(&container.liveness_probe)))
+        } else if running.image.is_some() && running.image != container.image {
+            Some((StopReason::Changed, pod_grace))
         } else if matches!(running.post_start, Hook::Failed(_)) {
             Some((StopReason::PostStart, pod_grace))
         } else {

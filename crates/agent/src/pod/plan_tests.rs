@@ -103,6 +103,7 @@ impl World {
                 record.state = ContainerPhase::Running(Running {
                     id: format!("{name}-{}", record.restarts),
                     image_id: "sha".into(),
+                    image: self.pod.spec.as_ref().unwrap().containers.iter().find(|c| c.name == *name).and_then(|c| c.image.clone()),
                     started_at: now,
                     post_start: if hook { Hook::Running } else { Hook::Done },
                     stop: None,
@@ -159,6 +160,9 @@ impl World {
             ["torndown"] => {
                 self.observed.teardown = Step::Done;
                 self.observed.sandbox = SandboxState::Absent;
+            }
+            ["set", "image", image] => {
+                self.pod.spec.as_mut().unwrap().containers[0].image = Some((*image).to_string());
             }
             ["gone"] => self.observed.gone = true,
             other => panic!("unknown event {other:?}"),
@@ -256,7 +260,7 @@ fn images_that_cannot_be_had() {
         one(),
         "-> volumes sandbox pull(a); Pending a:ContainerCreating
          volumes, sandbox, image a fail -> wake+10; Pending a:ErrImagePull
-         +10 -> pull(a); Pending a:ContainerCreating
+         +10 -> pull(a); Pending a:ErrImagePull
          image a fail -> wake+20; Pending a:ImagePullBackOff
          +20, image a -> start(a,0); Pending a:ContainerCreating
          config a -> wake+1; Pending a:CreateContainerConfigError
@@ -300,7 +304,9 @@ fn sidecars_start_first_and_stop_last() {
          image a, started a -> ; Running ready s:run t:run a:run
          exit t 1 -> pull(t); Running s:run t:Error(1) a:run
          image t, started t -> ; Running ready s:run t:run a:run
-         exit a 0 -> term(t,30) wake+30; Running s:run t:run a:Completed(0)",
+         exit a 0 -> term(t,30); Running s:run t:run a:Completed(0)
+         +1, exit t 0 -> term(s,30); Running s:run t:Completed(0) a:Completed(0)
+         exit s 143 -> teardown; Succeeded s:Error(143) t:Completed(0) a:Completed(0)",
     );
 }
 
@@ -329,6 +335,16 @@ fn probes_decide_readiness_and_restarts() {
         "volumes, sandbox, image a, started a -> ; Running a:run
          probe a startup fail -> prestop(a,30); Running a:run
          prestopped a -> term(a,30); Running a:run",
+    );
+}
+
+#[test]
+fn a_new_image_replaces_the_container() {
+    check(
+        json!({"containers": [{"name": "a", "image": "one"}]}),
+        "volumes, sandbox, image a, started a -> ; Running ready a:run
+         set image two -> term(a,30); Running ready a:run
+         exit a 0 -> pull(a); Running a:Completed(0)",
     );
 }
 

@@ -85,9 +85,10 @@ fn history(observed: &mut Observed, shown: &ContainerStatus, now: Timestamp) {
 /// A restart of the agent is no reason to call a ready container unready.
 fn keep_probes(observed: &mut Observed, shown: &ContainerStatus) {
     let record = observed.container_mut(&shown.name);
-    if let ContainerPhase::Running(running) = &record.state
+    if let ContainerPhase::Running(running) = &mut record.state
         && running.id == bare_id(shown.container_id.as_deref())
     {
+        running.image = Some(shown.image.clone());
         record.probes = ProbeResults {
             startup: (shown.started == Some(true)).then_some(true),
             readiness: shown.ready.then_some(true),

@@ -58,7 +58,9 @@ pub fn status(
     addresses(&mut status, previous, observed);
     let phase = phase(spec, observed, stopping);
     let creating = if spec.init_containers.as_ref().is_some_and(|i| !i.is_empty()) { "PodInitializing" } else { "ContainerCreating" };
-    let show = |c: &Container, role: Role, waiting: &str| container_status(pod, spec, Member { container: c, role }, observed, waiting);
+    let show = |c: &Container, role: Role, waiting: &str| {
+        container_status(pod, spec, Member { container: c, role }, observed, (waiting, stopping))
+    };
     let of = |roles: &[Role], waiting: &str| -> Vec<ContainerStatus> {
         roles::members(spec).filter(|m| roles.contains(&m.role)).map(|m| show(m.container, m.role, waiting)).collect()
     };
@@ -98,7 +100,13 @@ fn phase(spec: &PodSpec, observed: &Observed, stopping: bool) -> &'static str {
     if spec.containers.iter().all(begun) { "Running" } else { "Pending" }
 }
 
-fn container_status(pod: &Pod, spec: &PodSpec, member: Member<'_>, observed: &Observed, waiting: &str) -> ContainerStatus {
+fn container_status(
+    pod: &Pod,
+    spec: &PodSpec,
+    member: Member<'_>,
+    observed: &Observed,
+    (waiting, stopping): (&str, bool),
+) -> ContainerStatus {
     let container = member.container;
     let missing = ContainerObserved::default();
     let record = observed.containers.get(&container.name).unwrap_or(&missing);
@@ -108,7 +116,7 @@ fn container_status(pod: &Pod, spec: &PodSpec, member: Member<'_>, observed: &Ob
             running: Some(ContainerStateRunning { started_at: Some(Time(running.started_at)) }),
             ..ContainerState::default()
         },
-        ContainerPhase::Ended(ended) => match held_back(pod, spec, member, record, ended, observed) {
+        ContainerPhase::Ended(ended) => match held_back(pod, spec, member, record, ended).filter(|_| !stopping) {
             Some(waiting) => {
                 last = Some(ended);
                 ContainerState { waiting: Some(waiting), ..ContainerState::default() }
@@ -134,7 +142,11 @@ fn container_status(pod: &Pod, spec: &PodSpec, member: Member<'_>, observed: &Ob
     let started = is_started(container, record);
     ContainerStatus {
         name: container.name.clone(),
-        image: container.image.clone().unwrap_or_default(),
+        image: match &record.state {
+            ContainerPhase::Running(running) => running.image.clone().or(container.image.clone()),
+            _ => container.image.clone(),
+        }
+        .unwrap_or_default(),
         image_id: image_id.to_string(),
         container_id: (!id.is_empty()).then(|| format!("{ID_SCHEME}{id}")),
         ready: is_ready(member, record),
@@ -154,9 +166,8 @@ fn held_back(
     member: Member<'_>,
     record: &ContainerObserved,
     ended: &Ended,
-    observed: &Observed,
 ) -> Option<ContainerStateWaiting> {
-    if !roles::restarts(spec, member, ended) || pod.metadata.deletion_timestamp.is_some() || observed.doom.is_some() {
+    if !roles::restarts(spec, member, ended) {
         return None;
     }
     if let Some((reason, message)) = image_wait(&record.image) {

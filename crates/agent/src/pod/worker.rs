@@ -21,7 +21,7 @@ use super::observed::{ContainerPhase, Doom, Ended, Hook, ImageState, Observed, S
 use super::plan::{self, Action, NodeFacts, Plan};
 use super::roles::{self, Role};
 use super::uses::Uses;
-use super::{FIRST_PULL_WAIT, MAX_PULL_WAIT, reports, seed, status};
+use super::{FIRST_PULL_WAIT, MAX_PULL_WAIT, patch, reports, seed, status};
 use crate::context::Context;
 use crate::probe::{self, Kind, Verdict};
 use crate::volume::MountedVolumes;
@@ -164,7 +164,8 @@ impl Worker {
             if labels(&pod) != labels(&self.pod) && self.observed.volumes == Step::Done {
                 self.observed.refresh_at = Some(now);
             }
-            self.pod = pod;
+            let before = std::mem::replace(&mut self.pod, pod);
+            self.resize(&before);
         }
         self.observed.gone |= letters.gone;
         if let Some(doom) = letters.doom
@@ -178,6 +179,20 @@ impl Worker {
         }
         if letters.look {
             self.look();
+        }
+    }
+
+    /// Gives running containers whose resources changed their new limits.
+    fn resize(&mut self, before: &Pod) {
+        let (Some(old), Some(new)) = (&before.spec, &self.pod.spec) else { return };
+        for container in &new.containers {
+            let then = old.containers.iter().find(|c| c.name == container.name);
+            if then.is_some_and(|c| c.resources != container.resources)
+                && let Some(id) = self.running_id(&container.name)
+            {
+                let (ctx, pod) = (Arc::clone(&self.ctx), Arc::clone(&self.pod));
+                self.tasks.spawn(execute::resize(ctx, pod, container.clone(), id));
+            }
         }
     }
 
@@ -292,7 +307,12 @@ impl Worker {
             Outcome::Volumes(result) => self.take_volumes(result, now),
             Outcome::Sandbox(result) => self.take_sandbox(result, now),
             Outcome::Image { container, result } => self.take_image(&container, result, now),
-            Outcome::Started { container, attempt, result } => self.take_started(&container, attempt, result, now),
+            Outcome::Started { container, attempt, image, result } => {
+                self.take_started(&container, attempt, result, now);
+                if let ContainerPhase::Running(running) = &mut self.observed.container_mut(&container).state {
+                    running.image.get_or_insert(image);
+                }
+            }
             Outcome::PostStart { container, id, result } => {
                 if let Err(message) = &result {
                     reports::hook_failed(&self.ctx, &self.pod, &container, "FailedPostStartHook", message);
@@ -516,9 +536,15 @@ impl Worker {
         if self.writing || self.observed.gone || !due || self.shown == self.written {
             return;
         }
-        self.writing = true;
         let (ctx, pod) = (Arc::clone(&self.ctx), Arc::clone(&self.pod));
-        self.tasks.spawn(execute::write_status(ctx, pod, self.written.clone(), self.shown.clone()));
+        let body = patch::status(pod.metadata.uid.as_deref().unwrap_or_default(), &self.written, &self.shown);
+        if body["status"].as_object().is_none_or(serde_json::Map::is_empty) {
+            // Only what others wrote differs.
+            self.written = self.shown.clone();
+            return;
+        }
+        self.writing = true;
+        self.tasks.spawn(execute::write_status(ctx, pod, body, self.shown.clone()));
     }
 
     fn take_written(&mut self, status: PodStatus, result: Result<bool, mizzen_client::ClientError>, now: Timestamp) {

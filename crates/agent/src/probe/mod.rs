@@ -74,7 +74,9 @@ pub async fn run(target: Target) {
 
 async fn attempt_and_tell(target: &Target, probe: &Probe) -> bool {
     let timeout = http::timeout(probe.timeout_seconds);
-    let result = match tokio::time::timeout(timeout, attempt(target, probe, timeout)).await {
+    // A command has the limit itself, so that it is killed rather than left behind.
+    let patience = if probe.exec.is_some() { timeout + Duration::from_secs(1) } else { timeout };
+    let result = match tokio::time::timeout(patience, attempt(target, probe, timeout)).await {
         Ok(result) => result,
         Err(_) => Err(format!("probe timed out after {}s", timeout.as_secs())),
     };
@@ -118,9 +120,7 @@ async fn attempt(target: &Target, probe: &Probe, timeout: Duration) -> Result<Op
     };
     let uid = target.pod.metadata.uid.as_deref().unwrap_or_default();
     let args = action.command.clone().unwrap_or_default();
-    // The command's own limit comes first, so that it is killed rather than left behind.
-    let limit = timeout.saturating_sub(Duration::from_millis(50));
-    match exec::run(&*target.ctx.driver, uid, &target.id, args, limit).await {
+    match exec::run(&*target.ctx.driver, uid, &target.id, args, timeout).await {
         Ok(exec::Output { code: Some(0), .. }) => Ok(None),
         Ok(exec::Output { text, .. }) => Err(text),
         Err(error) => Err(error.to_string()),

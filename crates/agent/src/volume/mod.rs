@@ -58,6 +58,9 @@ pub enum VolumeError {
         /// The claim.
         name: String,
     },
+    /// The API did not give what the pod refers to.
+    #[error("timed out waiting for ConfigMaps and Secrets")]
+    Timeout,
     /// A kind of volume that this node cannot make.
     #[error("volumes of this type are not supported by this node")]
     Unsupported,

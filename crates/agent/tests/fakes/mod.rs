@@ -1,5 +1,8 @@
 //! A world for the agent: an API, a runtime, images and a network that exist in memory only.
 
+// Each test binary uses a part of it.
+#![allow(dead_code)]
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
