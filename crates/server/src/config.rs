@@ -19,6 +19,8 @@ pub struct Config {
     pub port: u16,
     /// Most connections at a time; further ones wait to be accepted.
     pub max_connections: usize,
+    /// Most requests under way at a time, watches and streams aside; further ones are answered 429.
+    pub max_requests: usize,
     /// Largest request body in bytes.
     pub max_body: usize,
     /// Longest wait for the head of a request, for a TLS handshake, and for each body.
@@ -35,6 +37,7 @@ impl Default for Config {
             advertise: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 6443,
             max_connections: 20_000,
+            max_requests: 1_000,
             // Kubernetes' limit, and what etcd could store.
             max_body: 3 << 20,
             read_timeout: Duration::from_secs(30),

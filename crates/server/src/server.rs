@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use mizzen_client::Api;
 use mizzen_store::Store;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -30,6 +31,8 @@ pub(crate) struct Core {
     pub nodes: Option<NodeClient>,
     pub metrics: Metrics,
     pub health: Health,
+    /// One for each request that may be under way; watches and streams need none.
+    pub slots: Semaphore,
     /// Ends watches and streams when the server stops.
     pub closing: CancellationToken,
     /// What goes on beside the requests: streams between clients and nodes.
@@ -40,6 +43,7 @@ impl Server {
     /// A server over a store. It answers in process at once, and over HTTP once [`Server::serve`] runs.
     pub fn new(config: Config, store: Arc<dyn Store>, security: Security) -> Self {
         let Security { authenticator, authorizer, issuer, kubelet_tls } = security;
+        let slots = Semaphore::new(config.max_requests);
         let core = Core {
             config,
             store,
@@ -49,6 +53,7 @@ impl Server {
             nodes: kubelet_tls.map(NodeClient::new),
             metrics: Metrics::default(),
             health: Health::default(),
+            slots,
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };

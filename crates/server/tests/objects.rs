@@ -278,3 +278,29 @@ async fn long_lists_are_streamed_and_compressed() {
     assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), plain);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_full_server_says_so() {
+    let world = World::with(mizzen_server::Config { max_requests: 0, ..mizzen_server::Config::default() }).await;
+    let refused = world.call("GET", MAPS, json!(null)).await;
+    assert_eq!((refused.code, refused.headers["retry-after"].to_str().unwrap()), (429, "1"), "{}", refused.text());
+    let _watch = world.watch(&format!("{MAPS}?watch=true"), "application/json").await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn deleting_a_job_silently_keeps_its_pods_and_warns() {
+    let world = World::start().await;
+    let jobs = "/apis/batch/v1/namespaces/default/jobs";
+    let spec = json!({"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}});
+    for name in ["a", "b"] {
+        world.create(jobs, json!({"metadata": {"name": name}, "spec": spec})).await;
+    }
+    let silent = world.call("DELETE", &format!("{jobs}/a"), json!(null)).await;
+    assert_eq!(silent.json()["metadata"]["finalizers"], json!(["orphan"]), "{}", silent.text());
+    assert!(silent.headers["warning"].to_str().unwrap().contains("child pods are preserved"));
+    let told = world.call("DELETE", &format!("{jobs}/b"), json!({"propagationPolicy": "Background"})).await;
+    assert_eq!(told.json()["status"], "Success", "{}", told.text());
+    assert!(!told.headers.contains_key("warning"));
+    world.stop().await;
+}

@@ -40,7 +40,8 @@ async fn objects_lists_and_errors() {
 async fn watches() {
     let world = World::start().await;
     world.create(MAPS, json!({"metadata": {"name": "a"}})).await;
-    let request = http::Request::get(format!("{MAPS}?watch=true")).header("host", "localhost").header("accept", PROTOBUF);
+    let request =
+        http::Request::get(format!("{MAPS}?watch=true")).header("host", "localhost").header("accept", PROTOBUF);
     let answer = world.open(request.body(http_body_util::Full::default()).unwrap()).await;
     assert_eq!(answer.headers()["content-type"], "application/vnd.kubernetes.protobuf;stream=watch");
     let mut body = answer.into_body();

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepidle};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
@@ -25,6 +26,8 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 /// Requests under way on one connection; a client holds a watch for every kind it is interested in.
 const STREAMS: u32 = 10_000;
+/// A watcher that is gone without a word is noticed after this and the kernel's probes.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Pause after a failed accept (out of file descriptors, say), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -36,6 +39,7 @@ impl Server {
         let acceptor = TlsAcceptor::from(tls);
         let slots = Arc::new(Semaphore::new(self.core.config.max_connections));
         let connections = TaskTracker::new();
+        let overdue = CancellationToken::new();
         self.core.tasks.spawn(expiry::run(Arc::clone(&self.core), shutdown.clone()));
         loop {
             let accepted = tokio::select! {
@@ -45,9 +49,13 @@ impl Server {
             match accepted {
                 Ok((stream, slot)) => {
                     let (core, acceptor, shutdown) = (Arc::clone(&self.core), acceptor.clone(), shutdown.clone());
+                    let overdue = overdue.clone();
                     connections.spawn(async move {
-                        if let Err(error) = connection(&core, stream, acceptor, shutdown).await {
-                            tracing::debug!(error = %error, "connection ended");
+                        tokio::select! {
+                            ended = connection(&core, stream, acceptor, shutdown) => if let Err(error) = ended {
+                                tracing::debug!(error = %error, "connection ended");
+                            },
+                            () = overdue.cancelled() => {}
                         }
                         drop(slot);
                     });
@@ -61,10 +69,13 @@ impl Server {
         self.core.closing.cancel();
         connections.close();
         self.core.tasks.close();
-        // What is not done by then is dropped with the runtime; clients see a broken connection and try again.
-        let drained = async { tokio::join!(connections.wait(), self.core.tasks.wait()) };
-        if tokio::time::timeout(self.core.config.drain, drained).await.is_err() {
-            tracing::warn!(left = connections.len(), "connections were still open at the end");
+        let ended = async { tokio::join!(connections.wait(), self.core.tasks.wait()) };
+        tokio::pin!(ended);
+        if tokio::time::timeout(self.core.config.drain, ended.as_mut()).await.is_err() {
+            // Clients see a broken connection and try again elsewhere.
+            tracing::warn!(left = connections.len(), "requests were still under way at the end");
+            overdue.cancel();
+            ended.await;
         }
     }
 }
@@ -73,6 +84,8 @@ async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> io::Result<(T
     let slot = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     stream.set_nodelay(true)?;
+    set_socket_keepalive(&stream, true)?;
+    set_tcp_keepidle(&stream, KEEPALIVE)?;
     Ok((stream, slot))
 }
 

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use jiff::Timestamp;
 use mizzen_api::status::ApiError;
+use tokio::sync::SemaphorePermit;
 
 use super::gzip;
 use crate::answer::{Answer, Payload};
@@ -66,7 +67,16 @@ impl Connection {
             return proxy::answer(&passed, parts, upgrade, body).await;
         }
         drop(snapshot);
+        let _slot = if info.verb == "watch" { None } else { Some(self.slot()?) };
         dispatch::answer(&self.core, &identity, head, info, self.read(body)).await
+    }
+
+    /// A place among the requests under way.
+    fn slot(&self) -> Result<SemaphorePermit<'_>, ApiError> {
+        self.core
+            .slots
+            .try_acquire()
+            .map_err(|_| ApiError::too_many_requests("too many requests, please try again later", 1))
     }
 
     /// The whole body, within the limits of size and time.

@@ -146,7 +146,7 @@ fn service_proxy(snapshot: &Snapshot, info: &RequestInfo<'_>, query: &Query) -> 
     let wanted = ports.iter().find(|p| {
         port.is_empty() && ports.len() == 1
             || p["name"].as_str() == Some(port) && !port.is_empty()
-            || p["port"].to_string() == port
+            || p["port"].as_u64().is_some_and(|number| port.parse() == Ok(number))
     });
     let unavailable = || ApiError::unavailable(format!("no endpoints available for service {:?}", info.name));
     let wanted =

@@ -51,7 +51,8 @@ fn read(ctx: &Ctx<'_>, body: &Bytes, expected: &Expected) -> Result<Decoded, Api
                 "" => expected.version.to_string(),
                 group => format!("{group}/{}", expected.version),
             };
-            let value = protobuf::decode(body, (&api_version, expected.kind)).map_err(|e| unreadable(expected.kind, &e))?;
+            let value =
+                protobuf::decode(body, (&api_version, expected.kind)).map_err(|e| unreadable(expected.kind, &e))?;
             decode::admit(Decoded { value, problems: Vec::new() }, expected)
         }
     }

@@ -111,8 +111,10 @@ fn taken(ctx: &Ctx<'_>, name: &str, generated: bool) -> ApiError {
 
 /// Others kept changing what goes with the object: clients wait a moment and try again by themselves.
 pub(crate) fn crowded(what: &str, kind: &Kind) -> ApiError {
-    let message =
-        format!("The {what} operation against {} could not be completed at this time, please try again.", kind.subject());
+    let message = format!(
+        "The {what} operation against {} could not be completed at this time, please try again.",
+        kind.subject()
+    );
     ApiError::too_many_requests(message, 1)
 }
 

@@ -107,7 +107,7 @@ pub(crate) fn page(
     let mut rest = snapshot.prefix_from(&prefix, &from);
     let limit = if limit == 0 { usize::MAX } else { limit };
     if let Some(name) = selection.name()
-        && (ctx.kind().namespaced && ctx.info.namespace.is_empty()) == false
+        && !(ctx.kind().namespaced && ctx.info.namespace.is_empty())
     {
         // One name in one place needs no walk.
         let entry = snapshot.get(&ctx.resource.key(&ctx.info.namespace, name)).filter(|e| selection.matches(e));

@@ -31,7 +31,10 @@ impl Frames {
             Some(revision) => entry.value_at(revision),
             None => entry.value.clone(),
         };
-        if self.format.encoding == Encoding::Json && self.format.shape == Shape::Full && !self.resource.kind.is_converted() {
+        if self.format.encoding == Encoding::Json
+            && self.format.shape == Shape::Full
+            && !self.resource.kind.is_converted()
+        {
             out.reserve(value.len() + 40);
             out.put_slice(b"{\"type\":\"");
             out.put_slice(kind.as_bytes());
@@ -92,7 +95,9 @@ impl Frames {
     fn put(&self, out: &mut BytesMut, kind: &str, object: &Value) {
         match self.format.encoding {
             // Every kind that can be watched has a protobuf form, and so has Status.
-            Encoding::Protobuf => out.put_slice(&protobuf::watch_frame(kind, &protobuf::encode(object).unwrap_or_default())),
+            Encoding::Protobuf => {
+                out.put_slice(&protobuf::watch_frame(kind, &protobuf::encode(object).unwrap_or_default()))
+            }
             Encoding::Json | Encoding::Yaml => {
                 out.put_slice(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n").as_bytes());
             }

@@ -6,10 +6,12 @@
 mod frame;
 mod stream;
 
+use std::collections::VecDeque;
+use std::time::Duration;
+
 use mizzen_api::status::ApiError;
 use mizzen_store::{Compacted, Revision};
 use rand::Rng;
-use std::time::Duration;
 
 use crate::answer::Answer;
 use crate::dispatch::Ctx;
@@ -67,7 +69,7 @@ async fn start(ctx: &Ctx<'_>, options: &ListOptions) -> Result<Start, ApiError> 
         _ => snapshot.revision(),
     };
     let watch = ctx.core.store.watch(&prefix, after).map_err(|e| too_old(&e))?;
-    let state = from_state.then(|| snapshot.prefix(&prefix).cloned().collect()).unwrap_or_default();
+    let state = if from_state { snapshot.prefix(&prefix).cloned().collect() } else { VecDeque::new() };
     Ok(Start { watch, state, state_at: after, announce_end: options.initial_events == Some(true) && options.bookmarks })
 }
 
