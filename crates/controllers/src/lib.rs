@@ -12,6 +12,7 @@ pub mod shell;
 pub mod cluster_dns;
 pub mod deployment;
 pub mod endpoint_slice;
+pub mod garbage_collector;
 pub mod node_ipam;
 pub mod node_lifecycle;
 pub mod replica_set;
@@ -19,6 +20,7 @@ pub mod root_ca;
 pub mod service_account;
 
 mod pods;
+mod served;
 mod table;
 #[cfg(test)]
 mod testing;

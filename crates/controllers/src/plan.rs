@@ -66,7 +66,7 @@ pub enum Write {
         /// Grace in seconds.
         grace_seconds: Option<i64>,
     },
-    /// Deletes all objects of a resource in a namespace.
+    /// Deletes all objects of a resource in a namespace, and what they own in the background.
     DeleteCollection {
         /// The resource; its name is empty.
         target: Target,

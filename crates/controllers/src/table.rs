@@ -10,9 +10,9 @@ use mizzen_api::selector::LabelSelector;
 use mizzen_store::{Change, Entry, Event, Snapshot};
 
 use crate::node_ipam::PodRange;
-use crate::shell::{Controller, Wake};
+use crate::shell::{Controller, Start, Wake};
 use crate::{
-    cluster_dns, deployment, endpoint_slice, node_ipam, node_lifecycle, replica_set, root_ca, service_account,
+    cluster_dns, deployment, endpoint_slice, garbage_collector, node_ipam, node_lifecycle, replica_set, root_ca, service_account,
 };
 
 /// What controllers must know of the cluster.
@@ -34,24 +34,25 @@ pub fn all(settings: &Settings) -> Vec<Controller> {
         settings.pod_range,
     );
     vec![
+        garbage_collector::controller(),
         Controller {
             name: "service-account-controller",
             identity: "service-account-controller",
-            primary: key::all::<Namespace>(),
+            start: every::<Namespace>(),
             wakes: vec![itself::<Namespace>(), namespace_of::<ServiceAccount>()],
             reconcile: Arc::new(service_account::reconcile),
         },
         Controller {
             name: "root-ca-cert-publisher",
             identity: "root-ca-cert-publisher",
-            primary: key::all::<Namespace>(),
+            start: every::<Namespace>(),
             wakes: vec![itself::<Namespace>(), namespace_of::<ConfigMap>()],
             reconcile: Arc::new(move |snapshot, key, now| root_ca::reconcile(snapshot, key, now, &ca)),
         },
         Controller {
             name: "replicaset-controller",
             identity: "replicaset-controller",
-            primary: key::all::<ReplicaSet>(),
+            start: every::<ReplicaSet>(),
             wakes: vec![
                 itself::<ReplicaSet>(),
                 owner_or_adopter::<Pod, ReplicaSet>("ReplicaSet"),
@@ -61,7 +62,7 @@ pub fn all(settings: &Settings) -> Vec<Controller> {
         Controller {
             name: "deployment-controller",
             identity: "deployment-controller",
-            primary: key::all::<Deployment>(),
+            start: every::<Deployment>(),
             wakes: vec![
                 itself::<Deployment>(),
                 owner_or_adopter::<ReplicaSet, Deployment>("Deployment"),
@@ -72,7 +73,7 @@ pub fn all(settings: &Settings) -> Vec<Controller> {
         Controller {
             name: "endpointslice-controller",
             identity: "endpointslice-controller",
-            primary: key::all::<Service>(),
+            start: every::<Service>(),
             wakes: vec![
                 itself::<Service>(),
                 services_of_pods(),
@@ -84,25 +85,30 @@ pub fn all(settings: &Settings) -> Vec<Controller> {
         Controller {
             name: "node-lifecycle-controller",
             identity: "node-controller",
-            primary: key::all::<Node>(),
+            start: every::<Node>(),
             wakes: vec![itself::<Node>()],
             reconcile: Arc::new(node_lifecycle::reconcile),
         },
         Controller {
             name: "node-ipam-controller",
             identity: "node-controller",
-            primary: key::all::<Node>(),
+            start: every::<Node>(),
             wakes: vec![itself::<Node>()],
             reconcile: Arc::new(move |snapshot, key, now| node_ipam::reconcile(snapshot, key, now, range)),
         },
         Controller {
             name: "cluster-dns-controller",
             identity: "cluster-dns-controller",
-            primary: key::all::<Node>(),
+            start: every::<Node>(),
             wakes: vec![itself::<Node>()],
             reconcile: Arc::new(move |snapshot, key, now| cluster_dns::reconcile(snapshot, key, now, &dns)),
         },
     ]
+}
+
+/// All objects of a kind are looked at first.
+pub(crate) fn every<K: k8s_openapi::Resource>() -> Start {
+    Arc::new(|snapshot| snapshot.prefix(&key::all::<K>()).map(|e| e.key.to_string()).collect())
 }
 
 /// Changes of a kind wake the object itself.

@@ -2,7 +2,8 @@
 //!
 //! A world is items separated by `;`: `kind/namespace/name attribute…`. Attributes: `of=` (controlled by), `label=` (app),
 //! `ready`, `deleting`, `phase=`, `ip=`, `node=`, `replicas=`, `image=`, `revision=`, `available=`, `selector=`, `port=`,
-//! `cidr=`, `nodetaint=`, `renewed=`.
+//! `cidr=`, `nodetaint=`, `renewed=`, `owner=Kind/name` (or `blocked-by=`, if the owner waits for it), `finalizer=`; and any
+//! field by its path, as JSON or text: `spec.suspend=true`.
 //! Writes read `create Kind namespace/name`, where a generated name is cut to its prefix, with `xN` for N alike.
 
 use jiff::Timestamp;
@@ -145,8 +146,30 @@ fn attribute(object: &mut Value, name: &str, value: &str) {
         "managed" => {
             object["metadata"]["labels"] = json!({"endpoints.kubernetes.io/managed-by": "endpoint-controller"})
         }
+        "owner" | "blocked-by" => {
+            let (kind, owner) = value.split_once('/').unwrap();
+            let known = kinds().iter().find(|k| k.kind == kind).unwrap();
+            let reference = json!({"apiVersion": known.api_version(), "kind": kind, "name": owner,
+                "uid": format!("uid-{owner}"), "blockOwnerDeletion": name == "blocked-by"});
+            push(&mut object["metadata"]["ownerReferences"], reference);
+        }
+        "finalizer" => push(&mut object["metadata"]["finalizers"], value.into()),
+        path if path.contains('.') => {
+            let field = path.split('.').fold(object, |at, part| match part.parse::<usize>() {
+                Ok(index) => &mut at[index],
+                Err(_) => &mut at[part],
+            });
+            *field = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+        }
         _ => panic!("{name}: unknown attribute"),
     }
+}
+
+fn push(list: &mut Value, item: Value) {
+    if list.is_null() {
+        *list = json!([]);
+    }
+    list.as_array_mut().unwrap().push(item);
 }
 
 fn render(writes: &[Write]) -> String {

@@ -25,6 +25,8 @@ use recorder::Recorder;
 
 /// Which keys a change makes worth looking at. The snapshot is at least as new as the change.
 pub type Wake = Arc<dyn Fn(&Snapshot, &Event) -> Vec<String> + Send + Sync>;
+/// Which keys of a state are worth looking at when nothing is known of what came before.
+pub type Start = Arc<dyn Fn(&Snapshot) -> Vec<String> + Send + Sync>;
 /// A controller's decision.
 pub type Reconcile = Arc<dyn Fn(&Snapshot, &str, Timestamp) -> Result<Plan, ControllerError> + Send + Sync>;
 
@@ -35,8 +37,8 @@ pub struct Controller {
     pub name: &'static str,
     /// It acts as this service account of `kube-system`, whose role says what it may.
     pub identity: &'static str,
-    /// Every key under this prefix is looked at when the shell starts.
-    pub primary: String,
+    /// Which keys are looked at when the shell starts, or starts over.
+    pub start: Start,
     /// Which changes wake which keys.
     pub wakes: Vec<(String, Wake)>,
     /// The decision.
@@ -121,8 +123,8 @@ impl Runner {
                 };
                 watches.push(next(index, watch));
             }
-            for entry in snapshot.prefix(&self.controller.primary) {
-                self.queue.add(entry.key.to_string());
+            for key in (self.controller.start)(&snapshot) {
+                self.queue.add(key);
             }
             drop(snapshot);
             if self.follow(watches).await.is_err() {

@@ -121,10 +121,14 @@ fn request(write: Write) -> Result<(Request, bool), SendError> {
                 true,
             )
         }
-        Write::DeleteCollection { target } => (
-            build(Method::DELETE, target.path(), "application/json", &Value::Null)?,
-            true,
-        ),
+        Write::DeleteCollection { target } => {
+            let options =
+                json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"});
+            (
+                build(Method::DELETE, target.path(), "application/json", &options)?,
+                true,
+            )
+        }
     })
 }
 
@@ -137,12 +141,7 @@ fn with_subresource(mut path: String, subresource: &str) -> String {
 }
 
 fn build(method: Method, path: String, content_type: &'static str, body: &Value) -> Result<Request, SendError> {
-    let bytes = if body.is_null() {
-        Ok(Vec::new())
-    } else {
-        serde_json::to_vec(body)
-    };
-    let bytes = bytes.map_err(|e| ClientError::Decode {
+    let bytes = serde_json::to_vec(body).map_err(|e| ClientError::Decode {
         path: path.clone(),
         source: Arc::new(e),
     })?;
