@@ -194,6 +194,7 @@ async fn what_outlived_the_agent_is_adopted() {
     world.api.wait("", "orphan removed", |_| world.driver.sandboxes() == 1).await;
     let id = |p: &Value| p["status"]["containerStatuses"][0]["containerID"].clone();
     assert_eq!(world.driver.running().len(), 1);
+    assert!(id(&before).as_str().unwrap().ends_with(&world.driver.running()[0].id), "nothing restarted");
     world.driver.exit("c", 1);
     let after = world.api.wait(&path, "healed", |p| p["status"]["containerStatuses"][0]["restartCount"] == 1 && is_ready(p)).await;
     assert_ne!(id(&before), id(&after));

@@ -1,6 +1,6 @@
 //! What is known about a pod when its worker begins: from what runs, and from what the API last showed. Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -21,8 +21,10 @@ pub fn observed(pod: &Pod, running: Option<(Look, Vec<IpAddr>)>, now: Timestamp)
         .collect();
     let digests: HashMap<String, String> =
         statuses.iter().filter(|s| !s.image_id.is_empty()).map(|s| (s.name.clone(), s.image_id.clone())).collect();
+    let found: HashSet<&str> =
+        running.iter().flat_map(|(look, _)| &look.sandbox.containers).map(|c| c.spec.id.as_str()).collect();
     for shown in &statuses {
-        history(&mut observed, shown, now);
+        history(&mut observed, shown, &found, now);
     }
     if let Some((look, ips)) = running {
         observed.sandbox = SandboxState::Ready { ips };
@@ -57,12 +59,15 @@ fn ended(terminated: &ContainerStateTerminated, image_id: &str) -> Ended {
 }
 
 /// What the API showed of a container. One that ran and is not found running any more has ended unseen.
-fn history(observed: &mut Observed, shown: &ContainerStatus, now: Timestamp) {
+fn history(observed: &mut Observed, shown: &ContainerStatus, found: &HashSet<&str>, now: Timestamp) {
     let record = observed.container_mut(&shown.name);
     record.restarts = u32::try_from(shown.restart_count).unwrap_or(0);
     let last = shown.last_state.as_ref().and_then(|s| s.terminated.as_ref());
     record.last = last.map(|t| ended(t, &shown.image_id));
     let Some(state) = &shown.state else { return };
+    if found.contains(bare_id(shown.container_id.as_deref()).as_str()) {
+        return; // What the driver says of it is newer.
+    }
     if let Some(terminated) = &state.terminated {
         record.state = ContainerPhase::Ended(ended(terminated, &shown.image_id));
     } else if let Some(running) = &state.running {
