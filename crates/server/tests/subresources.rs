@@ -84,6 +84,35 @@ async fn a_pod_is_bound_and_deleted_in_two_steps() {
 }
 
 #[tokio::test]
+async fn parts_of_a_pod_are_changed_through_their_doors() {
+    let world = with_account().await;
+    world.create(PODS, pod("p")).await;
+    let strategic = [("content-type", "application/strategic-merge-patch+json")];
+    let debug = json!({"spec": {"ephemeralContainers": [{"name": "d", "image": "busybox"}]}}).to_string();
+    let got = world.send("PATCH", &format!("{PODS}/p/ephemeralcontainers"), &strategic, debug.clone()).await;
+    assert_eq!(got.code, 200, "{}", got.text());
+    assert_eq!(got.json()["spec"]["ephemeralContainers"][0]["terminationMessagePolicy"], "File", "with defaults");
+    assert_eq!(got.json()["metadata"]["generation"], 2);
+    let main = world.send("PATCH", &format!("{PODS}/p"), &strategic, debug.replace("\"d\"", "\"e\"")).await;
+    assert_eq!(main.code, 422, "{}", main.text());
+    let removed = world
+        .call("PATCH", &format!("{PODS}/p/ephemeralcontainers"), json!({"spec": {"ephemeralContainers": []}}))
+        .await;
+    assert!(removed.text().contains("may not be removed"), "{}", removed.text());
+    let bad = json!({"spec": {"ephemeralContainers": [{"name": "x", "image": ""}]}}).to_string();
+    let bad = world.send("PATCH", &format!("{PODS}/p/ephemeralcontainers"), &strategic, bad).await;
+    assert_eq!(bad.code, 422, "{}", bad.text());
+
+    let resize =
+        json!({"spec": {"containers": [{"name": "c", "image": "other", "resources": {"requests": {"cpu": "100m"}}}]}});
+    let got = world.send("PATCH", &format!("{PODS}/p/resize"), &strategic, resize.to_string()).await;
+    assert_eq!(got.code, 200, "{}", got.text());
+    let container = &got.json()["spec"]["containers"][0];
+    assert_eq!((&container["image"], &container["resources"]["requests"]["cpu"]), (&json!("i"), &json!("100m")));
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn budgets_limit_evictions() {
     let world = with_account().await;
     let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";

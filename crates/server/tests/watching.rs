@@ -3,6 +3,8 @@
 mod harness;
 
 use harness::World;
+use mizzen_server::Config;
+use mizzen_store::{Memory, Retention};
 use serde_json::{Value, json};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -107,5 +109,53 @@ async fn tables_send_their_columns_once() {
     assert_eq!(second["object"]["columnDefinitions"], json!([]));
     assert_eq!(second["object"]["rows"][0]["cells"][0], "b");
     assert_eq!(second["object"]["rows"][0]["object"]["kind"], "PartialObjectMetadata");
+    world.stop().await;
+}
+
+/// A store that keeps next to nothing of the past.
+fn forgetful() -> Memory {
+    Memory::new(Retention { events: 2, ..Retention::default() })
+}
+
+#[tokio::test]
+async fn a_revision_that_is_forgotten_is_410() {
+    let world = World::over(forgetful(), Config::default()).await;
+    let first = world.create(MAPS, json!({"metadata": {"name": "m0"}})).await;
+    let old = first["metadata"]["resourceVersion"].as_str().unwrap().to_string();
+    world.create(MAPS, json!({"metadata": {"name": "m1"}})).await;
+    let page = world.get(&format!("{MAPS}?limit=1")).await;
+    let token = page["metadata"]["continue"].as_str().unwrap();
+    for n in 2..8 {
+        world.create(MAPS, json!({"metadata": {"name": format!("m{n}")}})).await;
+    }
+    let mut events = world.watch(&format!("{MAPS}?watch=true&resourceVersion={old}"), JSON).await;
+    let error = events.next().await.unwrap();
+    assert_eq!((&error["type"], &error["object"]["code"]), (&json!("ERROR"), &json!(410)));
+    assert_eq!(error["object"]["reason"], "Expired");
+    assert!(error["object"]["message"].as_str().unwrap().starts_with(&format!("too old resource version: {old} (")));
+    assert_eq!(events.brief().await, "END");
+
+    let expired = world.call("GET", &format!("{MAPS}?limit=1&continue={token}"), json!(null)).await;
+    assert_eq!((expired.code, &expired.json()["reason"]), (410, &json!("Expired")));
+    let fresh = expired.json()["metadata"]["continue"].as_str().unwrap().to_string();
+    let rest = world.get(&format!("{MAPS}?continue={fresh}")).await;
+    assert_eq!(rest["items"][0]["metadata"]["name"], "m1", "it goes on where it was");
+    assert_ne!(rest["metadata"]["resourceVersion"], page["metadata"]["resourceVersion"]);
+    let exact =
+        world.call("GET", &format!("{MAPS}?resourceVersion={old}&resourceVersionMatch=Exact"), json!(null)).await;
+    assert_eq!(exact.code, 410, "{}", exact.text());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn one_name_is_watched_by_itself() {
+    let world = World::start().await;
+    let mut events = world.watch(&format!("{MAPS}?watch=true&fieldSelector=metadata.name%3Da"), JSON).await;
+    let mut old_form = world.watch("/api/v1/watch/namespaces/default/configmaps/a", JSON).await;
+    for name in ["aa", "b", "a"] {
+        world.create(MAPS, json!({"metadata": {"name": name}})).await;
+    }
+    assert_eq!(events.brief().await, "ADDED a");
+    assert_eq!(old_form.brief().await, "ADDED a");
     world.stop().await;
 }

@@ -60,6 +60,11 @@ impl World {
     }
 
     pub async fn with(config: Config) -> Self {
+        Self::over(Memory::default(), config).await
+    }
+
+    /// Over a store that may forget sooner than others.
+    pub async fn over(store: Memory, config: Config) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let now = jiff::Timestamp::now();
         let options = Options {
@@ -78,7 +83,7 @@ impl World {
             issuer,
             kubelet_tls: Some(pki.client_config(Client::ApiServerToKubelet)),
         };
-        let store = Arc::new(Memory::default());
+        let store = Arc::new(store);
         let server = Server::new(config, Arc::clone(&store) as Arc<dyn mizzen_store::Store>, security);
         server.bootstrap_core().await.unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();

@@ -12,6 +12,7 @@ mod volume;
 pub mod warnings;
 
 pub use container::port as container_port;
+pub use validation::whole as validate_whole;
 
 use crate::kind::{Generation, Rules, SelectableField};
 use crate::rules::check::{At, Errors, same};

@@ -27,6 +27,13 @@ pub fn create(pod: &Value) -> Vec<FieldError> {
     errors.0
 }
 
+/// Errors of a pod as it is, whichever request made it so: for sub-resources that change a part of it.
+pub fn whole(pod: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    spec_of_pod(pod, &mut errors);
+    errors.0
+}
+
 fn spec_of_pod(pod: &Value, errors: &mut Errors) {
     let at = At::ROOT.field("spec");
     spec::validate(&pod["spec"], text(&pod["metadata"]["name"]), true, &at, errors);

@@ -7,10 +7,10 @@ use mizzen_api::kinds::kinds;
 use mizzen_api::status::{ApiError, Subject};
 use serde_json::{Value, json};
 
-use super::super::update::{Proposal, Target, change};
-use super::super::{Resource, body, prepare};
 use super::write_options;
 use crate::dispatch::Ctx;
+use crate::registry::update::{Proposal, Target, change};
+use crate::registry::{Resource, body, prepare};
 use crate::render::{Output, served};
 use crate::request::RequestInfo;
 

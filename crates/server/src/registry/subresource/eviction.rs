@@ -9,13 +9,13 @@ use mizzen_store::{Entry, Expect, Snapshot};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-use super::super::commit::{ATTEMPTS, Failed, Sides, commit};
-use super::super::meta::Meta;
-use super::super::{body, create, delete, prepare};
 use super::binding::set_condition;
 use crate::admission::{self, Operation};
 use crate::dispatch::Ctx;
 use crate::options::DeleteOptions;
+use crate::registry::commit::{ATTEMPTS, Failed, Sides, commit};
+use crate::registry::meta::Meta;
+use crate::registry::{body, create, delete, prepare};
 use crate::render::{Output, parse};
 
 /// Answers a POST to `pods/<name>/eviction`.

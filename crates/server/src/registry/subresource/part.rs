@@ -3,13 +3,14 @@
 
 use bytes::Bytes;
 use mizzen_api::field::FieldError;
+use mizzen_api::rules::pod::validate_whole;
 use mizzen_api::status::ApiError;
 use serde_json::Value;
 
-use super::super::update::{self, Proposal, Target, change};
-use super::super::{create, patch, prepare, read};
 use super::write_options;
 use crate::dispatch::Ctx;
+use crate::registry::update::{self, Proposal, Target, change};
+use crate::registry::{create, patch, prepare, read};
 use crate::render::Output;
 
 /// Takes the part of `sent` over into `stored`.
@@ -93,6 +94,7 @@ fn ephemeral_containers(stored: &mut Value, sent: &Value) -> Vec<FieldError> {
         }
     }
     stored["spec"]["ephemeralContainers"] = new.into();
+    errors.extend(validate_whole(stored));
     errors
 }
 
@@ -117,6 +119,7 @@ fn resources(stored: &mut Value, sent: &Value) -> Vec<FieldError> {
             }
         }
     }
+    errors.extend(validate_whole(stored));
     errors
 }
 
@@ -136,7 +139,9 @@ mod tests {
         ] {
             let sent = json!({"spec": {"ephemeralContainers": sent, "containers": [{"name": "ignored"}]}});
             let mut pod = stored.clone();
-            assert_eq!(ephemeral_containers(&mut pod, &sent).len(), errors, "{sent}");
+            let found = ephemeral_containers(&mut pod, &sent);
+            let forbidden = found.iter().filter(|e| e.message().contains("existing ephemeral containers")).count();
+            assert_eq!(forbidden, errors, "{sent}");
             assert!(pod["spec"]["containers"].is_null());
         }
     }

@@ -7,11 +7,11 @@ use mizzen_api::schema;
 use mizzen_api::status::ApiError;
 use serde_json::{Value, json};
 
-use super::super::patch;
-use super::super::update::{Proposal, Target, change};
-use super::super::{body, prepare};
 use super::write_options;
 use crate::dispatch::Ctx;
+use crate::registry::patch;
+use crate::registry::update::{Proposal, Target, change};
+use crate::registry::{body, prepare};
 use crate::render::{Body, Output, parse};
 
 /// Answers GET, PUT and PATCH.
