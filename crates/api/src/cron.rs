@@ -83,9 +83,7 @@ pub enum BadSchedule {
     Descriptor(String),
 }
 
-const MONTHS: &[&str] = &[
-    "", "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
-];
+const MONTHS: &[&str] = &["", "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const DAYS: &[&str] = &["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 impl FromStr for Schedule {
@@ -99,10 +97,7 @@ impl FromStr for Schedule {
         let fields: Vec<&str> = text.split_whitespace().collect();
         let [minute, hour, day, month, weekday] = fields.as_slice() else {
             let fields: Vec<String> = fields.into_iter().map(String::from).collect();
-            return Err(BadSchedule::Count {
-                found: fields.len(),
-                fields,
-            });
+            return Err(BadSchedule::Count { found: fields.len(), fields });
         };
         let is_open = |field: &str| field.starts_with(['*', '?']);
         Ok(Schedule::Fields(Box::new(Fields {
@@ -124,14 +119,10 @@ fn descriptor(text: &str) -> Result<Schedule, BadSchedule> {
         "@daily" | "@midnight" => "0 0 * * *",
         "@hourly" => "0 * * * *",
         _ => {
-            let every = text
-                .strip_prefix("@every ")
-                .and_then(|span| span.trim().parse::<SignedDuration>().ok());
+            let every = text.strip_prefix("@every ").and_then(|span| span.trim().parse::<SignedDuration>().ok());
             // Less than a second would start jobs without end.
             let every = every.map(|span| span.max(SignedDuration::from_secs(1)));
-            return every
-                .map(Schedule::Every)
-                .ok_or_else(|| BadSchedule::Descriptor(text.into()));
+            return every.map(Schedule::Every).ok_or_else(|| BadSchedule::Descriptor(text.into()));
         }
     };
     fields.parse()
@@ -139,9 +130,7 @@ fn descriptor(text: &str) -> Result<Schedule, BadSchedule> {
 
 /// The values that a comma-separated field allows.
 fn bits(field: &str, min: u32, max: u32, names: &[&str]) -> Result<u64, BadSchedule> {
-    field
-        .split(',')
-        .try_fold(0, |all, part| Ok(all | range(part, min, max, names)?))
+    field.split(',').try_fold(0, |all, part| Ok(all | range(part, min, max, names)?))
 }
 
 /// `5`, `1-5`, `*`, each perhaps with `/step`.
@@ -157,32 +146,17 @@ fn range(part: &str, min: u32, max: u32, names: &[&str]) -> Result<u64, BadSched
         Some((_, high)) if high.contains('-') => return Err(too_many()),
         Some((low, high)) => (number(low, names)?, number(high, names)?),
         // `5/10` means from 5 on.
-        None => (
-            number(span, names)?,
-            if step.is_some() { max } else { number(span, names)? },
-        ),
+        None => (number(span, names)?, if step.is_some() { max } else { number(span, names)? }),
     };
     let text = || part.to_string();
     if low < min {
-        return Err(BadSchedule::Below {
-            value: low,
-            min,
-            text: text(),
-        });
+        return Err(BadSchedule::Below { value: low, min, text: text() });
     }
     if high > max {
-        return Err(BadSchedule::Above {
-            value: high,
-            max,
-            text: text(),
-        });
+        return Err(BadSchedule::Above { value: high, max, text: text() });
     }
     if low > high {
-        return Err(BadSchedule::Backwards {
-            low,
-            high,
-            text: text(),
-        });
+        return Err(BadSchedule::Backwards { low, high, text: text() });
     }
     let step = step.unwrap_or(1);
     if step == 0 {
@@ -241,11 +215,7 @@ impl Fields {
 
     fn allows_day(&self, day: i8, weekday: i8) -> bool {
         let (by_day, by_weekday) = (allows(self.day, day), allows(self.weekday, weekday));
-        if self.either_day {
-            by_day || by_weekday
-        } else {
-            by_day && by_weekday
-        }
+        if self.either_day { by_day || by_weekday } else { by_day && by_weekday }
     }
 }
 
@@ -260,52 +230,18 @@ mod tests {
     #[test]
     fn the_next_time_follows_the_fields() {
         for (schedule, after, next) in [
-            (
-                "* * * * *",
-                "2026-01-01T00:00:30+00[UTC]",
-                Some("2026-01-01T00:01:00+00:00[UTC]"),
-            ),
-            (
-                "*/15 * * * *",
-                "2026-01-01T00:46:00+00[UTC]",
-                Some("2026-01-01T01:00:00+00:00[UTC]"),
-            ),
-            (
-                "0 0 * * MON",
-                "2026-01-01T00:00:00+00[UTC]",
-                Some("2026-01-05T00:00:00+00:00[UTC]"),
-            ),
-            (
-                "0 12 1,15 * *",
-                "2026-01-02T00:00:00+00[UTC]",
-                Some("2026-01-15T12:00:00+00:00[UTC]"),
-            ),
-            (
-                "0 0 13 * fri",
-                "2026-01-01T00:00:00+00[UTC]",
-                Some("2026-01-02T00:00:00+00:00[UTC]"),
-            ),
-            (
-                "0 0 29 2 *",
-                "2026-01-01T00:00:00+00[UTC]",
-                Some("2028-02-29T00:00:00+00:00[UTC]"),
-            ),
+            ("* * * * *", "2026-01-01T00:00:30+00[UTC]", Some("2026-01-01T00:01:00+00:00[UTC]")),
+            ("*/15 * * * *", "2026-01-01T00:46:00+00[UTC]", Some("2026-01-01T01:00:00+00:00[UTC]")),
+            ("0 0 * * MON", "2026-01-01T00:00:00+00[UTC]", Some("2026-01-05T00:00:00+00:00[UTC]")),
+            ("0 12 1,15 * *", "2026-01-02T00:00:00+00[UTC]", Some("2026-01-15T12:00:00+00:00[UTC]")),
+            ("0 0 13 * fri", "2026-01-01T00:00:00+00[UTC]", Some("2026-01-02T00:00:00+00:00[UTC]")),
+            ("0 0 29 2 *", "2026-01-01T00:00:00+00[UTC]", Some("2028-02-29T00:00:00+00:00[UTC]")),
             ("0 0 30 2 *", "2026-01-01T00:00:00+00[UTC]", None),
-            (
-                "@daily",
-                "2026-01-01T00:00:00+00[UTC]",
-                Some("2026-01-02T00:00:00+00:00[UTC]"),
-            ),
-            (
-                "@every 1h30m",
-                "2026-01-01T00:00:00+00[UTC]",
-                Some("2026-01-01T01:30:00+00:00[UTC]"),
-            ),
+            ("@daily", "2026-01-01T00:00:00+00[UTC]", Some("2026-01-02T00:00:00+00:00[UTC]")),
+            ("@every 1h30m", "2026-01-01T00:00:00+00[UTC]", Some("2026-01-01T01:30:00+00:00[UTC]")),
         ] {
             let parsed: Schedule = schedule.parse().expect(schedule);
-            let found = parsed
-                .next_after(&after.parse().expect(after))
-                .map(|time| time.to_string());
+            let found = parsed.next_after(&after.parse().expect(after)).map(|time| time.to_string());
             assert_eq!(found.as_deref(), next, "{schedule}");
         }
     }
@@ -314,10 +250,7 @@ mod tests {
     fn bad_schedules_are_told() {
         for (schedule, words) in [
             ("", "expected exactly 5 fields, found 0: []"),
-            (
-                "* * * *",
-                "expected exactly 5 fields, found 4: [\"*\", \"*\", \"*\", \"*\"]",
-            ),
+            ("* * * *", "expected exactly 5 fields, found 4: [\"*\", \"*\", \"*\", \"*\"]"),
             ("60 * * * *", "end of range (60) above maximum (59): 60"),
             ("* * 0 * *", "beginning of range (0) below minimum (1): 0"),
             ("5-1 * * * *", "beginning of range (5) beyond end of range (1): 5-1"),

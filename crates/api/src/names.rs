@@ -16,10 +16,7 @@ const QUALIFIED_RULE: &str =
 /// The rule, examples and the regular expression, as Kubernetes joins them.
 fn form(rule: &str, expression: &str, examples: &[&str]) -> String {
     let examples: Vec<String> = examples.iter().map(|example| format!("'{example}', ")).collect();
-    format!(
-        "{rule} (e.g. {}regex used for validation is '{expression}')",
-        examples.join(" or ")
-    )
+    format!("{rule} (e.g. {}regex used for validation is '{expression}')", examples.join(" or "))
 }
 
 /// `must be no more than 63 characters`.
@@ -128,11 +125,7 @@ pub fn qualified_name(value: &str) -> Vec<String> {
             if prefix.is_empty() {
                 wrong.push("prefix part must be non-empty".into());
             } else {
-                wrong.extend(
-                    dns1123_subdomain(prefix)
-                        .into_iter()
-                        .map(|text| format!("prefix part {text}")),
-                );
+                wrong.extend(dns1123_subdomain(prefix).into_iter().map(|text| format!("prefix part {text}")));
             }
             name
         }
@@ -157,11 +150,7 @@ pub fn label_value(value: &str) -> Vec<String> {
     }
     if !value.is_empty() && !is_qualified_part(value) {
         let rule = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
-        wrong.push(form(
-            rule,
-            "(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?",
-            &["MyValue", "my_value", "12345"],
-        ));
+        wrong.push(form(rule, "(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?", &["MyValue", "my_value", "12345"]));
     }
     wrong
 }
@@ -176,11 +165,7 @@ pub fn path_segment(value: &str) -> Vec<String> {
 
 /// The start of a [`path_segment`], to which more will be appended.
 pub fn path_segment_start(value: &str) -> Vec<String> {
-    ['/', '%']
-        .into_iter()
-        .filter(|c| value.contains(*c))
-        .map(|c| format!("may not contain '{c}'"))
-        .collect()
+    ['/', '%'].into_iter().filter(|c| value.contains(*c)).map(|c| format!("may not contain '{c}'")).collect()
 }
 
 /// A key of a ConfigMap or Secret, which may become a file name.
@@ -236,11 +221,7 @@ pub fn port_name(value: &str) -> Vec<String> {
 
 /// A port number.
 pub fn port_number(value: i64) -> Vec<String> {
-    if (1..=65_535).contains(&value) {
-        Vec::new()
-    } else {
-        vec![out_of_range(1, 65_535)]
-    }
+    if (1..=65_535).contains(&value) { Vec::new() } else { vec![out_of_range(1, 65_535)] }
 }
 
 /// A header of HTTP.
@@ -285,36 +266,16 @@ mod tests {
     fn good_and_bad_names() {
         let long = "a".repeat(64);
         let cases: [(Check, &[&str], &[&str]); 10] = [
-            (
-                dns1123_label,
-                &["a", "a-1", "1a"],
-                &["", "A", "-a", "a-", "a.b", "a_b", long.as_str()],
-            ),
+            (dns1123_label, &["a", "a-1", "1a"], &["", "A", "-a", "a-", "a.b", "a_b", long.as_str()]),
             (dns1123_subdomain, &["a", "a.b-c.d1"], &["", ".", "a..b", "A.b", "a.-b"]),
             (dns1035_label, &["a", "a-1"], &["", "1a", "a.b"]),
             (wildcard_subdomain, &["*.a.b"], &["a.b", "*", "*.*.a"]),
-            (
-                qualified_name,
-                &["a", "A_b.c", "x.y/Z"],
-                &["", "/a", "a/", "a/b/c", "A.b/c_", "-a"],
-            ),
+            (qualified_name, &["a", "A_b.c", "x.y/Z"], &["", "/a", "a/", "a/b/c", "A.b/c_", "-a"]),
             (label_value, &["", "a", "A.b_c-d"], &["-a", "a b", long.as_str()]),
-            (
-                config_key,
-                &["a", "A_b-c.d", "...a".trim_start_matches("..")],
-                &["", ".", "..", "..a", "a/b"],
-            ),
+            (config_key, &["a", "A_b-c.d", "...a".trim_start_matches("..")], &["", ".", "..", "..a", "a/b"]),
             (env_name, &["A", "a b", "1"], &["", "a=b", "ä"]),
-            (
-                port_name,
-                &["http", "a-1"],
-                &["", "HTTP", "1", "a--b", "-a", "abcdefghijklmnop"],
-            ),
-            (
-                cidr,
-                &["10.0.0.0/8", "::/0"],
-                &["10.0.0.0", "10.0.0.0/33", "10.0.0.0/08", "::/129", "x/8"],
-            ),
+            (port_name, &["http", "a-1"], &["", "HTTP", "1", "a--b", "-a", "abcdefghijklmnop"]),
+            (cidr, &["10.0.0.0/8", "::/0"], &["10.0.0.0", "10.0.0.0/33", "10.0.0.0/08", "::/129", "x/8"]),
         ];
         for (check, good, bad) in cases {
             for name in good {

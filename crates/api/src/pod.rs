@@ -52,11 +52,7 @@ pub fn qos_class(spec: &Value) -> QosClass {
         count(&spec["resources"]);
     } else {
         let lists = [&spec["containers"], &spec["initContainers"]];
-        lists
-            .into_iter()
-            .filter_map(Value::as_array)
-            .flatten()
-            .for_each(|container| count(&container["resources"]));
+        lists.into_iter().filter_map(Value::as_array).flatten().for_each(|container| count(&container["resources"]));
     }
     match () {
         () if requests == [0, 0] && limits == [0, 0] => QosClass::BestEffort,
@@ -66,9 +62,7 @@ pub fn qos_class(spec: &Value) -> QosClass {
 }
 
 fn has_amounts(resources: &Value) -> bool {
-    ["requests", "limits"]
-        .iter()
-        .any(|list| resources[list].as_object().is_some_and(|amounts| !amounts.is_empty()))
+    ["requests", "limits"].iter().any(|list| resources[list].as_object().is_some_and(|amounts| !amounts.is_empty()))
 }
 
 /// What a pod needs of a node: the larger of what its containers need together and what any step of its start needs,
@@ -138,10 +132,7 @@ fn replace_supported(total: &mut Amounts, resources: &BTreeMap<String, resource:
 
 /// A list of resources in thousandths. Unreadable quantities count as nothing; validation refuses them.
 pub fn amounts(resources: &BTreeMap<String, resource::Quantity>) -> Amounts {
-    resources
-        .iter()
-        .map(|(name, q)| (name.clone(), thousandths(&q.0).unwrap_or(0)))
-        .collect()
+    resources.iter().map(|(name, q)| (name.clone(), thousandths(&q.0).unwrap_or(0))).collect()
 }
 
 fn add(total: &mut Amounts, more: &Amounts) {
@@ -171,10 +162,7 @@ pub fn is_ready(pod: &Pod) -> bool {
 /// Whether a condition of this type is True.
 pub fn has_condition(pod: &Pod, kind: &str) -> bool {
     let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
-    conditions
-        .into_iter()
-        .flatten()
-        .any(|c| c.type_ == kind && c.status == "True")
+    conditions.into_iter().flatten().any(|c| c.type_ == kind && c.status == "True")
 }
 
 /// Whether all containers ended for good: phase Succeeded or Failed.
@@ -219,9 +207,7 @@ pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
 /// The first taint with one of the `effects` that no toleration covers.
 pub fn untolerated<'a>(taints: &'a [Taint], tolerations: &[Toleration], effects: &[&str]) -> Option<&'a Taint> {
     let relevant = taints.iter().filter(|taint| effects.contains(&taint.effect.as_str()));
-    relevant
-        .into_iter()
-        .find(|taint| !tolerations.iter().any(|toleration| tolerates(toleration, taint)))
+    relevant.into_iter().find(|taint| !tolerations.iter().any(|toleration| tolerates(toleration, taint)))
 }
 
 /// A quantity in thousandths of its unit, rounded up; `None` if it is none.
@@ -316,22 +302,13 @@ mod tests {
 
     #[test]
     fn tolerations_cover_taints() {
-        let taint = Taint {
-            key: "k".into(),
-            value: Some("v".into()),
-            effect: "NoSchedule".into(),
-            time_added: None,
-        };
+        let taint = Taint { key: "k".into(), value: Some("v".into()), effect: "NoSchedule".into(), time_added: None };
         for (case, toleration, covers) in [
             ("equal", json!({"key": "k", "value": "v", "effect": "NoSchedule"}), true),
             ("other value", json!({"key": "k", "value": "w"}), false),
             ("exists", json!({"key": "k", "operator": "Exists"}), true),
             ("everything", json!({"operator": "Exists"}), true),
-            (
-                "other effect",
-                json!({"operator": "Exists", "effect": "NoExecute"}),
-                false,
-            ),
+            ("other effect", json!({"operator": "Exists", "effect": "NoExecute"}), false),
             ("no key needs Exists", json!({}), false),
         ] {
             let toleration: Toleration = serde_json::from_value(toleration).expect("a toleration");
