@@ -137,9 +137,13 @@ pub(crate) fn prctl(option: i32, argument: u64) -> io::Result<i32> {
 
 /// Every signal back to its default action. Programs started later expect that, whatever mizzen was started with.
 pub(crate) fn reset_signals() {
+    // The kernel's sigaction, its size larger than on any architecture here; all zeros is SIG_DFL.
+    let default = [0_u64; 8];
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL installs no handler; refused numbers (SIGKILL, SIGSTOP, glibc's own) are left as they are.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: SIG_DFL installs no handler, and the C library's own handlers (its signals 32 and 33 included, which its
+        // signal(3) refuses to touch) are needed for threads alone, of which the shim has none. SIGKILL and SIGSTOP are
+        // refused and stay.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<u64>(), 8) };
     }
 }
 

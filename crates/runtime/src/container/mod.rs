@@ -203,7 +203,7 @@ fn detach(cgroups: &Cgroups, cgroup: &str) -> Result<(), Failure> {
 
 /// Lowering it takes CAP_SYS_RESOURCE, which mizzen itself may lack in a container: then it stays.
 fn adjust_oom_score(score: Option<i32>) -> Result<(), Failure> {
-    let Some(score) = score else { return Ok(()) };
+    let score = score.unwrap_or(0); // Not the shim's own.
     match std::fs::write("/proc/self/oom_score_adj", score.to_string()) {
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
         other => other.step(|| format!("set oom_score_adj to {score}")),

@@ -83,8 +83,26 @@ pub(super) fn make_directory(root: impl AsFd, path: &Path) -> io::Result<OwnedFd
     directory(&done)
 }
 
-/// Opens a mount point for a file, made empty where missing.
+/// Opens a mount point for a file, made empty where missing. A symbolic link to nowhere, as images have for
+/// `/etc/resolv.conf`, is followed inside the root.
 pub(super) fn make_file(root: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        match make_file_at(&root, &path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let parent = path.parent().unwrap_or(Path::new("/"));
+                let name = path.file_name().unwrap_or_default();
+                let directory = open_with(&root, parent, OFlags::PATH | OFlags::DIRECTORY)?;
+                let target = rustix::fs::readlinkat(&directory, name, Vec::new())?;
+                path = parent.join(OsString::from_vec(target.into_bytes()));
+            }
+            other => return other,
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::ELOOP))
+}
+
+fn make_file_at(root: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
     match open(&root, path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         other => return other,
@@ -128,6 +146,9 @@ mod tests {
         make_directory(&fd, Path::new("/../../c")).unwrap();
         make_directory(&fd, Path::new("/link/d")).unwrap();
         make_file(&fd, Path::new("/absolute/../e/file")).unwrap();
+        symlink("../../../run/made/resolv.conf", root.path().join("e-link")).unwrap();
+        make_file(&fd, Path::new("/e-link")).unwrap();
+        assert!(root.path().join("run/made/resolv.conf").is_file());
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0, "something was made outside");
         let inside = outside.path().strip_prefix("/").unwrap().join("a");
         for made in [inside.as_path(), Path::new("b"), Path::new("c"), Path::new("dangling/target/d")] {

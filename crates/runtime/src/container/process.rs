@@ -117,6 +117,7 @@ fn prepare(
 ) -> Result<Ready, Failure> {
     let spec = program.spec;
     let ids = user::resolve(&spec.user)?;
+    let has_terminal = terminal.is_some();
     connect(stdio, terminal, ids.uid)?;
     set_rlimits(&spec.rlimits)?;
     sys::new_session_keyring();
@@ -130,7 +131,7 @@ fn prepare(
     let have = capability::bound(program.capabilities).step(|| "limit capabilities")?;
     become_user(&ids)?;
     enter_cwd(&spec.cwd)?;
-    let env = environment(&spec.env, &ids.home);
+    let env = environment(&spec.env, &ids.home, has_terminal);
     let path = look_up(&program.args[0], &env)?;
     sys::close_on_exec_from(3).step(|| "close files on exec")?;
 
@@ -214,10 +215,22 @@ fn enter_cwd(cwd: &str) -> Result<(), Failure> {
     }
 }
 
-fn environment(env: &[String], home: &str) -> Vec<String> {
+/// What programs are searched in when the environment does not say (as containerd and Docker set it).
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The environment with what every program may expect.
+fn environment(env: &[String], home: &str, terminal: bool) -> Vec<String> {
     let mut env = env.to_vec();
-    if !env.iter().any(|e| e.starts_with("HOME=")) {
-        env.push(format!("HOME={home}"));
+    let mut default = |entry: String| {
+        let name = entry.split_inclusive('=').next().unwrap_or_default();
+        if !env.iter().any(|e| e.starts_with(name)) {
+            env.push(entry);
+        }
+    };
+    default(DEFAULT_PATH.to_owned());
+    default(format!("HOME={home}"));
+    if terminal {
+        default("TERM=xterm".to_owned());
     }
     env
 }

@@ -1,6 +1,7 @@
 //! Taking away what pods leave behind: processes, mounts, cgroups, files. Works without their shims.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,14 +33,20 @@ pub(super) fn pod_directories(run: &Path) -> Result<Vec<PathBuf>, OciError> {
     }
 }
 
-/// Kills a shim, if it runs, and waits for its end.
+/// Kills a shim by its number, if it runs, and waits for its end.
 pub(super) fn kill_shim(pid: i32) {
-    let Ok(pidfd) = sys::pidfd_open(pid) else { return };
-    // Gone in this moment is as good.
-    let _ = sys::kill(pid, libc::SIGKILL);
-    let mut poll = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+    if let Ok(pidfd) = sys::pidfd_open(pid) {
+        kill_and_wait(&pidfd);
+    }
+}
+
+/// Kills a process and waits for its end.
+pub(super) fn kill_and_wait(pidfd: &OwnedFd) {
+    // Gone already is as good.
+    let _ = rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL);
+    let mut poll = [rustix::event::PollFd::new(pidfd, rustix::event::PollFlags::IN)];
     let limit = rustix::time::Timespec { tv_sec: END_WITHIN.as_secs() as i64, tv_nsec: 0 };
-    // Still there after that: removing its cgroup and files fails visibly below.
+    // Still there after that: removing its cgroup and files fails visibly.
     let _ = rustix::io::retry_on_intr(|| rustix::event::poll(&mut poll, Some(&limit)));
 }
 

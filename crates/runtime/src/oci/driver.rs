@@ -1,6 +1,7 @@
 //! The calls of [`Driver`], each a request to the pod's shim.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,20 +44,23 @@ impl Inner {
         self.link(pod_uid)?.call(call).await.map(drop)
     }
 
-    /// Connects to a shim that runs.
-    async fn adopt_one(&self, pod_uid: &str, directory: PathBuf) -> Result<Sandbox, DriverError> {
+    /// Connects to a shim that runs. `None`: there is none, and what it left may be taken away.
+    async fn adopt_one(&self, pod_uid: &str, directory: PathBuf) -> Result<Option<Sandbox>, DriverError> {
         let shim = |message: String| DriverError::Shim { pod_uid: pod_uid.to_owned(), message };
-        let connected = blocking(move || {
-            let (socket, pid) = spawn::connect(&directory)?;
-            let cgroup = crate::shim::state::read(&directory)?.pod.cgroup;
-            Ok::<_, std::io::Error>((socket, pid, cgroup))
+        let connected = blocking(move || match spawn::connect(&directory) {
+            // No socket, or nobody behind it. Any other error says nothing about the shim.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Ok(None),
+            Err(error) => Err(error),
+            Ok((socket, pid)) => Ok(Some((socket, pid, crate::shim::state::read(&directory)?.pod.cgroup))),
         });
-        let (socket, shim_pid, cgroup) = connected.await.map_err(|e| shim(e.to_string()))?;
+        let Some((socket, shim_pid, cgroup)) = connected.await.map_err(|e| shim(e.to_string()))? else {
+            return Ok(None);
+        };
         let peer = Peer { pod_uid: pod_uid.to_owned(), shim_pid, child: None, cgroups: self.cgroups.clone(), cgroup };
-        let link = Link::open(socket, peer, self.events.clone()).map_err(|e| shim(e.to_string()))?;
+        let link = Link::open(socket, peer, Arc::clone(&self.events)).map_err(|e| shim(e.to_string()))?;
         let description = describe(&link).await?;
         lock(&self.links).insert(pod_uid.to_owned(), link);
-        Ok(sandbox_of(description))
+        Ok(Some(sandbox_of(description)))
     }
 
     async fn adopt(&self) -> Result<Vec<Sandbox>, DriverError> {
@@ -70,17 +74,17 @@ impl Inner {
             };
             let known = self.link(&pod_uid).ok();
             let sandbox = match known {
-                Some(link) => describe(&link).await.map(sandbox_of),
+                Some(link) => describe(&link).await.map(sandbox_of).map(Some),
                 None => self.adopt_one(&pod_uid, directory.clone()).await,
             };
             match sandbox {
-                Ok(sandbox) => found.push(sandbox),
-                Err(error) => {
-                    tracing::info!(pod = %pod_uid, %error, "a sandbox has lost its shim");
+                Ok(Some(sandbox)) => found.push(sandbox),
+                Ok(None) => {
+                    tracing::info!(pod = %pod_uid, "a sandbox has lost its shim");
                     self.kill_lost(directory).await;
-                    // The receiver is gone only when the agent is.
-                    let _ = self.events.send(DriverEvent::SandboxLost { pod_uid }).await;
+                    self.events.push(DriverEvent::SandboxLost { pod_uid });
                 }
+                Err(error) => tracing::error!(pod = %pod_uid, %error, "a running shim could not be adopted"),
             }
         }
         Ok(found)
@@ -103,6 +107,11 @@ impl Inner {
         if let Ok(link) = self.link(&spec.uid) {
             return describe(&link).await.map(sandbox_of);
         }
+        if directory.exists()
+            && let Some(sandbox) = self.adopt_one(&spec.uid, directory.clone()).await?
+        {
+            return Ok(sandbox);
+        }
         let (inner, place) = (Arc::clone(&self), directory.clone());
         let started = blocking(move || {
             if place.exists() {
@@ -120,7 +129,7 @@ impl Inner {
             cgroup: spec.cgroup.clone(),
         };
         let pod_uid = spec.uid.clone();
-        let link = Link::open(socket, peer, self.events.clone()).map_err(|e| create("connect to the shim", &e))?;
+        let link = Link::open(socket, peer, Arc::clone(&self.events)).map_err(|e| create("connect to the shim", &e))?;
         link.expect_no_news(true); // Until the sandbox stands, its failure is this call's answer alone.
         let call = Call::Init { pod: Box::new(spec), cgroup_root: self.config.cgroup_root.clone() };
         match link.call(call).await {
@@ -143,7 +152,7 @@ impl Inner {
         let link = match known {
             Some(link) => Some(link),
             None if directory.exists() => {
-                self.adopt_one(pod_uid, directory.clone()).await.ok().and_then(|_| self.link(pod_uid).ok())
+                self.adopt_one(pod_uid, directory.clone()).await?.and_then(|_| self.link(pod_uid).ok())
             }
             None => return Ok(()),
         };
@@ -188,6 +197,19 @@ impl Inner {
         }
     }
 
+    async fn remove_container(&self, pod_uid: &str, id: &str) -> Result<(), DriverError> {
+        let directory = self.directory(pod_uid)?;
+        self.tell(pod_uid, Call::Remove { container: id.to_owned() }).await?;
+        if !crate::shim::calls::is_id(id) {
+            return Ok(()); // Never was a container.
+        }
+        let files = crate::shim::calls::container_directory(&directory, id);
+        match blocking(move || std::fs::remove_dir_all(files)).await {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(create("remove the container's files", &error)),
+            _ => Ok(()),
+        }
+    }
+
     async fn exec(&self, pod_uid: &str, id: &str, spec: ExecSpec) -> Result<Exec, DriverError> {
         let link = self.link(pod_uid)?;
         let answered = link.call(Call::Exec { container: id.to_owned(), spec }).await?;
@@ -221,8 +243,7 @@ impl Driver for Oci {
     }
 
     fn events(&self) -> mpsc::Receiver<DriverEvent> {
-        // For a second listener a channel without a sender: it learns at once that there is nothing for it.
-        lock(&self.inner.listener).take().unwrap_or_else(|| mpsc::channel(1).1)
+        self.inner.events.listen()
     }
 
     fn start_sandbox(&self, spec: PodSpec) -> Outcome<'_, Sandbox> {
@@ -250,7 +271,7 @@ impl Driver for Oci {
     }
 
     fn remove_container<'a>(&'a self, pod_uid: &'a str, id: &'a str) -> Outcome<'a, ()> {
-        self.inner.tell(pod_uid, Call::Remove { container: id.to_owned() }).boxed()
+        self.inner.remove_container(pod_uid, id).boxed()
     }
 
     fn update<'a>(&'a self, pod_uid: &'a str, id: Option<&'a str>, resources: Resources) -> Outcome<'a, ()> {

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::AbortHandle;
 
-use super::lock;
+use super::events::Events;
+use super::{clean, lock};
 use crate::cgroup::Cgroups;
 use crate::container::Failure;
 use crate::driver::{DriverError, DriverEvent};
@@ -63,7 +64,7 @@ pub(super) struct Link {
 
 impl Link {
     /// Takes over a connection; its task runs until the shim ends or [`Link::abort`].
-    pub(super) fn open(socket: OwnedFd, peer: Peer, events: mpsc::Sender<DriverEvent>) -> std::io::Result<Arc<Self>> {
+    pub(super) fn open(socket: OwnedFd, peer: Peer, events: Arc<Events>) -> std::io::Result<Arc<Self>> {
         // SAFETY: the AsyncFd owns the socket; it is neither replaced nor closed while it does.
         let socket = unsafe { AsyncFd::register(socket) }?;
         let link = Arc::new(Link {
@@ -80,7 +81,9 @@ impl Link {
             closed: watch::Sender::new(false),
             task: Mutex::new(None),
         });
-        let task = tokio::spawn(Arc::clone(&link).run(peer, events));
+        // Named while it is connected: its number may belong to another process later. `None`: it has ended already.
+        let pidfd = crate::sys::pidfd_open(peer.shim_pid).ok();
+        let task = tokio::spawn(Arc::clone(&link).run(peer, pidfd, events));
         *lock(&link.task) = Some(task.abort_handle());
         Ok(link)
     }
@@ -145,7 +148,7 @@ impl Link {
         Ok(())
     }
 
-    async fn run(self: Arc<Self>, mut peer: Peer, events: mpsc::Sender<DriverEvent>) {
+    async fn run(self: Arc<Self>, mut peer: Peer, pidfd: Option<OwnedFd>, events: Arc<Events>) {
         let mut inbox = Inbox::default();
         loop {
             match self.turn(&mut inbox, &events).await {
@@ -159,7 +162,13 @@ impl Link {
         }
         let lost = !self.ending.load(Ordering::Relaxed);
         let child = peer.child.take();
-        let after = tokio::task::spawn_blocking(move || after_the_end(child, lost, &peer.cgroups, &peer.cgroup));
+        let after = tokio::task::spawn_blocking(move || {
+            // Nearly always it is gone; one that has only dropped the connection is of no use any more.
+            if let Some(shim) = pidfd {
+                clean::kill_and_wait(&shim);
+            }
+            after_the_end(child, lost, &peer.cgroups, &peer.cgroup);
+        });
         if let Err(error) = after.await {
             tracing::error!(pod = %self.pod_uid, %error, "cleaning up after the shim failed");
         }
@@ -167,13 +176,12 @@ impl Link {
         lock(&self.waiting).clear();
         lock(&self.execs).clear();
         if lost {
-            // The receiver is gone only when the agent is.
-            let _ = events.send(DriverEvent::SandboxLost { pod_uid: self.pod_uid.clone() }).await;
+            events.push(DriverEvent::SandboxLost { pod_uid: self.pod_uid.clone() });
         }
     }
 
     /// Waits for something to receive or room to send; `false` when the shim has closed.
-    async fn turn(&self, inbox: &mut Inbox, events: &mpsc::Sender<DriverEvent>) -> std::io::Result<bool> {
+    async fn turn(&self, inbox: &mut Inbox, events: &Events) -> std::io::Result<bool> {
         let waits = !lock(&self.outbox).is_empty();
         let interest = if waits { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
         let mut ready = tokio::select! {
@@ -200,12 +208,12 @@ impl Link {
             other => drop(other?),
         }
         while let Some((message, fds)) = inbox.next::<Message>()? {
-            self.dispatch(message, fds, events).await;
+            self.dispatch(message, fds, events);
         }
         Ok(true)
     }
 
-    async fn dispatch(&self, message: Message, fds: Vec<OwnedFd>, events: &mpsc::Sender<DriverEvent>) {
+    fn dispatch(&self, message: Message, fds: Vec<OwnedFd>, events: &Events) {
         match message {
             Message::Reply { id, result } => {
                 let answered = result.map(|answer| {
@@ -225,8 +233,7 @@ impl Link {
                 }
             }
             Message::ContainerChanged => {
-                // The receiver is gone only when the agent is.
-                let _ = events.send(DriverEvent::Container { pod_uid: self.pod_uid.clone() }).await;
+                events.push(DriverEvent::Container { pod_uid: self.pod_uid.clone() });
             }
             Message::ExecExited { exec, code } => {
                 if let Some(waiting) = lock(&self.execs).remove(&exec) {

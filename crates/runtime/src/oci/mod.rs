@@ -6,6 +6,7 @@
 
 mod clean;
 mod driver;
+mod events;
 mod link;
 mod spawn;
 
@@ -16,10 +17,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
-use tokio::sync::mpsc;
 
 use crate::cgroup::{CgroupError, Cgroups};
-use crate::driver::DriverEvent;
+use events::Events;
 use link::Link;
 
 /// Where the layers of images are. The image store implements it.
@@ -109,9 +109,6 @@ impl OciError {
     }
 }
 
-/// Events waiting for the agent; when it is this far behind, the links wait.
-const EVENTS_MAX: usize = 1024;
-
 /// The embedded driver. Needs a tokio runtime and root.
 pub struct Oci {
     inner: Arc<Inner>,
@@ -123,8 +120,7 @@ struct Inner {
     cgroups: Cgroups,
     program: OwnedFd,
     links: Mutex<HashMap<String, Arc<Link>>>,
-    events: mpsc::Sender<DriverEvent>,
-    listener: Mutex<Option<mpsc::Receiver<DriverEvent>>>,
+    events: Arc<Events>,
 }
 
 impl Oci {
@@ -136,9 +132,8 @@ impl Oci {
         let cgroups = Cgroups::detect(&config.cgroup_root)?;
         clean::make_private(&config.run_directory)?;
         let program = spawn::open_program(&config.shim_program).map_err(OciError::on("open", &config.shim_program))?;
-        let (events, listener) = mpsc::channel(EVENTS_MAX);
-        let (links, listener) = (Mutex::default(), Mutex::new(Some(listener)));
-        Ok(Oci { inner: Arc::new(Inner { config, layers, cgroups, program, links, events, listener }) })
+        let (links, events) = (Mutex::default(), Arc::default());
+        Ok(Oci { inner: Arc::new(Inner { config, layers, cgroups, program, links, events }) })
     }
 
     /// Kills every shim and container of the instance and removes its mounts, cgroups and run directory: what
@@ -154,6 +149,7 @@ impl Oci {
 impl Drop for Inner {
     fn drop(&mut self) {
         // The shims go on; only the tasks that listen to them end.
+        self.events.close();
         lock(&self.links).values().for_each(|link| link.abort());
     }
 }

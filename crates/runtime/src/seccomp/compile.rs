@@ -54,7 +54,7 @@ pub(super) struct Rules {
 }
 
 /// A compiled filter.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Filter(Vec<libc::sock_filter>);
 
 #[cfg(target_arch = "x86_64")]

@@ -125,7 +125,10 @@ impl Shim {
             return Err(Failure::create(format!("remove container {id}"), "it is running; kill it first"));
         }
         let record = self.containers.remove(index);
-        remove_traces(&self.sandbox, &self.directory, &record);
+        if let Err(error) = self.sandbox.cgroups.remove(&record.cgroup) {
+            eprintln!("{error}");
+        }
+        // Its files may be many: the driver removes them, so that the other containers' streams need not wait.
         self.changed = true;
         Ok(())
     }
@@ -245,11 +248,11 @@ fn remove_files(sandbox: &Sandbox, cgroup: &str, directory: &Path) {
 }
 
 /// Where a container's upper directory is.
-fn container_directory(directory: &Path, id: &str) -> PathBuf {
+pub(crate) fn container_directory(directory: &Path, id: &str) -> PathBuf {
     directory.join("containers").join(id)
 }
 
-fn is_id(id: &str) -> bool {
+pub(crate) fn is_id(id: &str) -> bool {
     (1..=128).contains(&id.len()) && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 

@@ -114,6 +114,9 @@ impl Log {
 
 fn open(directory: &Path, path: &Path) -> io::Result<File> {
     let full = directory.join(path);
+    if !path.components().all(|c| matches!(c, std::path::Component::Normal(_))) {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
     std::fs::create_dir_all(full.parent().unwrap_or(directory))?;
     let base = rustix::fs::openat(CWD, directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOCTTY;

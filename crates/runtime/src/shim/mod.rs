@@ -4,7 +4,7 @@
 //! is single-threaded, since it forks; it waits in one `poll` loop; it ignores the signals of a terminal or a service
 //! manager and ends when told to ([`Call::Shutdown`](crate::protocol::Call)) or killed, and then its containers die too.
 
-mod calls;
+pub(crate) mod calls;
 mod connection;
 mod container;
 mod log;
@@ -58,5 +58,7 @@ fn prepare() -> io::Result<OwnedFd> {
     // A session leader already, if a test started it so: that is as good.
     let _ = rustix::process::setsid();
     sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1)?;
+    // The kernel should not choose the shim when memory is short; where mizzen may not say so, it may.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "-998");
     Ok(first)
 }

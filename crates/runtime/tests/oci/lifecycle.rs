@@ -82,6 +82,12 @@ async fn a_new_driver_adopts() {
     let second = Oci::new(world.config.clone(), Arc::new(Directories)).unwrap();
     assert_eq!(second.adopt().await.unwrap(), vec![before.clone()]);
     assert_eq!(second.adopt().await.unwrap().len(), 1, "adopting again finds the same");
+    let third = Oci::new(world.config.clone(), Arc::new(Directories)).unwrap();
+    assert_eq!(
+        third.start_sandbox(world.pod("p")).await.unwrap(),
+        before,
+        "a running pod is adopted, not started again"
+    );
     let mut events = second.events();
     second.signal("p", "a1", 9).await.unwrap();
     assert_eq!(events.recv().await, Some(DriverEvent::Container { pod_uid: "p".to_owned() }));

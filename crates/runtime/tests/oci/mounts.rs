@@ -67,7 +67,7 @@ async fn binds_and_tmpfs() {
 async fn read_only_volumes() {
     let world = world();
     let one = volume(&world, "one");
-    let mut spec = world.container("a1", "touch /a/x; touch /b/x; cat /a/file >&2");
+    let mut spec = world.container("a1", "exec 2>&1; touch /a/x; touch /b/x; cat /a/file");
     spec.mounts = vec![
         Mount { read_only: true, ..bind(&one, "/a") },
         Mount { recursive_read_only: true, read_only: true, ..bind(&one, "/b") },
@@ -89,6 +89,10 @@ async fn links_do_not_lead_outside() {
     let (_, log) = world.run(spec).await;
     assert!(log.starts_with("oneoneoneone"), "{log}");
     assert!(!outside.join("a").exists() && !Path::new("/b").exists() && !Path::new("/not").exists());
+    symlink("../run/none/resolv.conf", world.root.join("etc/resolv.conf")).unwrap();
+    let mut file = world.container("a4", "cat /etc/resolv.conf; ls /run/none");
+    file.mounts = vec![bind(&one.join("file"), "/etc/resolv.conf")];
+    assert_eq!(world.run(file).await.1, "oneresolv.conf\n");
     for to in ["/magic/x", "/fd/x", "relative"] {
         let mut spec = world.container("a2", "true");
         spec.mounts = vec![bind(&one, to)];

@@ -35,9 +35,9 @@ async fn exec_with_a_terminal() {
     assert!(exec.streams.stdout.is_none());
     let terminal = exec.streams.terminal.unwrap();
     resize(&terminal, 33, 44);
-    write(&terminal, "tty; stty size; echo $((6*7))\n");
+    write(&terminal, "tty; stty size; echo $TERM; echo $((6*7))\n");
     let text = read_until(&terminal, |t| t.contains("42\r\n")).await;
-    assert!(text.contains("/dev/pts/0\r\n33 44\r\n"), "{text:?}");
+    assert!(text.contains("/dev/pts/0\r\n33 44\r\nxterm\r\n"), "{text:?}");
     write(&terminal, "sh -c 'echo go; exec sleep 50'\n");
     read_until(&terminal, |t| t.contains("\r\ngo\r\n")).await;
     write(&terminal, "\x03exit 6\n");
