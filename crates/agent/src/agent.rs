@@ -18,9 +18,9 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::context::Context;
 use crate::events::Events;
+use crate::kubelet::rotate;
 use crate::network::{Network, NetworkError};
 use crate::node::capacity::Capacity;
-use crate::kubelet::rotate;
 use crate::node::{garbage, lease, registration};
 use crate::objects::Objects;
 use crate::pod::mailbox::Mailbox;
@@ -124,8 +124,7 @@ impl Agent {
         volume::prepare_volatile(data_dir).map_err(|source| AgentError::DataDir { path: data_dir.clone(), source })?;
         let events = ctx.driver.events();
         let adopted = adopt(ctx).await?;
-        let selection =
-            Selection { fields: format!("spec.nodeName={}", ctx.config.node_name), ..Selection::default() };
+        let selection = Selection { fields: format!("spec.nodeName={}", ctx.config.node_name), ..Selection::default() };
         let (pods, feed) = Reflector::<Pod>::new(Arc::clone(&self.api), selection, stop.clone());
         self.tasks.spawn(feed);
         let (slices, feed) = Reflector::<EndpointSlice>::new(Arc::clone(&self.api), Selection::default(), stop.clone());
@@ -180,7 +179,8 @@ async fn adopt(ctx: &Context) -> Result<BTreeMap<String, (Sandbox, Vec<IpAddr>)>
     let host = &ctx.config.addresses;
     let with_ips = |sandbox: Sandbox| {
         let uid = sandbox.spec.uid.clone();
-        let ips = if sandbox.network_namespace.is_some() { addresses.remove(&uid).unwrap_or_default() } else { host.clone() };
+        let ips =
+            if sandbox.network_namespace.is_some() { addresses.remove(&uid).unwrap_or_default() } else { host.clone() };
         (uid, (sandbox, ips))
     };
     Ok(sandboxes.into_iter().map(with_ips).collect())
@@ -282,7 +282,9 @@ impl Manager {
 
     fn start(&mut self, uid: String, pod: &Arc<Pod>, sandbox: Option<(Sandbox, Vec<IpAddr>)>) {
         let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-        let known = sandbox.is_some() || status::is_terminal(phase) || pod.status.as_ref().is_some_and(|s| s.start_time.is_some());
+        let known = sandbox.is_some()
+            || status::is_terminal(phase)
+            || pod.status.as_ref().is_some_and(|s| s.start_time.is_some());
         let doom = if known { None } else { self.admit(pod) };
         let mailbox = Mailbox::default();
         let rejected = doom.is_some();
@@ -297,9 +299,8 @@ impl Manager {
     }
 
     fn admit(&self, pod: &Arc<Pod>) -> Option<Doom> {
-        let active = |h: &&Handle| {
-            !h.rejected && !status::is_terminal(h.pod.status.as_ref().and_then(|s| s.phase.as_deref()))
-        };
+        let active =
+            |h: &&Handle| !h.rejected && !status::is_terminal(h.pod.status.as_ref().and_then(|s| s.phase.as_deref()));
         let others: Vec<&Pod> = self.workers.values().filter(active).map(|h| &*h.pod).collect();
         let node = self.ctx.node.get("", &self.ctx.config.node_name);
         let offer = admit::Offer {

@@ -50,9 +50,16 @@ struct Draft {
 
 impl Events {
     /// A queue, and the future that sends what is put in: the caller owns it; it ends with `shutdown`.
-    pub fn new(client: Client, node_name: String, shutdown: CancellationToken) -> (Self, impl Future<Output = ()> + Send) {
+    pub fn new(
+        client: Client,
+        node_name: String,
+        shutdown: CancellationToken,
+    ) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, receiver) = mpsc::channel(QUEUE);
-        (Self { queue }, Sender { client, node_name, seen: HashMap::new(), budgets: HashMap::new() }.run(receiver, shutdown))
+        (
+            Self { queue },
+            Sender { client, node_name, seen: HashMap::new(), budgets: HashMap::new() }.run(receiver, shutdown),
+        )
     }
 
     /// Says something about a pod.
@@ -135,8 +142,13 @@ impl Sender {
         if !self.allowed(&draft) {
             return;
         }
-        let identity =
-            (draft.about.uid.clone(), draft.about.field_path.clone(), draft.kind, draft.reason.clone(), draft.message.clone());
+        let identity = (
+            draft.about.uid.clone(),
+            draft.about.field_path.clone(),
+            draft.kind,
+            draft.reason.clone(),
+            draft.message.clone(),
+        );
         if self.seen.len() > REMEMBERED {
             self.seen.retain(|_, s| draft.at.duration_since(s.last).as_secs() < FORGET_AFTER);
             if self.seen.len() > REMEMBERED {
@@ -170,7 +182,9 @@ impl Sender {
             Ok(_) => {
                 self.seen.insert(identity, seen);
             }
-            Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, reason = draft.reason, "event not written"),
+            Err(error) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, reason = draft.reason, "event not written")
+            }
         }
     }
 
@@ -224,4 +238,3 @@ pub fn field_path(pod: &Pod, container: &str) -> String {
     };
     format!("spec.{list}{{{container}}}")
 }
-

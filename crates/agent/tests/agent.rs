@@ -80,10 +80,16 @@ async fn a_pod_runs_heals_and_goes() {
     let world = World::start().await;
     let node = world.api.wait("/api/v1/nodes/n1", "registered", |n| n["status"]["nodeInfo"].is_object()).await;
     assert_eq!(node["metadata"]["labels"]["kubernetes.io/hostname"], "n1");
-    world.api.wait("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1", "leased", Value::is_object).await;
+    world
+        .api
+        .wait("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1", "leased", Value::is_object)
+        .await;
 
-    let path = world.pod("web", json!({"containers": [{"name": "c", "image": "web:1",
-        "env": [{"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]}]}));
+    let path = world.pod(
+        "web",
+        json!({"containers": [{"name": "c", "image": "web:1",
+        "env": [{"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]}]}),
+    );
     let pod = world.ready(&path).await;
     let status = &pod["status"];
     assert_eq!(status["phase"], "Running");
@@ -131,15 +137,21 @@ async fn volumes_show_objects_and_follow_them() {
     let world = World::start().await;
     let map = "/api/v1/namespaces/d/configmaps/settings";
     let object = |v: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings", "namespace": "d"}, "data": {"k": v}});
-    let path = world.pod("vol", json!({"containers": [{"name": "c", "image": "web:1",
+    let path = world.pod(
+        "vol",
+        json!({"containers": [{"name": "c", "image": "web:1",
             "envFrom": [{"configMapRef": {"name": "settings"}}],
             "volumeMounts": [{"name": "v", "mountPath": "/v"}]}],
         "volumes": [{"name": "v", "projected": {"sources": [{"configMap": {"name": "settings"}},
-            {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}}]}}]}));
+            {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}}]}}]}),
+    );
     // The ConfigMap is not there yet: the pod waits for it, without polling.
-    world.api.wait("", "told", |_| {
-        world.api.list("/api/v1/namespaces/d/events/").iter().any(|e| e["reason"] == "FailedMount")
-    }).await;
+    world
+        .api
+        .wait("", "told", |_| {
+            world.api.list("/api/v1/namespaces/d/events/").iter().any(|e| e["reason"] == "FailedMount")
+        })
+        .await;
     world.api.put(map, object("one"));
     world.ready(&path).await;
     let running = world.driver.running();
@@ -162,19 +174,29 @@ async fn failures_are_told_in_the_status() {
     let state = |p: &Value| p["status"]["containerStatuses"][0]["state"].clone();
     let missing = world.pod("no-image", json!({"containers": [{"name": "c", "image": "missing:1"}]}));
     world.api.wait(&missing, "waiting for its image", |p| state(p)["waiting"]["reason"] == "ErrImagePull").await;
-    let command = world.pod("no-command", json!({"containers": [{"name": "c", "image": "web:1", "command": ["missing"]}]}));
+    let command =
+        world.pod("no-command", json!({"containers": [{"name": "c", "image": "web:1", "command": ["missing"]}]}));
     let pod = world.api.wait(&command, "backing off", |p| state(p)["waiting"]["reason"] == "CrashLoopBackOff").await;
     assert_eq!(pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["reason"], "StartError");
-    let config = world.pod("no-config", json!({"containers": [{"name": "c", "image": "web:1",
-        "envFrom": [{"secretRef": {"name": "nothing"}}]}]}));
+    let config = world.pod(
+        "no-config",
+        json!({"containers": [{"name": "c", "image": "web:1",
+        "envFrom": [{"secretRef": {"name": "nothing"}}]}]}),
+    );
     let pod = world
         .api
         .wait(&config, "waiting for its secret", |p| state(p)["waiting"]["reason"] == "CreateContainerConfigError")
         .await;
     assert_eq!(state(&pod)["waiting"]["message"], "secret \"nothing\" not found");
-    let large = world.pod("too-large", json!({"containers": [{"name": "c", "image": "web:1",
-        "resources": {"requests": {"cpu": "10000"}}}]}));
-    world.api.wait(&large, "rejected", |p| p["status"]["reason"] == "OutOfcpu" && p["status"]["phase"] == "Failed").await;
+    let large = world.pod(
+        "too-large",
+        json!({"containers": [{"name": "c", "image": "web:1",
+        "resources": {"requests": {"cpu": "10000"}}}]}),
+    );
+    world
+        .api
+        .wait(&large, "rejected", |p| p["status"]["reason"] == "OutOfcpu" && p["status"]["phase"] == "Failed")
+        .await;
     world.stop().await;
 }
 
@@ -196,7 +218,10 @@ async fn what_outlived_the_agent_is_adopted() {
     assert_eq!(world.driver.running().len(), 1);
     assert!(id(&before).as_str().unwrap().ends_with(&world.driver.running()[0].id), "nothing restarted");
     world.driver.exit("c", 1);
-    let after = world.api.wait(&path, "healed", |p| p["status"]["containerStatuses"][0]["restartCount"] == 1 && is_ready(p)).await;
+    let after = world
+        .api
+        .wait(&path, "healed", |p| p["status"]["containerStatuses"][0]["restartCount"] == 1 && is_ready(p))
+        .await;
     assert_ne!(id(&before), id(&after));
     assert_eq!(after["status"]["containerStatuses"][0]["lastState"]["terminated"]["containerID"], id(&before));
     world.stop().await;
@@ -205,9 +230,12 @@ async fn what_outlived_the_agent_is_adopted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn services_reach_the_network() {
     let world = World::start().await;
-    world.api.put("/api/v1/namespaces/d/services/s", json!({"apiVersion": "v1", "kind": "Service",
+    world.api.put(
+        "/api/v1/namespaces/d/services/s",
+        json!({"apiVersion": "v1", "kind": "Service",
         "metadata": {"name": "s", "namespace": "d"}, "spec": {"clusterIP": "10.96.0.5", "clusterIPs": ["10.96.0.5"],
-        "ports": [{"port": 80, "protocol": "TCP"}]}}));
+        "ports": [{"port": 80, "protocol": "TCP"}]}}),
+    );
     world.api.put("/apis/discovery.k8s.io/v1/namespaces/d/endpointslices/s-1", json!({"apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice", "metadata": {"name": "s-1", "namespace": "d", "labels": {"kubernetes.io/service-name": "s"}},
         "addressType": "IPv4", "endpoints": [{"addresses": ["10.1.0.9"]}], "ports": [{"name": "", "port": 8080}]}));

@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 
 use fakes::FakeApi;
 use futures_util::future::BoxFuture;
+use mizzen_agent::context::Context;
+use mizzen_agent::kubelet::logs;
+use mizzen_agent::kubelet::routes::Routes;
 use mizzen_agent::network::local::LocalNetwork;
 use mizzen_agent::{Agent, Config};
 use mizzen_net::pod::{self, PodNetwork};
@@ -79,7 +82,12 @@ impl Busybox {
 }
 
 impl ImageService for Busybox {
-    fn ensure<'a>(&'a self, _: &'a str, _: PullPolicy, _: &'a [Credential]) -> BoxFuture<'a, Result<Ensured, ImageError>> {
+    fn ensure<'a>(
+        &'a self,
+        _: &'a str,
+        _: PullPolicy,
+        _: &'a [Credential],
+    ) -> BoxFuture<'a, Result<Ensured, ImageError>> {
         Box::pin(async { Ok(Ensured { image: Self::image(), pulled: false, took_ms: 0 }) })
     }
     fn find<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Image>, ImageError>> {
@@ -120,16 +128,16 @@ struct World {
 }
 
 impl World {
-    async fn start(&self) -> (CancellationToken, tokio::task::JoinHandle<()>) {
+    async fn start(&self) -> (CancellationToken, tokio::task::JoinHandle<()>, Arc<Context>) {
         let driver = Arc::new(Oci::new(self.oci.clone(), Arc::new(Busybox(self.images.0.clone()))).expect("driver"));
         let pods = PodNetwork::open(self.net.clone()).await.expect("pod network");
         let cluster_cidrs = self.net.cluster_cidrs.clone();
         let proxy = Proxy::new(proxy::Config { instance: "agt".into(), pod_cidr: self.net.pod_cidr, cluster_cidrs });
         let network = Arc::new(LocalNetwork::new(pods, proxy, None));
         let agent = Agent::new(self.config.clone(), self.api.clone(), driver, self.images.clone(), network);
-        let stop = CancellationToken::new();
+        let (stop, ctx) = (CancellationToken::new(), Arc::clone(agent.context()));
         let token = stop.clone();
-        (stop, tokio::spawn(async move { agent.run(token).await.expect("agent") }))
+        (stop, tokio::spawn(async move { agent.run(token).await.expect("agent") }), ctx)
     }
 
     fn pod(&self, name: &str, spec: Value) -> String {
@@ -188,14 +196,21 @@ async fn all() {
     let mut config = Config::new("n1", vec!["192.0.2.1".parse().unwrap()], &data);
     config.reserved_memory_bytes = 0;
     let world = World { api: FakeApi::new(), config, net, oci: oci_config, images };
-    let (stop, agent) = world.start().await;
+    let (stop, agent, ctx) = world.start().await;
+    let (pods, feed) =
+        mizzen_client::Reflector::new(world.api.clone(), mizzen_client::Selection::default(), stop.clone());
+    let feed = tokio::spawn(feed);
+    let routes = Routes::new(ctx, pods);
     world.api.wait("/api/v1/nodes/n1", "registered", |n| n["status"]["nodeInfo"].is_object()).await;
 
     starts_quickly_and_heals(&world).await;
     shows_volumes(&world).await;
     probes_and_hooks(&world).await;
     runs_to_the_end(&world).await;
+    follows_logs(&world, &routes).await;
+    drop(routes);
     survives_the_agent(&world, stop, agent).await;
+    feed.await.unwrap();
 }
 
 async fn starts_quickly_and_heals(world: &World) {
@@ -211,7 +226,11 @@ async fn starts_quickly_and_heals(world: &World) {
     let pod = world.api.get(&path).unwrap();
     assert!(pod["status"]["podIP"].as_str().unwrap().starts_with("10.77.0."), "{pod:#}");
     // The container is killed from outside: SIGKILL to its first process.
-    let id = pod["status"]["containerStatuses"][0]["containerID"].as_str().unwrap().trim_start_matches("mizzen://").to_string();
+    let id = pod["status"]["containerStatuses"][0]["containerID"]
+        .as_str()
+        .unwrap()
+        .trim_start_matches("mizzen://")
+        .to_string();
     let driver = Oci::new(world.oci.clone(), Arc::new(Busybox(world.images.0.clone()))).expect("driver");
     let sandboxes = mizzen_runtime::driver::Driver::adopt(&driver).await.expect("adopt");
     let container = sandboxes.iter().flat_map(|s| &s.containers).find(|c| c.spec.id == id).expect("runs");
@@ -232,10 +251,16 @@ async fn starts_quickly_and_heals(world: &World) {
 }
 
 async fn shows_volumes(world: &World) {
-    world.api.put("/api/v1/namespaces/d/configmaps/m", json!({"apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": {"name": "m", "namespace": "d"}, "data": {"key": "from-map"}}));
-    world.api.put("/api/v1/namespaces/d/secrets/s", json!({"apiVersion": "v1", "kind": "Secret",
-        "metadata": {"name": "s", "namespace": "d"}, "data": {"pw": "aGlkZGVu"}}));
+    world.api.put(
+        "/api/v1/namespaces/d/configmaps/m",
+        json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "m", "namespace": "d"}, "data": {"key": "from-map"}}),
+    );
+    world.api.put(
+        "/api/v1/namespaces/d/secrets/s",
+        json!({"apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": "s", "namespace": "d"}, "data": {"pw": "aGlkZGVu"}}),
+    );
     let script = "set -e; cat /map/key; echo; cat /secret/pw; echo; cat /one; echo; cat /down/labels; echo; hostname; \
         mount | cat; cat /etc/hosts; id -G; echo last > /dev/termination-log; ls /deep; echo end; echo x > /mem/f; sleep 1000";
     let path = world.pod("vol", json!({
@@ -250,7 +275,16 @@ async fn shows_volumes(world: &World) {
     let pod = world.api.wait(&path, "ready", ready).await;
     world.api.wait("", "logged", |_| world.log(&pod, "c").contains("F end")).await;
     let log = world.log(&pod, "c");
-    for text in ["F from-map", "F hidden", "F app=\"vol\"", "F vol", "4321", "tmpfs on /mem", "tmpfs on /secret", "# Kubernetes-managed hosts file."] {
+    for text in [
+        "F from-map",
+        "F hidden",
+        "F app=\"vol\"",
+        "F vol",
+        "4321",
+        "tmpfs on /mem",
+        "tmpfs on /secret",
+        "# Kubernetes-managed hosts file.",
+    ] {
         assert!(log.contains(text), "{text:?} not in:\n{log}");
     }
     assert_eq!(log.matches("from-map").count(), 2, "the sub-path shows the file too:\n{log}");
@@ -258,22 +292,28 @@ async fn shows_volumes(world: &World) {
 }
 
 async fn probes_and_hooks(world: &World) {
-    let path = world.pod("web", json!({"containers": [{"name": "c", "image": "busybox:1",
+    let path = world.pod(
+        "web",
+        json!({"containers": [{"name": "c", "image": "busybox:1",
         "command": ["/bin/sh", "-c", "echo hello > /tmp/index.html; exec httpd -f -p 8080 -h /tmp"],
         "ports": [{"name": "http", "containerPort": 8080}],
         "lifecycle": {"postStart": {"exec": {"command": ["/bin/sh", "-c", "echo started > /tmp/hook"]}},
             "preStop": {"sleep": {"seconds": 1}}},
         "startupProbe": {"tcpSocket": {"port": "http"}, "periodSeconds": 1, "failureThreshold": 10},
         "livenessProbe": {"exec": {"command": ["/bin/cat", "/tmp/hook"]}, "periodSeconds": 1},
-        "readinessProbe": {"httpGet": {"path": "/index.html", "port": "http"}, "periodSeconds": 1}}]}));
+        "readinessProbe": {"httpGet": {"path": "/index.html", "port": "http"}, "periodSeconds": 1}}]}),
+    );
     let pod = world.api.wait(&path, "ready", ready).await;
     assert_eq!(pod["status"]["containerStatuses"][0]["started"], true);
     let begun = Instant::now();
     world.remove(&path).await;
     assert!(begun.elapsed() >= Duration::from_secs(1), "the preStop hook was not waited for");
 
-    let path = world.pod("sick", json!({"containers": [{"name": "c", "image": "busybox:1",
-        "livenessProbe": {"exec": {"command": ["/bin/false"]}, "periodSeconds": 1, "failureThreshold": 1}}]}));
+    let path = world.pod(
+        "sick",
+        json!({"containers": [{"name": "c", "image": "busybox:1",
+        "livenessProbe": {"exec": {"command": ["/bin/false"]}, "periodSeconds": 1, "failureThreshold": 1}}]}),
+    );
     world.api.wait(&path, "restarted", |p| p["status"]["containerStatuses"][0]["restartCount"] == 1).await;
     world.remove(&path).await;
 }
@@ -289,13 +329,41 @@ async fn runs_to_the_end(world: &World) {
         "volumes": [{"name": "work", "emptyDir": {}}]}));
     let pod = world.api.wait(&path, "failed", |p| p["status"]["phase"] == "Failed").await;
     let ended = &pod["status"]["containerStatuses"][0]["state"]["terminated"];
-    assert_eq!((&ended["exitCode"], &ended["message"], &ended["reason"]), (&json!(3), &json!("bye\n"), &json!("Error")));
+    assert_eq!(
+        (&ended["exitCode"], &ended["message"], &ended["reason"]),
+        (&json!(3), &json!("bye\n"), &json!("Error"))
+    );
     assert!(world.log(&pod, "c").contains("stdout F one"));
     world.remove(&path).await;
     let path = world.pod("bad", json!({"containers": [{"name": "c", "image": "busybox:1", "command": ["/no/such"]}]}));
     let state = |p: &Value| p["status"]["containerStatuses"][0].clone();
-    let pod = world.api.wait(&path, "backing off", |p| state(p)["state"]["waiting"]["reason"] == "CrashLoopBackOff").await;
+    let pod =
+        world.api.wait(&path, "backing off", |p| state(p)["state"]["waiting"]["reason"] == "CrashLoopBackOff").await;
     assert_eq!(state(&pod)["lastState"]["terminated"]["reason"], "StartError", "{pod:#}");
+    world.remove(&path).await;
+}
+
+async fn follows_logs(world: &World, routes: &Routes) {
+    use http_body_util::BodyExt;
+    let read = async |query: &str| {
+        let answer = logs::answer(routes, "d", "talks", "c", query).await;
+        let code = answer.status().as_u16();
+        (code, String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap())
+    };
+    let path = world.pod(
+        "talks",
+        json!({"containers": [{"name": "c", "image": "busybox:1", "command":
+        ["/bin/sh", "-c", "echo one; echo two; sleep 1; echo three; exit 1"]}]}),
+    );
+    world.api.wait(&path, "ready", ready).await;
+    let (code, followed) = read("follow=true").await;
+    assert_eq!((code, followed.as_str()), (200, "one\ntwo\nthree\n"));
+    world.api.wait(&path, "restarted", |p| p["status"]["containerStatuses"][0]["restartCount"] == 1).await;
+    assert_eq!(read("previous=true&tailLines=2").await.1, "two\nthree\n");
+    assert_eq!(read("previous=true&limitBytes=5").await.1, "one\nt");
+    assert_eq!(read("tailLines=x").await.0, 400);
+    assert_eq!(logs::answer(routes, "d", "talks", "none", "").await.status(), 400);
+    assert_eq!(logs::answer(routes, "d", "none", "c", "").await.status(), 404);
     world.remove(&path).await;
 }
 
@@ -306,7 +374,7 @@ async fn survives_the_agent(world: &World, stop: CancellationToken, agent: tokio
     stop.cancel();
     agent.await.unwrap();
     println!("agent stopped in {:?}", begun.elapsed());
-    let (stop, agent) = world.start().await;
+    let (stop, agent, _) = world.start().await;
     // A label changes, so that the new worker shows that it has the pod in hand.
     let second = world.pod("second", json!({"containers": [{"name": "c", "image": "busybox:1"}]}));
     let other = world.api.wait(&second, "ready", ready).await;

@@ -46,10 +46,16 @@ mod tests {
 
     #[test]
     fn runs_and_their_parts() {
-        let names: Vec<String> =
-            ["9.log", "10.log", "10.log.20260101-000002", "10.log.20260101-000001.gz", "9.log.20260101-000000.gz", "10.log.x.tmp"]
-                .map(String::from)
-                .to_vec();
+        let names: Vec<String> = [
+            "9.log",
+            "10.log",
+            "10.log.20260101-000002",
+            "10.log.20260101-000001.gz",
+            "9.log.20260101-000000.gz",
+            "10.log.x.tmp",
+        ]
+        .map(String::from)
+        .to_vec();
         let latest = choose(Path::new("/l"), &names, false).unwrap();
         assert_eq!(latest.attempt, 10);
         let rotated: Vec<_> = latest.rotated.iter().map(|p| p.file_name().unwrap().to_str().unwrap()).collect();

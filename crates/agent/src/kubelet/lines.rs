@@ -81,7 +81,8 @@ fn unescape(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let [byte, tail @ ..] = rest {
         rest = tail;
-        let escaped = tail.get(..2).and_then(|d| std::str::from_utf8(d).ok()).and_then(|d| u8::from_str_radix(d, 16).ok());
+        let escaped =
+            tail.get(..2).and_then(|d| std::str::from_utf8(d).ok()).and_then(|d| u8::from_str_radix(d, 16).ok());
         match (byte, escaped) {
             (b'+', _) => out.push(b' '),
             (b'%', Some(value)) => {
@@ -196,6 +197,9 @@ mod tests {
         for (query, name) in [("tailLines=x", "tailLines"), ("sinceTime=now", "sinceTime"), ("stream=Std", "stream")] {
             assert_eq!(Options::parse(query, now).unwrap_err().name, name);
         }
-        assert_eq!(pairs("a=b%20c&d=e+f&g"), [("a".into(), "b c".into()), ("d".into(), "e f".into()), ("g".into(), String::new())]);
+        assert_eq!(
+            pairs("a=b%20c&d=e+f&g"),
+            [("a".into(), "b c".into()), ("d".into(), "e f".into()), ("g".into(), String::new())]
+        );
     }
 }

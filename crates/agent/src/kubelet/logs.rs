@@ -20,8 +20,8 @@ use tokio::sync::mpsc;
 
 use super::files::{self, RunFiles};
 use super::lines::{Filter, Options};
-use super::routes::{Routes, text};
-use super::{Body, tail};
+use super::routes::{Routes, refuse};
+use super::{Body, Refusal, tail};
 use crate::pod::roles;
 
 /// Bytes gathered before they are handed to the connection, and how many such chunks may wait there.
@@ -36,28 +36,36 @@ const LOOK: Duration = Duration::from_millis(250);
 pub async fn answer(routes: &Routes, namespace: &str, pod: &str, container: &str, query: &str) -> Response<Body> {
     match open(routes, namespace, pod, container, query) {
         Ok(answer) => answer,
-        Err(refusal) => refusal,
+        Err(refusal) => *refusal,
     }
 }
 
-fn open(routes: &Routes, namespace: &str, name: &str, container: &str, query: &str) -> Result<Response<Body>, Response<Body>> {
+fn open(routes: &Routes, namespace: &str, name: &str, container: &str, query: &str) -> Result<Response<Body>, Refusal> {
     let options =
-        Options::parse(query, Timestamp::now()).map_err(|e| text(StatusCode::BAD_REQUEST, format!("{e}\n")))?;
+        Options::parse(query, Timestamp::now()).map_err(|e| refuse(StatusCode::BAD_REQUEST, format!("{e}\n")))?;
     let pod = routes.pod(namespace, name)?;
     let empty = PodSpec::default();
     if roles::find(pod.spec.as_ref().unwrap_or(&empty), container).is_none() {
         let message = format!("container {container} is not valid for pod {name}");
-        return Err(text(StatusCode::BAD_REQUEST, message));
+        return Err(refuse(StatusCode::BAD_REQUEST, message));
     }
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let directory = routes.ctx.config.log_dir(namespace, name, &uid).join(container);
     // A missing directory is a container that never ran.
     let files = files::find(&directory, options.previous).ok().flatten();
     let Some(files) = files else {
-        return Err(text(StatusCode::BAD_REQUEST, nothing_yet(&pod, container, options.previous)));
+        return Err(refuse(StatusCode::BAD_REQUEST, nothing_yet(&pod, container, options.previous)));
     };
     let (sender, receiver) = mpsc::channel(WAITING_CHUNKS);
-    let reader = Reader { files, options, sender, pods: routes.pods.clone(), namespace: namespace.into(), name: name.into(), container: container.into() };
+    let reader = Reader {
+        files,
+        options,
+        sender,
+        pods: routes.pods.clone(),
+        namespace: namespace.into(),
+        name: name.into(),
+        container: container.into(),
+    };
     // It ends with the connection: its receiver is the body.
     tokio::spawn(reader.run());
     let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {

@@ -7,8 +7,8 @@ pub mod files;
 pub mod identity;
 pub mod lines;
 pub mod logs;
-pub mod routes;
 pub mod rotate;
+pub mod routes;
 mod server;
 pub mod stats;
 pub mod tail;
@@ -20,6 +20,9 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 
 /// The body of an answer.
 pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// An answer that ends a request early.
+pub type Refusal = Box<http::Response<Body>>;
 
 /// A body that is all there.
 pub fn full(bytes: impl Into<Bytes>) -> Body {

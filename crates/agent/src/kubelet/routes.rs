@@ -10,7 +10,7 @@ use mizzen_runtime::driver::{Container, ContainerState};
 use serde_json::json;
 
 use super::identity::Identity;
-use super::{Body, full, logs, stats};
+use super::{Body, Refusal, full, logs, stats};
 use crate::context::Context;
 use crate::pod::roles;
 
@@ -43,8 +43,10 @@ impl Routes {
     pub async fn answer(&self, request: Request<Incoming>, identity: Option<&Identity>) -> Response<Body> {
         let path = request.uri().path().to_string();
         let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
-        if let Err(refusal) = self.authorize(request.method().clone(), parts.first().copied().unwrap_or_default(), identity).await {
-            return refusal;
+        if let Err(refusal) =
+            self.authorize(request.method().clone(), parts.first().copied().unwrap_or_default(), identity).await
+        {
+            return *refusal;
         }
         let get = request.method() == Method::GET;
         match parts.as_slice() {
@@ -60,23 +62,22 @@ impl Routes {
             ["stats", "summary"] if get => json_answer(&self.sampler.summary().await),
             ["metrics", "resource"] if get => text(StatusCode::OK, self.sampler.resource_metrics().await),
             ["metrics"] | ["metrics", "cadvisor" | "probes"] if get => text(StatusCode::OK, self.sampler.own_metrics()),
+            // Not the kubelet's: what `metrics.k8s.io` is made from.
+            ["mizzen", "usage"] if get => json_answer(
+                &json!({"node": self.sampler.node_metrics().await, "pods": self.sampler.pod_metrics().await}),
+            ),
             ["configz"] if get => json_answer(&json!({"kubeletconfig": {"maxPods": self.ctx.config.max_pods,
                 "clusterDomain": self.ctx.config.cluster_domain}})),
             _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
         }
     }
 
-    async fn authorize(
-        &self,
-        method: Method,
-        first: &str,
-        identity: Option<&Identity>,
-    ) -> Result<(), Response<Body>> {
+    async fn authorize(&self, method: Method, first: &str, identity: Option<&Identity>) -> Result<(), Refusal> {
         let Some(identity) = identity else {
-            return Err(text(StatusCode::UNAUTHORIZED, "Unauthorized"));
+            return Err(refuse(StatusCode::UNAUTHORIZED, "Unauthorized"));
         };
         let subresource = match first {
-            "stats" => "stats",
+            "stats" | "mizzen" => "stats",
             "metrics" => "metrics",
             "logs" => "log",
             "healthz" => "healthz",
@@ -100,9 +101,9 @@ impl Routes {
                     "Forbidden (user={}, verb={verb}, resource=nodes, subresource={subresource})",
                     identity.user
                 );
-                Err(text(StatusCode::FORBIDDEN, message))
+                Err(refuse(StatusCode::FORBIDDEN, message))
             }
-            Err(error) => Err(text(StatusCode::INTERNAL_SERVER_ERROR, crate::pod::execute::chain(&error))),
+            Err(error) => Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, crate::pod::execute::chain(&error))),
         }
     }
 
@@ -113,25 +114,25 @@ impl Routes {
     }
 
     /// A pod of this node by name.
-    pub fn pod(&self, namespace: &str, name: &str) -> Result<Arc<Pod>, Response<Body>> {
-        self.pods
-            .get(namespace, name)
-            .ok_or_else(|| text(StatusCode::NOT_FOUND, format!("pod \"{name}\" not found in namespace \"{namespace}\"")))
+    pub fn pod(&self, namespace: &str, name: &str) -> Result<Arc<Pod>, Refusal> {
+        self.pods.get(namespace, name).ok_or_else(|| {
+            refuse(StatusCode::NOT_FOUND, format!("pod \"{name}\" not found in namespace \"{namespace}\""))
+        })
     }
 
     /// The running container that exec, attach and the like are about.
     ///
     /// # Errors
     /// An answer for the client: no such pod or container, or it does not run.
-    pub async fn running(&self, namespace: &str, pod: &str, container: &str) -> Result<Found, Response<Body>> {
+    pub async fn running(&self, namespace: &str, pod: &str, container: &str) -> Result<Found, Refusal> {
         let pod = self.pod(namespace, pod)?;
         let empty = PodSpec::default();
         if roles::find(pod.spec.as_ref().unwrap_or(&empty), container).is_none() {
-            return Err(text(StatusCode::NOT_FOUND, format!("container {container} not found in pod")));
+            return Err(refuse(StatusCode::NOT_FOUND, format!("container {container} not found in pod")));
         }
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         let sandbox = self.ctx.driver.sandbox(&uid).await;
-        let sandbox = sandbox.map_err(|e| text(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
+        let sandbox = sandbox.map_err(|e| refuse(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
         let running = sandbox
             .containers
             .into_iter()
@@ -139,9 +140,14 @@ impl Routes {
             .max_by_key(|c| c.spec.attempt);
         match running {
             Some(container) => Ok(Found { pod, uid, container }),
-            None => Err(text(StatusCode::BAD_REQUEST, format!("container {container} is not running"))),
+            None => Err(refuse(StatusCode::BAD_REQUEST, format!("container {container} is not running"))),
         }
     }
+}
+
+/// An answer in plain text that ends a request early.
+pub fn refuse(code: StatusCode, body: impl Into<String>) -> Refusal {
+    Box::new(text(code, body))
 }
 
 /// An answer in plain text.

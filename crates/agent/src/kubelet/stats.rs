@@ -99,9 +99,7 @@ impl Sampler {
         let rates = self.rates().await;
         let time = stamp(rates.at);
         let capacity = u64::try_from(self.ctx.capacity.memory_bytes).unwrap_or(0);
-        let cpu = |usage: &Usage, nano_cores: u64| {
-            json!({"time": time, "usageNanoCores": nano_cores, "usageCoreNanoSeconds": usage.cpu_nanos})
-        };
+        let cpu = |usage: &Usage, nano_cores: u64| json!({"time": time, "usageNanoCores": nano_cores, "usageCoreNanoSeconds": usage.cpu_nanos});
         let memory = |usage: &Usage| {
             json!({"time": time, "usageBytes": usage.memory_bytes, "workingSetBytes": usage.working_set_bytes,
                 "rssBytes": usage.rss_bytes})
@@ -152,10 +150,8 @@ impl Sampler {
     /// `/metrics`: a few figures about the agent itself.
     pub fn own_metrics(&self) -> String {
         let objects = self.pods.objects();
-        let running = objects
-            .values()
-            .filter(|p| p.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running"))
-            .count();
+        let running =
+            objects.values().filter(|p| p.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running")).count();
         format!(
             "# HELP kubelet_running_pods Pods that run on this node.\n# TYPE kubelet_running_pods gauge\n\
              kubelet_running_pods {running}\n# HELP kubelet_desired_pods Pods bound to this node.\n\
@@ -191,7 +187,9 @@ fn resource_text(sample: &Sample) -> String {
         sample.pods.values().flat_map(of_pod).collect()
     };
     let pods = |get: &dyn Fn(&Usage) -> f64| -> Vec<(String, f64)> {
-        let line = |pod: &crate::usage::PodUse| (format!("{{namespace={:?},pod={:?}}}", pod.namespace, pod.name), get(&pod.total));
+        let line = |pod: &crate::usage::PodUse| {
+            (format!("{{namespace={:?},pod={:?}}}", pod.namespace, pod.name), get(&pod.total))
+        };
         sample.pods.values().map(line).collect()
     };
     let cpu = |u: &Usage| seconds(u.cpu_nanos);

@@ -74,7 +74,8 @@ fn huge_pages(dir: &Path) -> Vec<(String, i64)> {
     let mut pages = Vec::new();
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(kib) = name.strip_prefix("hugepages-").and_then(|n| n.strip_suffix("kB")).and_then(|k| k.parse::<i64>().ok())
+        let Some(kib) =
+            name.strip_prefix("hugepages-").and_then(|n| n.strip_suffix("kB")).and_then(|k| k.parse::<i64>().ok())
         else {
             continue;
         };

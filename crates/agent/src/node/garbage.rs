@@ -67,7 +67,9 @@ async fn used(ctx: &Context, pods: &Reflector<Pod>) -> Result<HashSet<String>, I
 fn names(pod: &Pod) -> Vec<String> {
     let mut names = Vec::new();
     if let Some(spec) = &pod.spec {
-        names.extend(spec.containers.iter().chain(spec.init_containers.iter().flatten()).filter_map(|c| c.image.clone()));
+        names.extend(
+            spec.containers.iter().chain(spec.init_containers.iter().flatten()).filter_map(|c| c.image.clone()),
+        );
         names.extend(spec.ephemeral_containers.iter().flatten().filter_map(|c| c.image.clone()));
         names.extend(spec.volumes.iter().flatten().filter_map(|v| v.image.as_ref()?.reference.clone()));
     }

@@ -34,7 +34,8 @@ pub async fn run(client: Client, node: String, node_uid: String, interval: Durat
 
 async fn renew(client: &Client, node: &str, node_uid: &str) -> Result<(), ClientError> {
     let now = MicroTime(Timestamp::now());
-    let patch = Patch::Merge(json!({"spec": {"renewTime": now, "holderIdentity": node, "leaseDurationSeconds": DURATION}}));
+    let patch =
+        Patch::Merge(json!({"spec": {"renewTime": now, "holderIdentity": node, "leaseDurationSeconds": DURATION}}));
     match client.patch::<Lease>(NAMESPACE, node, "", &patch).await {
         Err(error) if error.code() == Some(404) => {}
         other => return other.map(drop),

@@ -43,7 +43,9 @@ pub fn new(config: &Config, status: NodeStatus) -> Node {
         metadata: ObjectMeta {
             name: Some(config.node_name.clone()),
             labels: Some(labels(config)),
-            annotations: Some([("volumes.kubernetes.io/controller-managed-attach-detach".into(), "true".into())].into()),
+            annotations: Some(
+                [("volumes.kubernetes.io/controller-managed-attach-detach".into(), "true".into())].into(),
+            ),
             ..ObjectMeta::default()
         },
         spec: Some(NodeSpec { taints: (!taints.is_empty()).then_some(taints), ..NodeSpec::default() }),
@@ -86,11 +88,8 @@ pub fn status(
     previous: Option<&NodeStatus>,
     now: Timestamp,
 ) -> NodeStatus {
-    let mut addresses: Vec<NodeAddress> = config
-        .addresses
-        .iter()
-        .map(|ip| NodeAddress { address: ip.to_string(), type_: "InternalIP".into() })
-        .collect();
+    let mut addresses: Vec<NodeAddress> =
+        config.addresses.iter().map(|ip| NodeAddress { address: ip.to_string(), type_: "InternalIP".into() }).collect();
     addresses.push(NodeAddress { address: config.node_name.clone(), type_: "Hostname".into() });
     NodeStatus {
         capacity: Some(capacity.capacity.clone()),
@@ -120,7 +119,8 @@ fn conditions(pressure: Pressure, previous: Option<&NodeStatus>, now: Timestamp)
             last_transition_time: same.and_then(|c| c.last_transition_time.clone()).or(Some(Time(now))),
         }
     };
-    let pick = |on: bool, yes: (&'static str, &'static str), no: (&'static str, &'static str)| if on { yes } else { no };
+    let pick =
+        |on: bool, yes: (&'static str, &'static str), no: (&'static str, &'static str)| if on { yes } else { no };
     let memory = pick(
         pressure.memory,
         ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
@@ -173,7 +173,8 @@ pub fn same(a: &NodeStatus, b: &NodeStatus) -> bool {
 pub fn system_info(config: &Config) -> NodeSystemInfo {
     let read = |path: &str| std::fs::read_to_string(path).map(|t| t.trim().to_string()).unwrap_or_default();
     let release = read("/etc/os-release");
-    let os = release.lines().find_map(|l| l.strip_prefix("PRETTY_NAME=")).unwrap_or("Linux").trim_matches('"').to_string();
+    let os =
+        release.lines().find_map(|l| l.strip_prefix("PRETTY_NAME=")).unwrap_or("Linux").trim_matches('"').to_string();
     NodeSystemInfo {
         architecture: arch().into(),
         boot_id: read("/proc/sys/kernel/random/boot_id"),
@@ -196,7 +197,8 @@ mod tests {
     #[test]
     fn a_condition_keeps_its_time_until_it_changes() {
         let t = |s| Timestamp::from_second(s).unwrap();
-        let first = NodeStatus { conditions: Some(conditions(Pressure::default(), None, t(1))), ..NodeStatus::default() };
+        let first =
+            NodeStatus { conditions: Some(conditions(Pressure::default(), None, t(1))), ..NodeStatus::default() };
         let disk = Pressure { disk: true, ..Pressure::default() };
         let second = NodeStatus { conditions: Some(conditions(disk, Some(&first), t(9))), ..NodeStatus::default() };
         let at = |s: &NodeStatus, kind: &str| {

@@ -92,9 +92,8 @@ pub async fn run(ctx: Arc<Context>, shutdown: CancellationToken) {
             None => true,
         };
         // Someone else (the node lifecycle controller) may have called this node lost.
-        let doubted = previous.is_some_and(|p| {
-            p.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status != "True")
-        });
+        let doubted =
+            previous.is_some_and(|p| p.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status != "True"));
         if !due && !doubted {
             continue;
         }
@@ -110,4 +109,3 @@ pub async fn run(ctx: Arc<Context>, shutdown: CancellationToken) {
         }
     }
 }
-

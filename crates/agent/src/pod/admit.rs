@@ -52,7 +52,10 @@ pub fn check<'a>(pod: &Pod, others: impl Iterator<Item = &'a Pod> + Clone, offer
     if let (Some(labels), Some(selector)) = (offer.labels, &spec.node_selector)
         && !selector.iter().all(|(key, value)| labels.get(key) == Some(value))
     {
-        return reject("NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector");
+        return reject(
+            "NodeAffinity",
+            "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
+        );
     }
     if let Some(os) = &spec.os
         && os.name != "linux"
@@ -65,7 +68,10 @@ pub fn check<'a>(pod: &Pod, others: impl Iterator<Item = &'a Pod> + Clone, offer
             return reject("SysctlForbidden", format!("forbidden sysctl: \"{name}\" not allowlisted"));
         }
         if spec.host_network == Some(true) && name.starts_with("net.") {
-            return reject("SysctlForbidden", format!("forbidden sysctl: \"{name}\" not allowed with host net enabled"));
+            return reject(
+                "SysctlForbidden",
+                format!("forbidden sysctl: \"{name}\" not allowed with host net enabled"),
+            );
         }
     }
     ports(spec, others.clone())?;
@@ -73,7 +79,10 @@ pub fn check<'a>(pod: &Pod, others: impl Iterator<Item = &'a Pod> + Clone, offer
     if let Some(most) = amount(Some(offer.allocatable), "pods")
         && count >= most
     {
-        return reject("OutOfpods", format!("Node didn't have enough resource: pods, requested: 1, used: {count}, capacity: {most}"));
+        return reject(
+            "OutOfpods",
+            format!("Node didn't have enough resource: pods, requested: 1, used: {count}, capacity: {most}"),
+        );
     }
     for (name, quantity) in offer.allocatable {
         if name == "pods" {
@@ -86,8 +95,9 @@ pub fn check<'a>(pod: &Pod, others: impl Iterator<Item = &'a Pod> + Clone, offer
         }
         let used: i64 = others.clone().filter_map(|p| p.spec.as_ref()).map(|s| resources::request(s, name)).sum();
         if used.saturating_add(wanted) > most {
-            let message =
-                format!("Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {most}");
+            let message = format!(
+                "Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {most}"
+            );
             tracing::debug!(message, capacity = quantity.0, "pod turned away");
             return reject(format!("OutOf{name}"), message);
         }
@@ -102,7 +112,8 @@ fn host_ports(spec: &PodSpec) -> Vec<(String, String, i32)> {
         .flat_map(|c| c.ports.iter().flatten())
         .filter_map(|p| {
             // With host network the port itself is the node's.
-            let port = p.host_port.or((spec.host_network == Some(true)).then_some(p.container_port)).filter(|p| *p > 0)?;
+            let port =
+                p.host_port.or((spec.host_network == Some(true)).then_some(p.container_port)).filter(|p| *p > 0)?;
             let ip = p.host_ip.clone().filter(|ip| !ip.is_empty() && ip != "0.0.0.0").unwrap_or_default();
             Some((ip, p.protocol.clone().unwrap_or_else(|| "TCP".into()), port))
         })
@@ -115,7 +126,8 @@ fn ports<'a>(spec: &PodSpec, others: impl Iterator<Item = &'a Pod>) -> Result<()
         return Ok(());
     }
     for (ip, protocol, port) in others.filter_map(|p| p.spec.as_ref()).flat_map(host_ports) {
-        let clash = mine.iter().any(|(i, p, n)| *n == port && *p == protocol && (i.is_empty() || ip.is_empty() || *i == ip));
+        let clash =
+            mine.iter().any(|(i, p, n)| *n == port && *p == protocol && (i.is_empty() || ip.is_empty() || *i == ip));
         if clash {
             return reject(
                 "NodePorts",

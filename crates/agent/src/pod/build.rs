@@ -11,8 +11,8 @@ use mizzen_runtime::spec::{ContainerSpec, Mount, MountSource, PodSpec as Sandbox
 
 use super::env::{EnvError, Environment};
 use super::files;
-use super::security::{self, SecurityError};
 use super::resources;
+use super::security::{self, SecurityError};
 use crate::context::Context;
 use crate::volume::sub_path::{self, SubPathError};
 use crate::volume::{Mounted, MountedVolumes};

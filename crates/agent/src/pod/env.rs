@@ -183,7 +183,9 @@ impl Sources<'_> {
     /// A value from elsewhere; `None` if it is optional and not there.
     async fn value(&self, container: &Container, from: &EnvVarSource) -> Result<Option<String>, EnvError> {
         let optional = |flag: Option<bool>, result: Result<String, EnvError>| match result {
-            Err(EnvError::NotFound { .. } | EnvError::NoKey { .. } | EnvError::File { .. }) if flag == Some(true) => Ok(None),
+            Err(EnvError::NotFound { .. } | EnvError::NoKey { .. } | EnvError::File { .. }) if flag == Some(true) => {
+                Ok(None)
+            }
             other => other.map(Some),
         };
         if let Some(field) = &from.field_ref {
@@ -222,7 +224,10 @@ impl Sources<'_> {
         let Some(Mounted::Path { path: root, .. }) = self.volumes.by_name.get(volume) else { return None };
         let (root, path, key) = (root.clone(), PathBuf::from(path), key.to_string());
         let read = tokio::task::spawn_blocking(move || read_beneath(&root, &path)).await.ok()??;
-        read.lines().filter_map(|line| line.split_once('=')).find(|(name, _)| name.trim() == key).map(|(_, v)| unquote(v))
+        read.lines()
+            .filter_map(|line| line.split_once('='))
+            .find(|(name, _)| name.trim() == key)
+            .map(|(_, v)| unquote(v))
     }
 }
 

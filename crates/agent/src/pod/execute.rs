@@ -17,12 +17,12 @@ use super::uses::Uses;
 use super::{build, env, hooks, last_words, pull, reports, resources};
 use crate::context::Context;
 use crate::network::NetworkError;
-use crate::volume::{self, MountedVolumes, VolumeError};
+use crate::volume::{self, Failure, MountedVolumes, VolumeError};
 
 /// How an action, or something else that a worker waits for, went.
 pub enum Outcome {
     /// Volumes were made or renewed.
-    Volumes(Result<MountedVolumes, (String, VolumeError)>),
+    Volumes(Result<MountedVolumes, Failure>),
     /// The sandbox was started and has these addresses.
     Sandbox(Result<Vec<IpAddr>, SandboxError>),
     /// An image was looked for.
@@ -30,7 +30,7 @@ pub enum Outcome {
         /// For this container.
         container: String,
         /// The result.
-        result: Result<Ensured, ImageError>,
+        result: Box<Result<Ensured, ImageError>>,
     },
     /// A container was started.
     Started {
@@ -41,7 +41,7 @@ pub enum Outcome {
         /// The image as the pod named it.
         image: String,
         /// The result.
-        result: Result<mizzen_runtime::driver::Container, StartError>,
+        result: Box<Result<mizzen_runtime::driver::Container, StartError>>,
     },
     /// The postStart hook ended.
     PostStart {
@@ -64,7 +64,7 @@ pub enum Outcome {
     /// A signal or kill was delivered.
     Signalled,
     /// The sandbox was looked at.
-    Looked(Result<Look, DriverError>),
+    Looked(Result<Box<Look>, DriverError>),
     /// Everything was taken down.
     TornDown(Result<(), String>),
     /// The API object was removed.
@@ -132,7 +132,9 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 pub async fn volumes(ctx: Arc<Context>, pod: Arc<Pod>, uses: Arc<Uses>) -> Outcome {
     let set_up = volume::set_up(&ctx, &pod, &uses, Timestamp::now());
     let result = tokio::time::timeout(OBJECTS_WITHIN, set_up).await;
-    Outcome::Volumes(result.unwrap_or_else(|_| Err(("all".into(), VolumeError::Timeout))))
+    Outcome::Volumes(
+        result.unwrap_or_else(|_| Err(Failure { volume: "all".into(), error: Box::new(VolumeError::Timeout) })),
+    )
 }
 
 /// Starts sandbox and network, and writes the files that need the pod's addresses.
@@ -160,7 +162,8 @@ fn prepare_dirs(ctx: &Context, pod: &Pod) -> Result<(), SandboxError> {
     }
     std::fs::create_dir_all(&shm).map_err(io)?;
     // Shared memory of all containers of the pod; the size is Docker's and the kubelet's.
-    let flags = rustix::mount::MountFlags::NOSUID | rustix::mount::MountFlags::NODEV | rustix::mount::MountFlags::NOEXEC;
+    let flags =
+        rustix::mount::MountFlags::NOSUID | rustix::mount::MountFlags::NODEV | rustix::mount::MountFlags::NOEXEC;
     if let Err(error) = rustix::mount::mount("shm", &shm, "tmpfs", flags, Some(c"mode=1777,size=65536k")) {
         tracing::debug!(%error, "no tmpfs for /dev/shm of a pod");
     }
@@ -178,7 +181,7 @@ pub async fn image(ctx: Arc<Context>, pod: Arc<Pod>, uses: Arc<Uses>, container:
         reports::pulling(&ctx, &pod, &container.name, &reference);
     }
     let result = ctx.images.ensure(&reference, policy, &credentials).await;
-    Outcome::Image { container: container.name, result }
+    Outcome::Image { container: container.name, result: Box::new(result) }
 }
 
 /// What starting a container takes.
@@ -201,7 +204,7 @@ pub struct Start {
 pub async fn start(ctx: Arc<Context>, pod: Arc<Pod>, uses: Arc<Uses>, start: Start) -> Outcome {
     let (container, attempt) = (start.container.name.clone(), start.attempt);
     let image = start.container.image.clone().unwrap_or_default();
-    let result = start_container(&ctx, &pod, &uses, start).await;
+    let result = Box::new(start_container(&ctx, &pod, &uses, start).await);
     Outcome::Started { container, attempt, image, result }
 }
 
@@ -211,7 +214,8 @@ async fn start_container(
     uses: &Uses,
     start: Start,
 ) -> Result<mizzen_runtime::driver::Container, StartError> {
-    let config_error = |e: &dyn std::error::Error| StartError { reason: "CreateContainerConfigError", message: chain(e) };
+    let config_error =
+        |e: &dyn std::error::Error| StartError { reason: "CreateContainerConfigError", message: chain(e) };
     let sources = env::Sources {
         ctx,
         pod,
@@ -262,7 +266,13 @@ fn new_id() -> String {
 }
 
 /// Runs the postStart hook.
-pub async fn post_start(ctx: Arc<Context>, pod: Arc<Pod>, container: Container, id: String, ip: Option<IpAddr>) -> Outcome {
+pub async fn post_start(
+    ctx: Arc<Context>,
+    pod: Arc<Pod>,
+    container: Container,
+    id: String,
+    ip: Option<IpAddr>,
+) -> Outcome {
     let handler = container.lifecycle.as_ref().and_then(|l| l.post_start.clone());
     let result = match handler {
         Some(handler) => hooks::run(&ctx, uid(&pod), &id, &container, &handler, ip, None).await,
@@ -314,7 +324,7 @@ pub async fn resize(ctx: Arc<Context>, pod: Arc<Pod>, container: Container, id: 
 /// Reads the state of the sandbox.
 pub async fn look(ctx: Arc<Context>, pod: Arc<Pod>) -> Outcome {
     let result = ctx.driver.sandbox(uid(&pod)).await;
-    Outcome::Looked(result.map(|sandbox| read_look(&ctx, &pod, sandbox)))
+    Outcome::Looked(result.map(|sandbox| Box::new(read_look(&ctx, &pod, sandbox))))
 }
 
 /// Adds the last words of containers that ended.

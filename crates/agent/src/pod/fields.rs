@@ -97,7 +97,9 @@ impl FieldSource<'_> {
         let value = match list {
             _ if !known => return Err(unknown()),
             // Without a limit, a container may use what the node has.
-            "limits" => resources.limits.as_ref().and_then(|l| l.get(resource)).or_else(|| self.allocatable.get(resource)),
+            "limits" => {
+                resources.limits.as_ref().and_then(|l| l.get(resource)).or_else(|| self.allocatable.get(resource))
+            }
             "requests" => resources.requests.as_ref().and_then(|r| r.get(resource)),
             _ => return Err(unknown()),
         };
@@ -113,7 +115,6 @@ impl FieldSource<'_> {
         Ok((value / divisor + i64::from(value % divisor != 0)).to_string())
     }
 }
-
 
 /// A map as sorted `key="escaped value"` lines.
 fn lines(map: Option<&BTreeMap<String, String>>) -> String {

@@ -28,7 +28,8 @@ pub fn names(pod: &Pod, spec: &PodSpec, domain: &str) -> Names {
     // A host name holds 63 characters; what a cut leaves at the end must not be a separator.
     let short = short.get(..63).unwrap_or(short).trim_end_matches(['-', '.']).to_string();
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let fqdn = spec.subdomain.as_ref().filter(|s| !s.is_empty()).map(|s| format!("{short}.{s}.{namespace}.svc.{domain}"));
+    let fqdn =
+        spec.subdomain.as_ref().filter(|s| !s.is_empty()).map(|s| format!("{short}.{s}.{namespace}.svc.{domain}"));
     let hostname = match &fqdn {
         Some(full) if spec.set_hostname_as_fqdn == Some(true) => full.clone(),
         _ => short,
@@ -121,7 +122,11 @@ pub fn resolv_conf(namespace: &str, spec: &PodSpec, dns: &[IpAddr], domain: &str
     } else if cluster && !dns.is_empty() {
         let mut searches = vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.to_string()];
         searches.extend(host.searches.iter().cloned());
-        Resolver { nameservers: dns.iter().map(ToString::to_string).collect(), searches, options: vec!["ndots:5".into()] }
+        Resolver {
+            nameservers: dns.iter().map(ToString::to_string).collect(),
+            searches,
+            options: vec!["ndots:5".into()],
+        }
     } else {
         host.clone()
     };
@@ -187,7 +192,9 @@ mod tests {
     #[test]
     fn names_and_hosts() {
         let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "web-0", "namespace": "ns"}})).unwrap();
-        let with = spec(json!({"hostname": "h", "subdomain": "s", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]}));
+        let with = spec(
+            json!({"hostname": "h", "subdomain": "s", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]}),
+        );
         let got = names(&pod, &with, "cluster.local");
         assert_eq!(got.fqdn.as_deref(), Some("h.s.ns.svc.cluster.local"));
         let text = hosts(&with, &got, &["10.0.0.9".parse().unwrap()], "");

@@ -35,7 +35,11 @@ pub async fn run(
         if let Some(action) = &handler.http_get {
             let ip = ip.ok_or("the pod has no address")?;
             let answer = http::get(action, container, ip, "kube-lifecycle/1.36").await.map_err(|e| e.to_string())?;
-            return if answer.code < 400 { Ok(()) } else { Err(format!("HTTP hook failed with statuscode: {}", answer.code)) };
+            return if answer.code < 400 {
+                Ok(())
+            } else {
+                Err(format!("HTTP hook failed with statuscode: {}", answer.code))
+            };
         }
         if let Some(action) = &handler.sleep {
             tokio::time::sleep(Duration::from_secs(u64::try_from(action.seconds).unwrap_or(0))).await;
@@ -43,5 +47,7 @@ pub async fn run(
         // A tcpSocket hook is accepted by the API, but never did anything.
         Ok(())
     };
-    tokio::time::timeout(limit, rest).await.unwrap_or_else(|_| Err(format!("hook timed out after {}s", limit.as_secs())))
+    tokio::time::timeout(limit, rest)
+        .await
+        .unwrap_or_else(|_| Err(format!("hook timed out after {}s", limit.as_secs())))
 }

@@ -437,9 +437,7 @@ impl Observed {
 
     /// No container runs or is being started.
     pub fn quiet(&self) -> bool {
-        self.containers
-            .values()
-            .all(|c| !matches!(c.state, ContainerPhase::Running(_) | ContainerPhase::Starting))
+        self.containers.values().all(|c| !matches!(c.state, ContainerPhase::Running(_) | ContainerPhase::Starting))
     }
 }
 

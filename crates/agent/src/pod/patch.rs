@@ -10,8 +10,15 @@ use serde_json::{Map, Value, json};
 const MERGED: [(&str, &str); 3] = [("conditions", "type"), ("podIPs", "ip"), ("hostIPs", "ip")];
 
 /// Fields that this node takes away when they no longer apply; others may belong to someone else.
-const OURS: [&str; 7] =
-    ["reason", "message", "podIP", "podIPs", "containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"];
+const OURS: [&str; 7] = [
+    "reason",
+    "message",
+    "podIP",
+    "podIPs",
+    "containerStatuses",
+    "initContainerStatuses",
+    "ephemeralContainerStatuses",
+];
 
 /// The patch that turns `before` into `after`.
 pub fn status(uid: &str, before: &PodStatus, after: &PodStatus) -> Value {
@@ -64,7 +71,12 @@ mod tests {
         let scheduled = json!({"type": "PodScheduled", "status": "True"});
         for (case, before, after, want) in [
             ("nothing", json!({"phase": "Running"}), json!({"phase": "Running"}), json!({})),
-            ("a field", json!({"phase": "Pending", "reason": "x"}), json!({"phase": "Running"}), json!({"phase": "Running", "reason": null})),
+            (
+                "a field",
+                json!({"phase": "Pending", "reason": "x"}),
+                json!({"phase": "Running"}),
+                json!({"phase": "Running", "reason": null}),
+            ),
             (
                 "one condition",
                 json!({"conditions": [ready("False"), scheduled]}),

@@ -332,8 +332,11 @@ impl Planner<'_> {
     /// A container that runs: is there a reason to stop it?
     fn mind(&mut self, spec: &PodSpec, container: &Container, record: &ContainerObserved, running: &Running) {
         let pod_grace = spec.termination_grace_period_seconds.unwrap_or(30);
-        let probe_grace =
-            |p: &Option<_>| -> i64 { p.as_ref().and_then(|p: &k8s_openapi::api::core::v1::Probe| p.termination_grace_period_seconds).unwrap_or(pod_grace) };
+        let probe_grace = |p: &Option<_>| -> i64 {
+            p.as_ref()
+                .and_then(|p: &k8s_openapi::api::core::v1::Probe| p.termination_grace_period_seconds)
+                .unwrap_or(pod_grace)
+        };
         let why = if let Some(stop) = &running.stop {
             Some((stop.why, stop.grace_seconds))
         } else if record.probes.startup == Some(false) {
@@ -409,7 +412,8 @@ impl Planner<'_> {
                 });
             }
             StopStep::Signalled(at) => {
-                let deadline = if grace_seconds <= 0 { deadline } else { deadline.max(later(at, MIN_STOP.min(grace_seconds))) };
+                let deadline =
+                    if grace_seconds <= 0 { deadline } else { deadline.max(later(at, MIN_STOP.min(grace_seconds))) };
                 if deadline <= self.now {
                     self.actions.push(Action::Kill { container, why: stop.why });
                 } else {

@@ -1,8 +1,8 @@
 //! Scripts over the state machine: what happens on the left, what is to be done and how the pod looks on the right.
 
 use super::*;
-use crate::pod::observed::{Ended, ImageState, Running, Step};
 use crate::pod::backoff::Retry;
+use crate::pod::observed::{Ended, ImageState, Running, Step};
 use serde_json::{Value, json};
 
 /// A pod under a script, with a clock that only the script moves.
@@ -46,7 +46,8 @@ impl World {
             self.observed.begin(action, at(self.now));
         }
         self.shown = plan.status;
-        let wake = plan.wake_at.map(|w| format!(" wake+{}", w.as_second() - at(self.now).as_second())).unwrap_or_default();
+        let wake =
+            plan.wake_at.map(|w| format!(" wake+{}", w.as_second() - at(self.now).as_second())).unwrap_or_default();
         let end = if plan.finished { " finished" } else { "" };
         format!("{}{wake}{end}; {}", actions.join(" "), self.looks()).trim().to_string()
     }
@@ -58,7 +59,8 @@ impl World {
         if ready {
             text.push_str(" ready");
         }
-        let all = self.shown.init_container_statuses.iter().flatten().chain(self.shown.container_statuses.iter().flatten());
+        let all =
+            self.shown.init_container_statuses.iter().flatten().chain(self.shown.container_statuses.iter().flatten());
         for status in all {
             let state = status.state.clone().unwrap_or_default();
             let state = if let Some(w) = state.waiting {
@@ -92,7 +94,8 @@ impl World {
                 let record = self.observed.container_mut(name);
                 let retry = Retry::after(record.pull_retry, now, 10, 300);
                 record.pull_retry = Some(retry);
-                record.image = ImageState::Failed { reason: "ErrImagePull", message: "no".into(), image: "i".into(), retry };
+                record.image =
+                    ImageState::Failed { reason: "ErrImagePull", message: "no".into(), image: "i".into(), retry };
             }
             ["started", name] | ["started", name, "hook"] => {
                 let hook = words.len() == 3;
@@ -103,7 +106,15 @@ impl World {
                 record.state = ContainerPhase::Running(Running {
                     id: format!("{name}-{}", record.restarts),
                     image_id: "sha".into(),
-                    image: self.pod.spec.as_ref().unwrap().containers.iter().find(|c| c.name == *name).and_then(|c| c.image.clone()),
+                    image: self
+                        .pod
+                        .spec
+                        .as_ref()
+                        .unwrap()
+                        .containers
+                        .iter()
+                        .find(|c| c.name == *name)
+                        .and_then(|c| c.image.clone()),
                     started_at: now,
                     post_start: if hook { Hook::Running } else { Hook::Done },
                     stop: None,

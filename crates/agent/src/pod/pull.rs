@@ -109,7 +109,10 @@ mod tests {
         let auth = json!({"r.example": {"auth": "dTpwOng="}});
         for secret in [secret(".dockerconfigjson", json!({"auths": auth})), secret(".dockercfg", auth)] {
             let got = read(&secret);
-            assert_eq!((got[0].registry.as_str(), got[0].username.as_str(), got[0].password.as_str()), ("r.example", "u", "p:x"));
+            assert_eq!(
+                (got[0].registry.as_str(), got[0].username.as_str(), got[0].password.as_str()),
+                ("r.example", "u", "p:x")
+            );
         }
     }
 }

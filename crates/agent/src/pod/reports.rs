@@ -47,7 +47,8 @@ fn killing(ctx: &Context, pod: &Pod, container: &str, why: StopReason) {
 
 /// An image was looked for.
 pub fn image(ctx: &Context, pod: &Pod, container: &str, result: &Result<Ensured, ImageError>) {
-    let image = pod.spec.as_ref().and_then(|s| roles::find(s, container)).and_then(|(c, _)| c.image).unwrap_or_default();
+    let image =
+        pod.spec.as_ref().and_then(|s| roles::find(s, container)).and_then(|(c, _)| c.image).unwrap_or_default();
     match result {
         Ok(ensured) if ensured.pulled => {
             let message = format!(

@@ -163,8 +163,9 @@ pub fn pod(pod: &Pod, pids_limit: Option<i64>) -> Resources {
     let spec = pod.spec.as_ref().unwrap_or(&empty);
     let limit = |name: &str| {
         let own = spec.resources.as_ref().and_then(|r| amount(r.limits.as_ref(), name));
-        let every = roles::members(spec)
-            .all(|m| m.container.resources.as_ref().and_then(|r| amount(r.limits.as_ref(), name)).is_some_and(|l| l > 0));
+        let every = roles::members(spec).all(|m| {
+            m.container.resources.as_ref().and_then(|r| amount(r.limits.as_ref(), name)).is_some_and(|l| l > 0)
+        });
         (own.is_some() || every).then(|| effective(spec, name, |r| amount(r.limits.as_ref(), name))).filter(|l| *l > 0)
     };
     let cpu = limit("cpu");
@@ -185,7 +186,10 @@ mod tests {
     use serde_json::json;
 
     fn make(containers: serde_json::Value, init: serde_json::Value) -> Pod {
-        serde_json::from_value(json!({"metadata": {"uid": "u"}, "spec": {"containers": containers, "initContainers": init}})).unwrap()
+        serde_json::from_value(
+            json!({"metadata": {"uid": "u"}, "spec": {"containers": containers, "initContainers": init}}),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -207,7 +211,13 @@ mod tests {
                 "burstable/podu",
                 500,
             ),
-            ("tiny", json!([{"name": "a", "resources": {"requests": {"cpu": "1m"}}}]), Qos::Burstable, "burstable/podu", 999),
+            (
+                "tiny",
+                json!([{"name": "a", "resources": {"requests": {"cpu": "1m"}}}]),
+                Qos::Burstable,
+                "burstable/podu",
+                999,
+            ),
         ] {
             let pod = make(containers, json!([]));
             assert_eq!(qos(&pod), class, "{case}");
@@ -218,7 +228,10 @@ mod tests {
 
     #[test]
     fn limits_reach_the_kernel() {
-        let pod = make(json!([{"name": "a", "resources": {"limits": {"cpu": "250m", "memory": "64Mi", "hugepages-2Mi": "4Mi"}}}]), json!([]));
+        let pod = make(
+            json!([{"name": "a", "resources": {"limits": {"cpu": "250m", "memory": "64Mi", "hugepages-2Mi": "4Mi"}}}]),
+            json!([]),
+        );
         let got = container(&pod, &pod.spec.as_ref().unwrap().containers[0], 1 << 30);
         assert_eq!((got.cpu_shares, got.cpu_quota_us, got.cpu_period_us), (Some(256), Some(25_000), Some(100_000)));
         assert_eq!(got.memory_limit_bytes, Some(64 << 20));

@@ -122,12 +122,34 @@ mod tests {
             ("Never", None, json!(null), false, 3, false),
             ("Never", Some("Always"), json!(null), true, 0, true), // a sidecar
             ("Never", Some("OnFailure"), json!(null), false, 1, true),
-            ("Never", Some("Never"), json!([{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]), false, 42, true),
-            ("Never", Some("Never"), json!([{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]), false, 41, false),
-            ("Never", Some("Never"), json!([{"action": "Restart", "exitCodes": {"operator": "NotIn", "values": [42]}}]), false, 41, true),
+            (
+                "Never",
+                Some("Never"),
+                json!([{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]),
+                false,
+                42,
+                true,
+            ),
+            (
+                "Never",
+                Some("Never"),
+                json!([{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]),
+                false,
+                41,
+                false,
+            ),
+            (
+                "Never",
+                Some("Never"),
+                json!([{"action": "Restart", "exitCodes": {"operator": "NotIn", "values": [42]}}]),
+                false,
+                41,
+                true,
+            ),
         ] {
             let container: Container =
-                serde_json::from_value(json!({"name": "c", "restartPolicy": own, "restartPolicyRules": rules})).unwrap();
+                serde_json::from_value(json!({"name": "c", "restartPolicy": own, "restartPolicyRules": rules}))
+                    .unwrap();
             let spec = PodSpec { restart_policy: Some(pod.into()), ..PodSpec::default() };
             let role = if init { init_role(&container) } else { Role::Main };
             let ended = Ended {

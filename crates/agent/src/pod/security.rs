@@ -113,7 +113,13 @@ mod tests {
             ("container beats pod", json!({"runAsUser": 7}), json!({"runAsUser": 8}), "", Ok(UserName::Id(8))),
             ("root image", json!({"runAsNonRoot": true}), json!({}), "", Err(SecurityError::ImageIsRoot)),
             ("root by number", json!({"runAsNonRoot": true}), json!({}), "0:0", Err(SecurityError::ImageIsRoot)),
-            ("root user", json!({"runAsNonRoot": true, "runAsUser": 0}), json!({}), "5", Err(SecurityError::UserIsRoot)),
+            (
+                "root user",
+                json!({"runAsNonRoot": true, "runAsUser": 0}),
+                json!({}),
+                "5",
+                Err(SecurityError::UserIsRoot),
+            ),
             (
                 "a name proves nothing",
                 json!({"runAsNonRoot": true}),
@@ -122,7 +128,13 @@ mod tests {
                 Err(SecurityError::ImageUserUnknown { user: "app".into() }),
             ),
             ("numeric image", json!({"runAsNonRoot": true}), json!({}), "5:5", Ok(UserName::Image("5:5".into()))),
-            ("container lifts it", json!({"runAsNonRoot": true}), json!({"runAsNonRoot": false}), "", Ok(UserName::Image("".into()))),
+            (
+                "container lifts it",
+                json!({"runAsNonRoot": true}),
+                json!({"runAsNonRoot": false}),
+                "",
+                Ok(UserName::Image("".into())),
+            ),
         ] {
             let spec: PodSpec = serde_json::from_value(json!({"containers": [], "securityContext": pod})).unwrap();
             let container: Container = serde_json::from_value(json!({"name": "c", "securityContext": own})).unwrap();

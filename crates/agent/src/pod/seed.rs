@@ -11,14 +11,19 @@ use super::observed::{ContainerPhase, Ended, Observed, ProbeResults, SandboxStat
 use super::status::{ID_SCHEME, is_terminal};
 
 /// The observation to begin with, and the image digests by container.
-pub fn observed(pod: &Pod, running: Option<(Look, Vec<IpAddr>)>, now: Timestamp) -> (Observed, HashMap<String, String>) {
+pub fn observed(
+    pod: &Pod,
+    running: Option<(Look, Vec<IpAddr>)>,
+    now: Timestamp,
+) -> (Observed, HashMap<String, String>) {
     let status = pod.status.clone().unwrap_or_default();
     let mut observed = Observed::new(status.start_time.as_ref().map_or(now, |t| t.0));
     observed.reported_terminal = is_terminal(status.phase.as_deref());
-    let statuses: Vec<&ContainerStatus> = [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses]
-        .into_iter()
-        .flat_map(|list| list.iter().flatten())
-        .collect();
+    let statuses: Vec<&ContainerStatus> =
+        [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses]
+            .into_iter()
+            .flat_map(|list| list.iter().flatten())
+            .collect();
     let digests: HashMap<String, String> =
         statuses.iter().filter(|s| !s.image_id.is_empty()).map(|s| (s.name.clone(), s.image_id.clone())).collect();
     let found: HashSet<&str> =

@@ -57,7 +57,11 @@ pub fn status(
     status.host_ips = Some(node.host_ips.iter().map(|ip| HostIP { ip: ip.to_string() }).collect());
     addresses(&mut status, previous, observed);
     let phase = phase(spec, observed, stopping);
-    let creating = if spec.init_containers.as_ref().is_some_and(|i| !i.is_empty()) { "PodInitializing" } else { "ContainerCreating" };
+    let creating = if spec.init_containers.as_ref().is_some_and(|i| !i.is_empty()) {
+        "PodInitializing"
+    } else {
+        "ContainerCreating"
+    };
     let show = |c: &Container, role: Role, waiting: &str| {
         container_status(pod, spec, Member { container: c, role }, observed, (waiting, stopping))
     };
@@ -90,7 +94,10 @@ fn addresses(status: &mut PodStatus, previous: &PodStatus, observed: &Observed) 
 fn phase(spec: &PodSpec, observed: &Observed, stopping: bool) -> &'static str {
     if stopping && observed.quiet() {
         let ok = observed.doom.is_none()
-            && spec.containers.iter().all(|c| matches!(observed.phase(&c.name), ContainerPhase::Ended(e) if e.code == 0));
+            && spec
+                .containers
+                .iter()
+                .all(|c| matches!(observed.phase(&c.name), ContainerPhase::Ended(e) if e.code == 0));
         return if ok { "Succeeded" } else { "Failed" };
     }
     let begun = |c: &Container| {
@@ -154,7 +161,8 @@ fn container_status(
         restart_count: i32::try_from(record.restarts).unwrap_or(i32::MAX),
         last_state: last.map(terminated),
         state: Some(state),
-        resources: matches!(record.state, ContainerPhase::Running(_)).then(|| container.resources.clone().unwrap_or_default()),
+        resources: matches!(record.state, ContainerPhase::Running(_))
+            .then(|| container.resources.clone().unwrap_or_default()),
         ..ContainerStatus::default()
     }
 }
@@ -211,7 +219,10 @@ fn image_wait(image: &ImageState) -> Option<(&'static str, String)> {
 }
 
 fn waits(reason: &str, message: Option<String>) -> ContainerState {
-    ContainerState { waiting: Some(ContainerStateWaiting { reason: Some(reason.into()), message }), ..ContainerState::default() }
+    ContainerState {
+        waiting: Some(ContainerStateWaiting { reason: Some(reason.into()), message }),
+        ..ContainerState::default()
+    }
 }
 
 fn terminated(ended: &Ended) -> ContainerState {
@@ -308,7 +319,11 @@ fn condition(
     }
 }
 
-fn initialized(spec: &PodSpec, observed: &Observed, phase: &str) -> Result<Option<&'static str>, (&'static str, String)> {
+fn initialized(
+    spec: &PodSpec,
+    observed: &Observed,
+    phase: &str,
+) -> Result<Option<&'static str>, (&'static str, String)> {
     if phase == "Succeeded" {
         return Ok(Some("PodCompleted"));
     }
@@ -359,8 +374,13 @@ fn gates_ready(pod: &Pod, spec: &PodSpec) -> Result<(), (&'static str, String)> 
     for gate in spec.readiness_gates.iter().flatten() {
         match conditions.iter().find(|c| c.type_ == gate.condition_type) {
             Some(c) if c.status == "True" => {}
-            Some(_) => wrong.push(format!("the status of pod readiness gate \"{}\" is not \"True\"", gate.condition_type)),
-            None => wrong.push(format!("corresponding condition of pod readiness gate \"{}\" does not exist.", gate.condition_type)),
+            Some(_) => {
+                wrong.push(format!("the status of pod readiness gate \"{}\" is not \"True\"", gate.condition_type))
+            }
+            None => wrong.push(format!(
+                "corresponding condition of pod readiness gate \"{}\" does not exist.",
+                gate.condition_type
+            )),
         }
     }
     if wrong.is_empty() { Ok(()) } else { Err(("ReadinessGatesNotReady", wrong.join(", "))) }

@@ -306,9 +306,9 @@ impl Worker {
         match outcome {
             Outcome::Volumes(result) => self.take_volumes(result, now),
             Outcome::Sandbox(result) => self.take_sandbox(result, now),
-            Outcome::Image { container, result } => self.take_image(&container, result, now),
+            Outcome::Image { container, result } => self.take_image(&container, *result, now),
             Outcome::Started { container, attempt, image, result } => {
-                self.take_started(&container, attempt, result, now);
+                self.take_started(&container, attempt, *result, now);
                 if let ContainerPhase::Running(running) = &mut self.observed.container_mut(&container).state {
                     running.image.get_or_insert(image);
                 }
@@ -336,7 +336,7 @@ impl Worker {
                 }
             }
             Outcome::Signalled => {}
-            Outcome::Looked(result) => self.take_look(result, now),
+            Outcome::Looked(result) => self.take_look(result.map(|look| *look), now),
             Outcome::TornDown(Ok(())) => {
                 self.observed.teardown = Step::Done;
                 self.observed.sandbox = SandboxState::Absent;
@@ -358,7 +358,7 @@ impl Worker {
         }
     }
 
-    fn take_volumes(&mut self, result: Result<MountedVolumes, (String, crate::volume::VolumeError)>, now: Timestamp) {
+    fn take_volumes(&mut self, result: Result<MountedVolumes, crate::volume::Failure>, now: Timestamp) {
         let renewing = std::mem::take(&mut self.observed.refreshing);
         match result {
             Ok(volumes) => {
@@ -366,8 +366,8 @@ impl Worker {
                 self.observed.refresh_at = [self.observed.refresh_at, volumes.refresh_at].into_iter().flatten().min();
                 self.volumes = Arc::new(volumes);
             }
-            Err((volume, error)) => {
-                let message = execute::chain(&error);
+            Err(crate::volume::Failure { volume, error }) => {
+                let message = execute::chain(&*error);
                 reports::mount_failed(&self.ctx, &self.pod, &volume, &message);
                 if renewing {
                     // What is mounted stays; the change is tried again.
@@ -414,8 +414,12 @@ impl Worker {
             Err(error) => {
                 let retry = Retry::after(record.pull_retry, now, FIRST_PULL_WAIT, MAX_PULL_WAIT);
                 record.pull_retry = Some(retry);
-                record.image =
-                    ImageState::Failed { reason: error.reason.as_str(), message: error.message, image: reference, retry };
+                record.image = ImageState::Failed {
+                    reason: error.reason.as_str(),
+                    message: error.message,
+                    image: reference,
+                    retry,
+                };
             }
         }
     }
@@ -431,7 +435,8 @@ impl Worker {
         reports::started(&self.ctx, &self.pod, container, &result);
         match result {
             Ok(seen) => {
-                let has_hook = self.find(container).and_then(|(c, _)| c.lifecycle).is_some_and(|l| l.post_start.is_some());
+                let has_hook =
+                    self.find(container).and_then(|(c, _)| c.lifecycle).is_some_and(|l| l.post_start.is_some());
                 let over = !matches!(seen.state, mizzen_runtime::driver::ContainerState::Running { .. });
                 if over {
                     // Its last words come with a look.
@@ -457,8 +462,7 @@ impl Worker {
                 } else {
                     let retry = Retry::after(record.create_retry, now, RETRY.0, RETRY.1);
                     record.create_retry = Some(retry);
-                    record.state =
-                        ContainerPhase::CreateFailed { reason: error.reason, message: error.message, retry };
+                    record.state = ContainerPhase::CreateFailed { reason: error.reason, message: error.message, retry };
                 }
             }
         }
@@ -644,7 +648,8 @@ impl Worker {
     fn forget(&self) {
         let meta = &self.pod.metadata;
         let uid = meta.uid.as_deref().unwrap_or_default();
-        let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+        let (namespace, name) =
+            (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
         for dir in [self.ctx.config.pod_dir(uid), self.ctx.config.log_dir(namespace, name, uid)] {
             match std::fs::remove_dir_all(&dir) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

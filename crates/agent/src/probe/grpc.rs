@@ -17,8 +17,9 @@ const SERVING: u64 = 1;
 pub async fn check(ip: IpAddr, port: u16, service: &str, agent: &str) -> Result<(), String> {
     let failed = |what: &str, error: &dyn std::fmt::Display| format!("{what} {ip}:{port}: {error}");
     let stream = TcpStream::connect((ip, port)).await.map_err(|e| failed("connect to", &e))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(|e| failed("connect to", &e))?;
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .map_err(|e| failed("connect to", &e))?;
     let request = Request::post(format!("http://{ip}:{port}/grpc.health.v1.Health/Check"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
@@ -95,7 +96,9 @@ mod tests {
     fn messages() {
         assert_eq!(&message("")[..], [0, 0, 0, 0, 0]);
         assert_eq!(&message("ab")[..], [0, 0, 0, 0, 4, 0x0a, 2, b'a', b'b']);
-        for (bytes, want) in [(&[0, 0, 0, 0, 2, 8, 1][..], 1), (&[0, 0, 0, 0, 2, 8, 2], 2), (&[0, 0, 0, 0, 0], 0), (&[], 0)] {
+        for (bytes, want) in
+            [(&[0, 0, 0, 0, 2, 8, 1][..], 1), (&[0, 0, 0, 0, 2, 8, 2], 2), (&[0, 0, 0, 0, 0], 0), (&[], 0)]
+        {
             assert_eq!(serving_status(bytes), want);
         }
     }

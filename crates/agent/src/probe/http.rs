@@ -69,7 +69,8 @@ pub fn port(port: &IntOrString, container: &Container) -> Result<u16, HttpError>
     let number = match port {
         IntOrString::Int(number) => *number,
         IntOrString::String(name) => {
-            let named = container.ports.iter().flatten().find(|p| p.name.as_ref() == Some(name)).map(|p| p.container_port);
+            let named =
+                container.ports.iter().flatten().find(|p| p.name.as_ref() == Some(name)).map(|p| p.container_port);
             named.or_else(|| name.parse().ok()).ok_or_else(|| unknown(name.clone()))?
         }
     };
@@ -77,7 +78,12 @@ pub fn port(port: &IntOrString, container: &Container) -> Result<u16, HttpError>
 }
 
 /// Sends the GET of an action to a pod and follows redirects within it.
-pub async fn get(action: &HTTPGetAction, container: &Container, pod_ip: IpAddr, agent: &str) -> Result<Answer, HttpError> {
+pub async fn get(
+    action: &HTTPGetAction,
+    container: &Container,
+    pod_ip: IpAddr,
+    agent: &str,
+) -> Result<Answer, HttpError> {
     let host = action.host.clone().filter(|h| !h.is_empty()).unwrap_or_else(|| match pod_ip {
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => format!("[{ip}]"),
@@ -144,7 +150,8 @@ async fn once(url: &str, action: &HTTPGetAction, agent: &str) -> Result<(u16, Op
     let request = request.header("Connection", "close").body(Empty::<Bytes>::new()).map_err(|e| bad(e.to_string()))?;
     let port = authority.port_u16().unwrap_or(if https { 443 } else { 80 });
     let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_string();
-    let stream = TcpStream::connect((host.as_str(), port)).await.map_err(|e| broken(format!("dial tcp {authority}: {e}")))?;
+    let stream =
+        TcpStream::connect((host.as_str(), port)).await.map_err(|e| broken(format!("dial tcp {authority}: {e}")))?;
     let answer = if https {
         let name = ServerName::try_from(host).map_err(|e| bad(e.to_string()))?;
         let connector = tokio_rustls::TlsConnector::from(tls_config());

@@ -65,7 +65,8 @@ pub async fn run(target: Target) {
         ticks.tick().await;
         let ok = attempt_and_tell(&target, &probe).await;
         let Some(ok) = threshold.add(ok) else { continue };
-        let verdict = Verdict { container: target.container.name.clone(), id: target.id.clone(), kind: target.kind, ok };
+        let verdict =
+            Verdict { container: target.container.name.clone(), id: target.id.clone(), kind: target.kind, ok };
         if target.verdicts.send(verdict).await.is_err() || (target.kind == Kind::Startup && ok) {
             return;
         }
@@ -101,7 +102,9 @@ async fn attempt(target: &Target, probe: &Probe, timeout: Duration) -> Result<Op
     if let Some(action) = &probe.http_get {
         let answer = http::get(action, container, target.ip, AGENT).await.map_err(|e| e.to_string())?;
         return match answer.code {
-            code if answer.elsewhere => Ok(Some(format!("Probe terminated redirects, Response body: {} ({code})", answer.body))),
+            code if answer.elsewhere => {
+                Ok(Some(format!("Probe terminated redirects, Response body: {} ({code})", answer.body)))
+            }
             200..400 => Ok(None),
             code => Err(format!("HTTP probe failed with statuscode: {code}")),
         };

@@ -46,7 +46,9 @@ pub struct Threshold {
 impl Threshold {
     /// With the thresholds of a probe.
     pub fn new(probe: &Probe) -> Self {
-        let count = |value: Option<i32>, default: u32| value.and_then(|v| u32::try_from(v).ok()).filter(|v| *v > 0).unwrap_or(default);
+        let count = |value: Option<i32>, default: u32| {
+            value.and_then(|v| u32::try_from(v).ok()).filter(|v| *v > 0).unwrap_or(default)
+        };
         Self {
             success: count(probe.success_threshold, 1),
             failure: count(probe.failure_threshold, 3),

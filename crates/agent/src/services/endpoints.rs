@@ -52,7 +52,12 @@ pub struct Backend {
 pub fn backends(slices: &[Arc<EndpointSlice>], port_name: &str, node: &str) -> Vec<Backend> {
     let mut list: Vec<Backend> = Vec::new();
     for slice in slices.iter().filter(|s| s.address_type != "FQDN") {
-        let number = slice.ports.iter().flatten().find(|p| p.name.as_deref().unwrap_or_default() == port_name).and_then(|p| p.port);
+        let number = slice
+            .ports
+            .iter()
+            .flatten()
+            .find(|p| p.name.as_deref().unwrap_or_default() == port_name)
+            .and_then(|p| p.port);
         let Some(port) = number.and_then(|p| u16::try_from(p).ok()) else { continue };
         for endpoint in slice.endpoints.iter().flatten() {
             let Some(address) = endpoint.addresses.first().and_then(|a| a.parse().ok()) else { continue };

@@ -53,7 +53,9 @@ fn addresses<'a>(list: impl Iterator<Item = &'a String>) -> Vec<IpAddr> {
 }
 
 fn add_service(table: &mut ServiceTable, service: &Service, slices: &ByService, place: &Place) {
-    let (Some(namespace), Some(name), Some(spec)) = (&service.metadata.namespace, &service.metadata.name, &service.spec) else {
+    let (Some(namespace), Some(name), Some(spec)) =
+        (&service.metadata.namespace, &service.metadata.name, &service.spec)
+    else {
         return;
     };
     let foreign = service.metadata.labels.as_ref().is_some_and(|l| l.contains_key(OTHER_PROXY));
@@ -145,7 +147,8 @@ fn add_host_ports(table: &mut ServiceTable, pod: &Pod) {
     let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
     for port in containers.flat_map(|c| c.ports.iter().flatten()) {
         let number = |p: i32| u16::try_from(p).ok().filter(|p| *p > 0);
-        let (Some(host_port), Some(container_port)) = (port.host_port.and_then(number), number(port.container_port)) else {
+        let (Some(host_port), Some(container_port)) = (port.host_port.and_then(number), number(port.container_port))
+        else {
             continue;
         };
         let host_ip: Option<IpAddr> =
@@ -171,14 +174,21 @@ mod tests {
     use serde_json::json;
 
     /// Endpoints as `10.0.0.1` followed by marks: `l` local, `n` not ready, `t` terminating but serving, `z` zone hint a, `y` zone hint b.
-    fn check(case: &str, spec: serde_json::Value, endpoints: &str, internal: &str, external: &str, drops: (bool, bool)) {
+    fn check(
+        case: &str,
+        spec: serde_json::Value,
+        endpoints: &str,
+        internal: &str,
+        external: &str,
+        drops: (bool, bool),
+    ) {
         let endpoints: Vec<_> = endpoints
             .split_whitespace()
             .map(|text| {
                 let end = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
                 let (ip, marks) = text.split_at(end);
                 let has = |m: char| marks.contains(m);
-                let hints = has('z').then(|| "a").or(has('y').then(|| "b"));
+                let hints = has('z').then_some("a").or(has('y').then_some("b"));
                 json!({"addresses": [ip], "nodeName": if has('l') { "me" } else { "other" },
                     "conditions": {"ready": !has('n') && !has('t'), "serving": !has('n'), "terminating": has('t')},
                     "hints": hints.map(|z| json!({"forZones": [{"name": z}]}))})
@@ -190,7 +200,8 @@ mod tests {
         .unwrap();
         let mut full = json!({"clusterIPs": ["10.96.0.5"], "ports": [{"port": 80}]});
         full.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
-        let service: Service = serde_json::from_value(json!({"metadata": {"namespace": "d", "name": "s"}, "spec": full})).unwrap();
+        let service: Service =
+            serde_json::from_value(json!({"metadata": {"namespace": "d", "name": "s"}, "spec": full})).unwrap();
         let slices = group([Arc::new(slice)].iter());
         let place = Place { node: "me".into(), zone: Some("a".into()) };
         let got = table([Arc::new(service)].iter(), &slices, [].iter(), &place);

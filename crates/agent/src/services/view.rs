@@ -88,9 +88,7 @@ pub struct Inputs {
 
 /// Keeps the network current until `shutdown`.
 pub async fn run(ctx: Arc<Context>, inputs: Inputs, shutdown: CancellationToken) {
-    let synced = async {
-        inputs.services.synced().await && inputs.slices.synced().await && inputs.pods.synced().await
-    };
+    let synced = async { inputs.services.synced().await && inputs.slices.synced().await && inputs.pods.synced().await };
     tokio::select! {
         all = synced => if !all { return },
         () = shutdown.cancelled() => return,

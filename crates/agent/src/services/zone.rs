@@ -34,7 +34,11 @@ fn names(service: &Service, slices: &ByService, namespace: &str, name: &str) -> 
         return None; // Not yet allocated.
     }
     let ports = spec.ports.iter().flatten().filter_map(|p| {
-        Some((p.name.clone()?, p.protocol.as_deref().unwrap_or("TCP").to_ascii_lowercase(), u16::try_from(p.port).ok()?))
+        Some((
+            p.name.clone()?,
+            p.protocol.as_deref().unwrap_or("TCP").to_ascii_lowercase(),
+            u16::try_from(p.port).ok()?,
+        ))
     });
     Some(ServiceNames::Cluster { addresses, ports: ports.collect() })
 }
@@ -54,7 +58,8 @@ fn headless(slices: &ByService, namespace: &str, name: &str) -> Vec<EndpointName
             .collect();
         for endpoint in slice.endpoints.iter().flatten() {
             let ready = endpoint.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true);
-            let Some(address) = endpoint.addresses.first().and_then(|a| a.parse::<IpAddr>().ok()).filter(|_| ready) else {
+            let Some(address) = endpoint.addresses.first().and_then(|a| a.parse::<IpAddr>().ok()).filter(|_| ready)
+            else {
                 continue;
             };
             let hostname = endpoint.hostname.clone().filter(|h| !h.is_empty());
@@ -77,7 +82,9 @@ mod tests {
     #[test]
     fn each_kind_of_service() {
         let service = |name: &str, spec: serde_json::Value| -> Arc<Service> {
-            Arc::new(serde_json::from_value(json!({"metadata": {"namespace": "d", "name": name}, "spec": spec})).unwrap())
+            Arc::new(
+                serde_json::from_value(json!({"metadata": {"namespace": "d", "name": name}, "spec": spec})).unwrap(),
+            )
         };
         let slice = serde_json::from_value(json!({"addressType": "IPv4", "metadata": {"namespace": "d", "name": "h-1",
             "labels": {"kubernetes.io/service-name": "h"}}, "ports": [{"name": "web", "port": 80, "protocol": "TCP"}],
@@ -85,7 +92,10 @@ mod tests {
         .unwrap();
         let slices = group([Arc::new(slice)].iter());
         let services = [
-            service("c", json!({"clusterIPs": ["10.96.0.1"], "ports": [{"name": "web", "port": 80, "protocol": "TCP"}]})),
+            service(
+                "c",
+                json!({"clusterIPs": ["10.96.0.1"], "ports": [{"name": "web", "port": 80, "protocol": "TCP"}]}),
+            ),
             service("h", json!({"clusterIP": "None", "clusterIPs": ["None"]})),
             service("e", json!({"type": "ExternalName", "externalName": "example.com"})),
         ];
@@ -94,7 +104,8 @@ mod tests {
         let web = || vec![("web".to_string(), "tcp".to_string(), 80)];
         assert_eq!(of("c"), ServiceNames::Cluster { addresses: vec!["10.96.0.1".parse().unwrap()], ports: web() });
         assert_eq!(of("e"), ServiceNames::External { target: "example.com".into() });
-        let endpoint = EndpointName { hostname: Some("h-0".into()), address: "10.0.0.1".parse().unwrap(), ports: web() };
+        let endpoint =
+            EndpointName { hostname: Some("h-0".into()), address: "10.0.0.1".parse().unwrap(), ports: web() };
         assert_eq!(of("h"), ServiceNames::Headless { endpoints: vec![endpoint] });
     }
 }

@@ -36,7 +36,8 @@ pub enum HostPathError {
 /// Has `path` be what `kind` (`hostPath.type`) asks for.
 pub fn prepare(path: &Path, kind: &str) -> Result<(), HostPathError> {
     let found = fs::metadata(path).ok().map(|m| m.file_type());
-    let check = |ok: bool, wanted| if ok { Ok(()) } else { Err(HostPathError::WrongType { path: path.into(), wanted }) };
+    let check =
+        |ok: bool, wanted| if ok { Ok(()) } else { Err(HostPathError::WrongType { path: path.into(), wanted }) };
     let create_error = |source| HostPathError::Create { path: path.into(), source };
     match kind {
         "" if found.is_some() => Ok(()),

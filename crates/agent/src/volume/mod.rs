@@ -103,14 +103,26 @@ pub struct MountedVolumes {
     pub refresh_at: Option<Timestamp>,
 }
 
+/// The volume that could not be made, and why.
+#[derive(Debug)]
+pub struct Failure {
+    /// Its name.
+    pub volume: String,
+    /// Why.
+    pub error: Box<VolumeError>,
+}
+
 /// Makes or renews all volumes. On failure says which volume, and why.
-pub async fn set_up(ctx: &Context, pod: &Pod, uses: &Uses, now: Timestamp) -> Result<MountedVolumes, (String, VolumeError)> {
+pub async fn set_up(ctx: &Context, pod: &Pod, uses: &Uses, now: Timestamp) -> Result<MountedVolumes, Failure> {
     let mut mounted = MountedVolumes::default();
     let empty = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&empty);
     for volume in spec.volumes.iter().flatten() {
         let maker = Maker { ctx, pod, spec, uses, now };
-        let (place, refresh) = maker.make(volume).await.map_err(|e| (volume.name.clone(), e))?;
+        let (place, refresh) = maker
+            .make(volume)
+            .await
+            .map_err(|error| Failure { volume: volume.name.clone(), error: Box::new(error) })?;
         mounted.by_name.insert(volume.name.clone(), place);
         mounted.refresh_at = [mounted.refresh_at, refresh].into_iter().flatten().min();
     }
@@ -193,9 +205,7 @@ async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         // The work does not panic by itself; a cancelled runtime is the only other way.
-        Err(source) => {
-            Err(VolumeError::Io { what: "work on", path: PathBuf::new(), source: io::Error::other(source) })
-        }
+        Err(source) => Err(VolumeError::Io { what: "work on", path: PathBuf::new(), source: io::Error::other(source) }),
     }
 }
 
@@ -321,8 +331,11 @@ impl Maker<'_> {
         blocking(move || {
             host_path::prepare(&made, &kind)?;
             match group {
-                Some(group) => ownership::apply(&made, group, on_mismatch)
-                    .map_err(|source| VolumeError::Io { what: "chown", path: made.clone(), source }),
+                Some(group) => ownership::apply(&made, group, on_mismatch).map_err(|source| VolumeError::Io {
+                    what: "chown",
+                    path: made.clone(),
+                    source,
+                }),
                 None => Ok(()),
             }
         })

@@ -109,7 +109,8 @@ mod tests {
     #[test]
     fn items_choose_keys_and_modes() {
         let map: ConfigMap =
-            serde_json::from_value(json!({"metadata": {}, "data": {"a": "1", "b": "2"}, "binaryData": {"c": "AAE="}})).unwrap();
+            serde_json::from_value(json!({"metadata": {}, "data": {"a": "1", "b": "2"}, "binaryData": {"c": "AAE="}}))
+                .unwrap();
         let items = |v: serde_json::Value| -> Vec<KeyToPath> { serde_json::from_value(v).unwrap() };
         let strict = Defaults { mode: 0o644, optional: false };
         let all = config_map(&map, None, strict).unwrap();

@@ -38,10 +38,13 @@ impl Maker<'_> {
             let mut all = Payload::new();
             for part in source.sources.iter().flatten() {
                 if let Some(map) = &part.config_map {
-                    all.extend(self.config_map(&map.name, map.items.as_deref(), mode, map.optional.unwrap_or(false)).await?);
+                    all.extend(
+                        self.config_map(&map.name, map.items.as_deref(), mode, map.optional.unwrap_or(false)).await?,
+                    );
                 } else if let Some(secret) = &part.secret {
                     all.extend(
-                        self.secret(&secret.name, secret.items.as_deref(), mode, secret.optional.unwrap_or(false)).await?,
+                        self.secret(&secret.name, secret.items.as_deref(), mode, secret.optional.unwrap_or(false))
+                            .await?,
                     );
                 } else if let Some(downward) = &part.downward_api {
                     all.extend(self.downward(downward.items.as_deref().unwrap_or_default(), mode)?);

@@ -39,7 +39,8 @@ pub fn expose(root: &Path, path: &str, target: &Path) -> Result<PathBuf, SubPath
     if !relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir)) {
         return Err(SubPathError::Outside { path: path.into() });
     }
-    let io = |what| move |source: rustix::io::Errno| SubPathError::Io { path: path.into(), what, source: source.into() };
+    let io =
+        |what| move |source: rustix::io::Errno| SubPathError::Io { path: path.into(), what, source: source.into() };
     let std_io = |what| move |source: io::Error| SubPathError::Io { path: path.into(), what, source };
     let base = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(io("open volume"))?;
@@ -114,7 +115,15 @@ mod tests {
         symlink("/etc", root.join("abs")).unwrap();
         fs::create_dir(root.join("in")).unwrap();
         symlink("in", root.join("alias")).unwrap();
-        for (path, ok) in [("in", true), ("alias", true), ("new/deep", true), ("out", false), ("abs", false), ("../secret", false), ("/etc", false)] {
+        for (path, ok) in [
+            ("in", true),
+            ("alias", true),
+            ("new/deep", true),
+            ("out", false),
+            ("abs", false),
+            ("../secret", false),
+            ("/etc", false),
+        ] {
             assert_eq!(expose(&root, path, &target).is_ok(), ok, "{path}");
             detach(&target);
         }

@@ -158,7 +158,8 @@ impl Api for FakeApi {
         // Objects of all namespaces, or of one: the last part names the kind.
         let kind = folder.rsplit('/').next().unwrap().to_string();
         let namespace = folder.split("/namespaces/").nth(1).and_then(|r| r.split('/').next()).map(str::to_string);
-        let fields = request.query.iter().find(|(n, _)| n == "fieldSelector").map(|(_, v)| v.clone()).unwrap_or_default();
+        let fields =
+            request.query.iter().find(|(n, _)| n == "fieldSelector").map(|(_, v)| v.clone()).unwrap_or_default();
         let wanted = move |path: &str, object: &Value| {
             let parts: Vec<&str> = path.split('/').collect();
             let same_kind = parts.len() > 2 && parts[parts.len() - 2] == kind;
