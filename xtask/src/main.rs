@@ -1,2 +1,70 @@
-//! Developer tasks.
-fn main() {}
+//! Developer tasks: `cargo xtask <task>`.
+//!
+//! * `verify` changes nothing and gates everything; CI runs it.
+//! * `fix` mends what can be mended: formatting, generated docs.
+//! * `test` sets up what the tests need, says plainly what it cannot, and runs them all.
+//! * `bench`, `crash-store`: measure and torture.
+
+mod bench;
+mod docs;
+mod packages;
+mod run;
+mod test;
+mod verify;
+
+use clap::{Parser, Subcommand};
+
+/// Developer tasks of mizzen
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Tasks {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Check formatting, lints, licences and generated docs; changes nothing
+    Verify,
+    /// Format and regenerate docs
+    Fix,
+    /// Install what the tests need (on Debian) and run all of them
+    Test {
+        /// Do not install anything
+        #[arg(long)]
+        offline: bool,
+        /// Only tests whose names contain this
+        filter: Option<String>,
+    },
+    /// Run a benchmark: store, runtime, api
+    Bench {
+        /// Which one
+        #[arg(value_enum)]
+        what: bench::Bench,
+    },
+    /// Kill the store at random points under writers and check that nothing acknowledged is lost
+    CrashStore {
+        /// How often to kill it
+        #[arg(default_value_t = 200)]
+        rounds: u32,
+        /// Seed of the run, as printed by a failed one
+        seed: Option<u64>,
+    },
+}
+
+fn main() -> std::process::ExitCode {
+    let result = match Tasks::parse().task {
+        Task::Verify => verify::verify(),
+        Task::Fix => verify::fix(),
+        Task::Test { offline, filter } => test::test(offline, filter.as_deref()),
+        Task::Bench { what } => bench::bench(what),
+        Task::CrashStore { rounds, seed } => test::crash_store(rounds, seed),
+    };
+    match result {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

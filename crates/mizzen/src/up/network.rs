@@ -1,6 +1,4 @@
-//! The node's network behind the agent's trait: pod network, service proxy, DNS.
-//!
-//! The network is set up as soon as the node has its share of the pod addresses; until then pods wait for it.
+//! The agent's network, set up as soon as the node has its share of the pod addresses; until then pods wait for it.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -9,6 +7,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use k8s_openapi::api::core::v1::Node;
+use mizzen_agent::network::local::{LocalNetwork, ServedDns};
 use mizzen_agent::{Network, NetworkError};
 use mizzen_client::Reflector;
 use mizzen_net::cidr::Cidr;
@@ -36,18 +35,10 @@ pub struct Plan {
     pub cluster_dns: IpAddr,
 }
 
-/// The network once it is set up.
-#[derive(Debug)]
-struct Ready {
-    pods: PodNetwork,
-    proxy: Proxy,
-    dns: DnsServer,
-}
-
 /// The agent's network.
 #[derive(Debug, Clone)]
 pub struct NodeNetwork {
-    ready: watch::Receiver<Option<Arc<Ready>>>,
+    ready: watch::Receiver<Option<Arc<LocalNetwork>>>,
 }
 
 impl NodeNetwork {
@@ -72,10 +63,15 @@ impl NodeNetwork {
         (Self { ready }, set_up)
     }
 
-    async fn ready(&self, pod: &str) -> std::result::Result<Arc<Ready>, NetworkError> {
+    async fn ready(&self, pod: &str) -> std::result::Result<Arc<LocalNetwork>, NetworkError> {
         let mut ready = self.ready.clone();
         let there = ready.wait_for(Option::is_some).await.ok().and_then(|r| r.clone());
-        there.ok_or_else(|| failed(pod, "waiting for the network")(std::io::Error::other("it is shutting down")))
+        let closing = || std::io::Error::other("the network is shutting down");
+        there.ok_or_else(|| NetworkError {
+            pod: pod.into(),
+            what: "wait for the network".into(),
+            source: Box::new(closing()),
+        })
     }
 }
 
@@ -94,33 +90,24 @@ async fn share(nodes: Reflector<Node>) -> Cidr {
     }
 }
 
-async fn open(plan: &Plan, share: Cidr) -> Result<Ready> {
+async fn open(plan: &Plan, share: Cidr) -> Result<LocalNetwork> {
     let pods = PodNetwork::open(plan.instance.pod_network(share, plan.cluster, plan.services)).await?;
     let own = [plan.cluster_dns, pods.gateway()];
     // Without the file there are no upstream servers, and only names of the cluster are answered.
     let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let config =
         dns::Config { domain: CLUSTER_DOMAIN.into(), upstreams: dns::upstreams_of(&resolv_conf, &own), ttl_seconds: 5 };
-    let dns = DnsServer::bind(&[SocketAddr::new(pods.gateway(), 53)], config).await?;
+    let local = SocketAddr::new(pods.gateway(), 53);
+    let dns = ServedDns { server: DnsServer::bind(&[local], config).await?, cluster_ip: plan.cluster_dns, local };
     let proxy = Proxy::new(plan.instance.proxy(share, plan.cluster));
-    Ok(Ready { pods, proxy, dns })
-}
-
-fn failed<E: std::error::Error + Send + Sync + 'static>(pod: &str, what: &str) -> impl FnOnce(E) -> NetworkError {
-    let (pod, what) = (pod.to_string(), what.to_string());
-    move |error| NetworkError { pod, what, source: Box::new(error) }
+    Ok(LocalNetwork::new(pods, proxy, Some(dns)))
 }
 
 type Answer<'a, T> = BoxFuture<'a, std::result::Result<T, NetworkError>>;
 
 impl Network for NodeNetwork {
     fn attach<'a>(&'a self, pod_uid: &'a str, namespace: PathBuf) -> Answer<'a, Vec<IpAddr>> {
-        Box::pin(async move {
-            let ready = self.ready(pod_uid).await?;
-            let address =
-                ready.pods.attach(&namespace, pod_uid).await.map_err(failed(pod_uid, "attaching the interface"))?;
-            Ok(address.ips)
-        })
+        Box::pin(async move { self.ready(pod_uid).await?.attach(pod_uid, namespace).await })
     }
 
     fn adopt<'a>(&'a self, pod_uids: &'a [String]) -> Answer<'a, BTreeMap<String, Vec<IpAddr>>> {
@@ -128,30 +115,19 @@ impl Network for NodeNetwork {
             if pod_uids.is_empty() && self.ready.borrow().is_none() {
                 return Ok(BTreeMap::new()); // A new node, or one whose pods are all gone: nothing to wait for.
             }
-            let ready = self.ready("").await?;
-            let adopted = ready.pods.adopt(pod_uids).await.map_err(failed("", "adopting pods"))?;
-            Ok(adopted.into_iter().map(|(uid, address)| (uid, address.ips)).collect())
+            self.ready("").await?.adopt(pod_uids).await
         })
     }
 
     fn detach<'a>(&'a self, pod_uid: &'a str) -> Answer<'a, ()> {
-        Box::pin(async move {
-            let ready = self.ready(pod_uid).await?;
-            ready.pods.detach(pod_uid).await.map_err(failed(pod_uid, "detaching the interface"))
-        })
+        Box::pin(async move { self.ready(pod_uid).await?.detach(pod_uid).await })
     }
 
     fn apply_services(&self, table: ServiceTable) -> Answer<'_, ()> {
-        Box::pin(async move {
-            let ready = self.ready("").await?;
-            ready.proxy.apply(Arc::new(table)).await.map(drop).map_err(failed("", "programming Services"))
-        })
+        Box::pin(async move { self.ready("").await?.apply_services(table).await })
     }
 
     fn apply_names(&self, zone: Zone) -> Answer<'_, ()> {
-        Box::pin(async move {
-            self.ready("").await?.dns.set_zone(Arc::new(zone));
-            Ok(())
-        })
+        Box::pin(async move { self.ready("").await?.apply_names(zone).await })
     }
 }

@@ -8,7 +8,7 @@ use mizzen_agent::{Agent, Config};
 use mizzen_client::{Reflector, Selection};
 use mizzen_runtime::image::ImageStore;
 use mizzen_runtime::oci::{self, Oci};
-use mizzen_server::pki::Pki;
+use mizzen_server::pki::{KUBELET_CLIENT, Pki};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -90,7 +90,8 @@ fn config(settings: &Settings, pki: &Pki, addresses: Vec<IpAddr>) -> Config {
     config.cluster_dns = vec![settings.cluster_dns().into()];
     config.kubelet_address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, settings.kubelet_port));
     config.version = format!("{KUBERNETES_VERSION}.0+mizzen.{}", env!("CARGO_PKG_VERSION"));
-    let _ = pki;
+    config.kubelet_tls = Some(pki.kubelet_server_config());
+    config.kubelet_clients = vec![KUBELET_CLIENT.into()];
     config
 }
 

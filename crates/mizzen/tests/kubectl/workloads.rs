@@ -1,0 +1,132 @@
+//! What people do with services: deploy, reach, look inside, roll out and back, scale, delete.
+
+use super::cluster::{Cluster, text};
+
+/// Three web servers that answer with their host name and a greeting from a ConfigMap, behind a Service with a node port.
+const WEB: &str = r#"
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: greeting}
+data: {word: hello}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 2
+      containers:
+      - name: web
+        image: busybox:1
+        command: [sh, -c, 'echo "$WORD $(hostname)" > /www/index.html; echo started; exec httpd -f -p 8080 -h /www']
+        env: [{name: WORD, valueFrom: {configMapKeyRef: {name: greeting, key: word}}}]
+        ports: [{containerPort: 8080, name: http}]
+        readinessProbe: {httpGet: {path: /, port: http}, periodSeconds: 1}
+        lifecycle: {preStop: {sleep: {seconds: 1}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  type: NodePort
+  selector: {app: web}
+  ports: [{port: 80, targetPort: http, nodePort: 30080}]
+"#;
+
+fn deployed() -> Option<Cluster> {
+    let cluster = Cluster::start()?;
+    cluster.apply(WEB);
+    cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=30s"]);
+    Some(cluster)
+}
+
+#[test]
+fn a_service_is_reached_by_address_name_and_node_port() {
+    let Some(cluster) = deployed() else { return };
+    let ip = cluster.get(&["service", "web"])["spec"]["clusterIP"].as_str().unwrap().to_string();
+    let pods = cluster.pods("app=web");
+    for url in [format!("http://{ip}/"), "http://192.168.99.1:30080/".into(), "http://127.0.0.1:30080/".into()] {
+        let mut answered: Vec<String> = (0..40).map(|_| cluster.fetch(&url).unwrap()).collect();
+        answered.sort();
+        answered.dedup();
+        let expected: Vec<String> = pods.iter().map(|p| format!("hello {p}\n")).collect();
+        assert_eq!(answered, expected, "{url}: each pod answers");
+    }
+    for url in [
+        format!("http://{ip}/"),
+        "http://web/".into(),
+        "http://web.default.svc.cluster.local/".into(),
+        "http://192.168.99.1:30080/".into(),
+    ] {
+        let answer = cluster.kubectl(&["exec", &pods[0], "--", "curl", "-sS", "-m", "3", &url]);
+        assert!(answer.starts_with("hello web-"), "{url}: {answer}");
+    }
+    cluster.kubectl(&["scale", "deployment/web", "--replicas=0"]);
+    cluster.until("refusal without endpoints", || {
+        cluster.fetch(&format!("http://{ip}/")).is_err_and(|e| e.contains("refused") || e.contains("connect"))
+    });
+}
+
+#[test]
+fn one_looks_inside_with_logs_exec_cp_and_port_forward() {
+    let Some(cluster) = deployed() else { return };
+    let pod = &cluster.pods("app=web")[0];
+    assert_eq!(cluster.kubectl(&["logs", pod]), "started\n");
+    assert_eq!(cluster.kubectl(&["exec", pod, "--", "hostname"]), format!("{pod}\n"));
+    let failed = cluster.try_kubectl(&["exec", pod, "--", "sh", "-c", "exit 7"]);
+    assert_eq!(failed.status.code(), Some(7), "{}", text(&failed));
+    let file = cluster.path("big");
+    std::fs::write(&file, vec![b'x'; 3_000_000]).unwrap();
+    cluster.kubectl(&["cp", file.to_str().unwrap(), &format!("{pod}:/tmp/big")]);
+    let back = cluster.path("back");
+    cluster.kubectl(&["cp", &format!("{pod}:/tmp/big"), back.to_str().unwrap()]);
+    assert_eq!(std::fs::read(back).unwrap(), std::fs::read(file).unwrap());
+    let kubectl = std::env::var_os("MIZZEN_TEST_KUBECTL").map_or_else(|| "kubectl".into(), std::path::PathBuf::from);
+    let mut forward = cluster.command(&kubectl).args(["port-forward", pod, "18080:8080"]).spawn().unwrap();
+    cluster.until("port-forward", || {
+        cluster.fetch("http://127.0.0.1:18080/").is_ok_and(|a| a == format!("hello {pod}\n"))
+    });
+    forward.kill().unwrap();
+    forward.wait().unwrap();
+}
+
+#[test]
+fn rollouts_go_forward_and_back() {
+    let Some(cluster) = deployed() else { return };
+    cluster.kubectl(&["set", "env", "deployment/web", "WORD=goodbye"]);
+    cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=30s"]);
+    assert!(cluster.fetch("http://127.0.0.1:30080/").unwrap().starts_with("goodbye"));
+    let history = cluster.kubectl(&["rollout", "history", "deployment/web"]);
+    assert!(history.contains("\n1 ") && history.contains("\n2 "), "{history}");
+    cluster.kubectl(&["rollout", "undo", "deployment/web"]);
+    cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=30s"]);
+    assert!(cluster.fetch("http://127.0.0.1:30080/").unwrap().starts_with("hello"));
+    cluster.kubectl(&["scale", "deployment/web", "--replicas=5"]);
+    cluster.kubectl(&["wait", "deployment/web", "--for=jsonpath={.status.availableReplicas}=5", "--timeout=30s"]);
+    cluster.kubectl(&["delete", "deployment/web", "service/web", "--timeout=30s"]);
+    cluster.until("the end of all pods", || cluster.pods("app=web").is_empty());
+}
+
+#[test]
+fn a_rolling_update_loses_no_request() {
+    let Some(cluster) = deployed() else { return };
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let failures = std::thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            let mut failures = Vec::new();
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                failures.extend(cluster.fetch("http://127.0.0.1:30080/").err());
+            }
+            failures
+        });
+        cluster.kubectl(&["set", "env", "deployment/web", "WORD=two"]);
+        cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=40s"]);
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        load.join().unwrap()
+    });
+    assert!(failures.is_empty(), "{failures:?}");
+}

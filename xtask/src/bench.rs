@@ -1,0 +1,25 @@
+//! `bench`: the benchmarks by one command each.
+
+use crate::run::{Result, run};
+
+/// The benchmarks.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum Bench {
+    /// Commits a second beside a bare fdatasync loop
+    Store,
+    /// Starting containers and execs
+    Runtime,
+    /// Requests against a whole `mizzen up`
+    Api,
+}
+
+/// Builds for release and measures.
+pub fn bench(what: Bench) -> Result {
+    let example =
+        |package: &str, name: &str| run("cargo", &["run", "--release", "--package", package, "--example", name]);
+    match what {
+        Bench::Store => example("mizzen-store", "commit_bench"),
+        Bench::Runtime => example("mizzen-runtime", "start_bench"),
+        Bench::Api => run("bash", &["docs/bench/api.sh"]),
+    }
+}
