@@ -106,6 +106,9 @@ pub(crate) async fn answer(
             None => return Ok(nonresource::not_found()),
         },
     };
+    if !info.rest.is_empty() {
+        return Ok(nonresource::not_found()); // Only proxies have paths below them, and those were passed on.
+    }
     check_scope(kind, info)?;
     let verbs = subresource.map_or(kind.verbs, |s| s.verbs);
     if !verbs.contains(&info.verb) {

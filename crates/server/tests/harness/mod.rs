@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 /// Longest wait for anything in a test.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
+type Sender = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
+
 /// A running server and what a test needs to talk to it.
 pub struct World {
     pub server: Server,
@@ -32,6 +34,8 @@ pub struct World {
     /// What a kubelet of this cluster serves with.
     pub kubelet_tls: Arc<rustls::ServerConfig>,
     admin: TlsConnector,
+    /// A connection that waits for the next request.
+    idle: Mutex<Option<Sender>>,
     shutdown: CancellationToken,
     serving: tokio::task::JoinHandle<()>,
     dir: tempfile::TempDir,
@@ -97,7 +101,7 @@ impl World {
         let kubeconfig = pki.admin_kubeconfig(&format!("https://127.0.0.1:{port}"));
         std::fs::write(dir.path().join("kubeconfig"), kubeconfig).unwrap();
         let kubelet_tls = pki.kubelet_server_config();
-        Self { server, store, port, kubelet_tls, admin, shutdown, serving, dir }
+        Self { server, store, port, kubelet_tls, admin, idle: Mutex::default(), shutdown, serving, dir }
     }
 
     /// The kubeconfig of the administrator.
@@ -111,13 +115,19 @@ impl World {
         tokio::time::timeout(PATIENCE, self.serving).await.expect("the server does not stop").unwrap();
     }
 
-    /// Sends a request as the admin and returns the answer with its body still to be read.
-    pub async fn open(&self, request: Request<Full<Bytes>>) -> http::Response<Incoming> {
+    /// A connection of the admin.
+    async fn connect(&self) -> Sender {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.unwrap();
         let name = rustls_pki_types::ServerName::from(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let stream = self.admin.connect(name, stream).await.unwrap();
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection.with_upgrades());
+        sender
+    }
+
+    /// Sends a request as the admin and returns the answer with its body still to be read.
+    pub async fn open(&self, request: Request<Full<Bytes>>) -> http::Response<Incoming> {
+        let mut sender = self.connect().await;
         let answer = tokio::time::timeout(PATIENCE, sender.send_request(request)).await;
         answer.expect("no answer in time").unwrap()
     }
@@ -129,9 +139,16 @@ impl World {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let answer = self.open(request.body(Full::new(body.into())).unwrap()).await;
-        let (parts, body) = answer.into_parts();
+        let idle = self.idle.lock().unwrap().take();
+        let mut sender = match idle {
+            Some(sender) if !sender.is_closed() => sender,
+            _ => self.connect().await,
+        };
+        let answer =
+            tokio::time::timeout(PATIENCE, sender.send_request(request.body(Full::new(body.into())).unwrap())).await;
+        let (parts, body) = answer.expect("no answer in time").unwrap().into_parts();
         let body = tokio::time::timeout(PATIENCE, body.collect()).await.expect("body not in time").unwrap().to_bytes();
+        *self.idle.lock().unwrap() = Some(sender);
         Got { code: parts.status.as_u16(), headers: parts.headers, body }
     }
 
