@@ -120,7 +120,11 @@ fn program(rules: &[DeviceRule]) -> Vec<Insn> {
                 instruction.offset = (length - at - 1) as i16; // At most 9 instructions a rule.
             }
         }
+        let always = tests.is_empty();
         code.extend(block);
+        if always {
+            return code; // The kernel refuses programs with instructions that are never reached.
+        }
     }
     code.extend([insn(MOVE_IMM, 0, 0, 0, 0), insn(EXIT, 0, 0, 0, 0)]);
     code

@@ -7,6 +7,8 @@ mod device;
 mod usage;
 mod v1;
 mod v2;
+#[cfg(test)]
+mod v2_test;
 
 use std::io;
 use std::path::{Path, PathBuf};
