@@ -140,9 +140,13 @@ impl World {
             request = request.header(*name, *value);
         }
         let idle = self.idle.lock().unwrap().take();
-        let mut sender = match idle {
-            Some(sender) if !sender.is_closed() => sender,
-            _ => self.connect().await,
+        let ready = match idle {
+            Some(mut sender) => sender.ready().await.is_ok().then_some(sender),
+            None => None,
+        };
+        let mut sender = match ready {
+            Some(sender) => sender,
+            None => self.connect().await,
         };
         let answer =
             tokio::time::timeout(PATIENCE, sender.send_request(request.body(Full::new(body.into())).unwrap())).await;
