@@ -149,7 +149,7 @@ fn pause(lifeline: OwnedFd) -> ! {
         rustix::process::chdir("/")?;
         rustix::thread::set_name(c"pause")?;
         let number = lifeline.as_raw_fd();
-        // SAFETY: 100 is above every descriptor used here; this process ends without dropping any value.
+        // SAFETY: `lifeline` is used by its copy 0 alone from here on, and this process ends without dropping any value.
         unsafe {
             check(libc::dup2(number, 0))?;
             sys::close_from(1)?;
@@ -165,7 +165,7 @@ fn pause(lifeline: OwnedFd) -> ! {
     sys::exit_now(1)
 }
 
-/// Whether the pod's `/dev/shm` is mounted by the shim and where.
+/// Where the shim mounts the pod's `/dev/shm`, unless the pod uses the host's.
 pub(crate) fn shm_mount(directory: &Path) -> PathBuf {
     directory.join("shm")
 }
