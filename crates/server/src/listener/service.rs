@@ -1,5 +1,6 @@
 //! One request over HTTP: who asks, whether they may, the body within its limits, the answer with its headers.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,6 +21,7 @@ use crate::auth::Identity;
 use crate::dispatch::{self, Head};
 use crate::proxy::{self, Passed};
 use crate::query::Query;
+use crate::registry::names;
 use crate::render::AUDIT_ID;
 use crate::request::RequestInfo;
 use crate::server::Core;
@@ -105,14 +107,18 @@ fn finish(answer: Answer, gzip: bool) -> Response<Payload> {
     for (name, value) in headers {
         fields.append(name, value);
     }
-    if let Ok(content_type) = HeaderValue::from_str(&content_type)
+    let content_type = match content_type {
+        Cow::Borrowed(text) => Ok(HeaderValue::from_static(text)),
+        Cow::Owned(text) => HeaderValue::try_from(text),
+    };
+    if let Ok(content_type) = content_type
         && !content_type.is_empty()
     {
         fields.insert(CONTENT_TYPE, content_type);
     }
     fields.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
     let mut buffer = uuid::Uuid::encode_buffer();
-    if let Ok(id) = HeaderValue::from_str(uuid::Uuid::new_v4().hyphenated().encode_lower(&mut buffer)) {
+    if let Ok(id) = HeaderValue::from_str(names::random_uuid().hyphenated().encode_lower(&mut buffer)) {
         fields.insert(AUDIT_ID, id);
     }
     response
