@@ -9,6 +9,7 @@
 //! * [`node`]: the Node object and its Lease.
 //! * [`services`]: what Services mean for this node.
 //! * [`kubelet`]: the endpoint for logs, stats and streams.
+//! * [`streaming`]: exec, attach and port-forward.
 
 mod agent;
 pub mod config;
@@ -22,6 +23,7 @@ pub mod pod;
 pub mod probe;
 pub mod quantity;
 pub mod services;
+pub mod streaming;
 pub mod usage;
 pub mod volume;
 

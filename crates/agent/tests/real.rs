@@ -16,6 +16,7 @@ use mizzen_agent::context::Context;
 use mizzen_agent::kubelet::logs;
 use mizzen_agent::kubelet::routes::Routes;
 use mizzen_agent::network::local::LocalNetwork;
+use mizzen_agent::streaming::Sessions;
 use mizzen_agent::{Agent, Config};
 use mizzen_net::pod::{self, PodNetwork};
 use mizzen_net::proxy::{self, Proxy};
@@ -23,6 +24,7 @@ use mizzen_runtime::images::*;
 use mizzen_runtime::oci::{self, ImageLayers, LayersError, Oci};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 const PODS: &str = "/api/v1/namespaces/d/pods";
 
@@ -200,7 +202,7 @@ async fn all() {
     let (pods, feed) =
         mizzen_client::Reflector::new(world.api.clone(), mizzen_client::Selection::default(), stop.clone());
     let feed = tokio::spawn(feed);
-    let routes = Routes::new(ctx, pods);
+    let routes = Routes::new(ctx, pods, Sessions::new(TaskTracker::new(), CancellationToken::new()));
     world.api.wait("/api/v1/nodes/n1", "registered", |n| n["status"]["nodeInfo"].is_object()).await;
 
     starts_quickly_and_heals(&world).await;

@@ -13,6 +13,7 @@ use super::identity::Identity;
 use super::{Body, Refusal, full, logs, stats};
 use crate::context::Context;
 use crate::pod::roles;
+use crate::streaming::{self, Sessions};
 
 /// What answers need.
 pub struct Routes {
@@ -21,6 +22,7 @@ pub struct Routes {
     /// Its pods.
     pub pods: Reflector<Pod>,
     sampler: stats::Sampler,
+    sessions: Sessions,
 }
 
 /// A container of a pod on this node that was asked for.
@@ -35,8 +37,8 @@ pub struct Found {
 
 impl Routes {
     /// Over a node's parts.
-    pub fn new(ctx: Arc<Context>, pods: Reflector<Pod>) -> Self {
-        Self { sampler: stats::Sampler::new(Arc::clone(&ctx), pods.clone()), ctx, pods }
+    pub fn new(ctx: Arc<Context>, pods: Reflector<Pod>, sessions: Sessions) -> Self {
+        Self { sampler: stats::Sampler::new(Arc::clone(&ctx), pods.clone()), ctx, pods, sessions }
     }
 
     /// Answers a request of `identity`.
@@ -58,6 +60,9 @@ impl Routes {
             ["containerLogs", namespace, pod, container] if get => {
                 let query = request.uri().query().unwrap_or_default().to_string();
                 logs::answer(self, namespace, pod, container, &query).await
+            }
+            ["exec" | "attach" | "run" | "portForward", ..] => {
+                streaming::handle(self, &self.sessions, &parts, request).await
             }
             ["stats", "summary"] if get => json_answer(&self.sampler.summary().await),
             ["metrics", "resource"] if get => text(StatusCode::OK, self.sampler.resource_metrics().await),

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::identity::Identity;
 use super::routes::Routes;
 use crate::context::Context;
+use crate::streaming::Sessions;
 
 /// Longest that a client may take for its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -45,7 +46,7 @@ pub async fn serve(
     let Some(tls) = ctx.config.kubelet_tls.clone() else { return Ok(()) };
     let address = ctx.config.kubelet_address;
     let listener = TcpListener::bind(address).await.map_err(|source| KubeletError::Listen { address, source })?;
-    let routes = Arc::new(Routes::new(Arc::clone(ctx), pods.clone()));
+    let routes = Arc::new(Routes::new(Arc::clone(ctx), pods.clone(), Sessions::new(tasks.clone(), stop.clone())));
     let (acceptor, stop, connections) = (TlsAcceptor::from(tls), stop.clone(), tasks.clone());
     tasks.spawn(async move {
         loop {
