@@ -13,6 +13,8 @@ pub mod cluster_dns;
 pub mod deployment;
 pub mod endpoint_slice;
 pub mod garbage_collector;
+pub mod job;
+pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
 pub mod replica_set;

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use mizzen_api::key;
 use mizzen_api::selector::LabelSelector;
 use mizzen_store::{Change, Entry, Event, Snapshot};
 
+use crate::meta::Meta;
 use crate::node_ipam::PodRange;
 use crate::shell::{Controller, Start, Wake};
 use crate::{
-    cluster_dns, deployment, endpoint_slice, garbage_collector, node_ipam, node_lifecycle, replica_set, root_ca, service_account,
+    cluster_dns, deployment, endpoint_slice, garbage_collector, job, namespace, node_ipam, node_lifecycle, replica_set, root_ca, service_account,
 };
 
 /// What controllers must know of the cluster.
@@ -35,6 +37,27 @@ pub fn all(settings: &Settings) -> Vec<Controller> {
     );
     vec![
         garbage_collector::controller(),
+        Controller {
+            name: "namespace-controller",
+            identity: "namespace-controller",
+            start: every::<Namespace>(),
+            wakes: vec![itself::<Namespace>(), namespace::emptied()],
+            reconcile: Arc::new(namespace::reconcile),
+        },
+        Controller {
+            name: "job-controller",
+            identity: "job-controller",
+            start: jobs_and_orphans(),
+            wakes: vec![itself::<Job>(), owner_or_adopter::<Pod, Job>("Job"), jobs_of_orphans()],
+            reconcile: Arc::new(job::reconcile),
+        },
+        Controller {
+            name: "ttl-after-finished-controller",
+            identity: "ttl-after-finished-controller",
+            start: every::<Job>(),
+            wakes: vec![itself::<Job>()],
+            reconcile: Arc::new(job::ttl::reconcile),
+        },
         Controller {
             name: "service-account-controller",
             identity: "service-account-controller",
@@ -214,6 +237,38 @@ impl Selects for Deployment {
         let selector = self.spec.as_ref().map(|s| &s.selector);
         LabelSelector::from_typed(selector).is_ok_and(|s| s.matches_labels(labels))
     }
+}
+
+impl Selects for Job {
+    fn selects(&self, labels: Labels<'_>) -> bool {
+        let selector = self.spec.as_ref().and_then(|s| s.selector.as_ref());
+        LabelSelector::from_typed(selector).is_ok_and(|s| s.matches_labels(labels))
+    }
+}
+
+/// All Jobs are looked at first, and those that pods are labelled with: such a Job may be gone and still hold them.
+fn jobs_and_orphans() -> Start {
+    Arc::new(|snapshot| {
+        let mut keys = every::<Job>()(snapshot);
+        for pod in snapshot.list_as::<Pod>(&key::all::<Pod>()) {
+            keys.extend(pod.label(job::JOB_NAME).map(|name| key::of::<Job>(pod.namespace(), name)));
+        }
+        keys
+    })
+}
+
+/// A pod without an owner wakes the Job that it is labelled with, which may hold it by a finalizer.
+fn jobs_of_orphans() -> (String, Wake) {
+    let wake = |_: &Snapshot, event: &Event| {
+        let Change::Put { entry, .. } = &event.change else { return Vec::new() };
+        let meta = head(entry).metadata;
+        if meta.finalizers.is_none() || meta.owner_references.is_some_and(|o| !o.is_empty()) {
+            return Vec::new();
+        }
+        let name = meta.labels.and_then(|mut l| l.remove(job::JOB_NAME));
+        Vec::from_iter(name.map(|n| key::of::<Job>(meta.namespace.as_deref().unwrap_or_default(), &n)))
+    };
+    (key::all::<Pod>(), Arc::new(wake))
 }
 
 /// A deleted pod wakes the Deployment behind its set: `Recreate` waits for the last one.
