@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -191,14 +193,21 @@ struct Handle {
     pod: Arc<Pod>,
     /// It was turned away; it takes nothing of the node.
     rejected: bool,
+    /// Its worker is done, but the API may still show it for a moment.
+    ended: bool,
+}
+
+/// How a worker ended.
+struct End {
+    uid: String,
+    crashed: bool,
 }
 
 /// Gives each pod its worker and the workers their mail.
 struct Manager {
     ctx: Arc<Context>,
     workers: HashMap<String, Handle>,
-    /// Workers end with their pod's uid.
-    running: JoinSet<String>,
+    running: JoinSet<End>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -225,14 +234,28 @@ impl Manager {
                     None => driver_alive = false,
                 },
                 Some(ended) = self.running.join_next(), if !self.running.is_empty() => match ended {
-                    Ok(uid) => { self.workers.remove(&uid); }
-                    Err(error) => tracing::error!(%error, "a pod's worker panicked"),
+                    Ok(End { uid, crashed: false }) => self.ended(&uid, &pods),
+                    Ok(End { uid, crashed: true }) => {
+                        tracing::error!(pod = uid, "a pod's worker panicked; the pod is started anew");
+                        self.workers.remove(&uid);
+                        self.sync(&pods, &mut adopted);
+                    }
+                    Err(error) => tracing::error!(%error, "a pod's worker was lost"),
                 },
                 () = self.stop.cancelled() => {
                     while self.running.join_next().await.is_some() {}
                     return;
                 }
             }
+        }
+    }
+
+    /// A pod is done with; its handle stays until the API no longer shows it, lest it be begun again.
+    fn ended(&mut self, uid: &str, pods: &Reflector<Pod>) {
+        let shown = pods.objects().values().any(|p| p.metadata.uid.as_deref() == Some(uid));
+        match self.workers.get_mut(uid) {
+            Some(handle) if shown => handle.ended = true,
+            _ => drop(self.workers.remove(uid)),
         }
     }
 
@@ -266,11 +289,13 @@ impl Manager {
                 None => fresh.push(pod),
             }
         }
-        for (uid, handle) in &self.workers {
-            if !seen.contains(uid.as_str()) {
+        self.workers.retain(|uid, handle| {
+            let gone = !seen.contains(uid.as_str());
+            if gone {
                 handle.mailbox.put(|letters| letters.gone = true);
             }
-        }
+            !(gone && handle.ended)
+        });
         // Those that were there first have the first claim.
         fresh.sort_by(|a, b| a.metadata.creation_timestamp.cmp(&b.metadata.creation_timestamp));
         for pod in fresh {
@@ -290,17 +315,21 @@ impl Manager {
         let rejected = doom.is_some();
         let worker =
             Worker::new(Arc::clone(&self.ctx), Arc::clone(pod), mailbox.clone(), sandbox, doom, self.tasks.clone());
-        let (stop, ends) = (self.stop.clone(), uid.clone());
+        let (stop, ends, ctx) = (self.stop.clone(), uid.clone(), Arc::clone(&self.ctx));
         self.running.spawn(async move {
-            worker.run(stop).await;
-            ends
+            let crashed = AssertUnwindSafe(worker.run(stop)).catch_unwind().await.is_err();
+            if crashed && let Err(message) = execute::tear_down_pod(&ctx, &ends).await {
+                tracing::warn!(pod = ends, message, "what a panicked worker left could not be removed");
+            }
+            End { uid: ends, crashed }
         });
-        self.workers.insert(uid, Handle { mailbox, pod: Arc::clone(pod), rejected });
+        self.workers.insert(uid, Handle { mailbox, pod: Arc::clone(pod), rejected, ended: false });
     }
 
     fn admit(&self, pod: &Arc<Pod>) -> Option<Doom> {
-        let active =
-            |h: &&Handle| !h.rejected && !status::is_terminal(h.pod.status.as_ref().and_then(|s| s.phase.as_deref()));
+        let active = |h: &&Handle| {
+            !h.rejected && !h.ended && !status::is_terminal(h.pod.status.as_ref().and_then(|s| s.phase.as_deref()))
+        };
         let others: Vec<&Pod> = self.workers.values().filter(active).map(|h| &*h.pod).collect();
         let node = self.ctx.node.get("", &self.ctx.config.node_name);
         let offer = admit::Offer {

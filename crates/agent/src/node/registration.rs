@@ -38,7 +38,13 @@ pub async fn register(ctx: &Context, shutdown: &CancellationToken) -> Option<Nod
 async fn try_register(ctx: &Context, info: &NodeSystemInfo) -> Result<Node, ClientError> {
     let status = current(ctx, info, None).await;
     match ctx.client.create(&object::new(&ctx.config, status)).await {
-        Ok(node) => return Ok(node),
+        // Some servers drop the status of an object that is created.
+        Ok(node) if node.status.as_ref().is_some_and(|s| s.conditions.is_some()) => return Ok(node),
+        Ok(node) => {
+            let status = current(ctx, info, None).await;
+            write(ctx, &status, None).await?;
+            return Ok(node);
+        }
         Err(error) if error.code() == Some(409) => {}
         Err(error) => return Err(error),
     }

@@ -132,8 +132,8 @@ impl Worker {
                 Some(outcome) = self.tasks.join_next(), if !self.tasks.is_empty() => match outcome {
                     Ok(outcome) => self.take(outcome, Timestamp::now()),
                     Err(error) if error.is_panic() => {
-                        tracing::error!(%error, pod = self.name(), "an action of a pod panicked");
-                        return;
+                        // Its outcome will never come; the manager begins the pod anew.
+                        std::panic::resume_unwind(error.into_panic());
                     }
                     Err(_) => {}
                 },
