@@ -109,7 +109,7 @@ impl ImageService for Busybox {
 /// Takes away whatever is left, also when the test fails.
 struct CleanUp {
     oci: oci::Config,
-    volatile: PathBuf,
+    data: PathBuf,
 }
 
 impl Drop for CleanUp {
@@ -117,7 +117,7 @@ impl Drop for CleanUp {
         if let Err(error) = Oci::clean_up(&self.oci) {
             eprintln!("clean up: {error}");
         }
-        let _ = rustix::mount::unmount(&self.volatile, rustix::mount::UnmountFlags::DETACH);
+        mizzen_agent::volume::clean_up(&self.data);
     }
 }
 
@@ -184,7 +184,7 @@ async fn all() {
         cgroup_root: format!("mizzen-agent-test-{}", std::process::id()),
         ..oci::Config::for_data_dir(&data)
     };
-    let _clean = CleanUp { oci: oci_config.clone(), volatile: data.join("volatile") };
+    let _clean = CleanUp { oci: oci_config.clone(), data: data.clone() };
     let cidr = |a: [u8; 4], n| mizzen_net::cidr::Cidr::new(a.into(), n).unwrap();
     let net = pod::Config {
         instance: "agt".into(),

@@ -146,6 +146,15 @@ pub async fn tear_down(ctx: &Context, pod_uid: &str) -> Result<(), VolumeError> 
     .await
 }
 
+/// Unmounts everything that an agent mounted below its data directory, once no pod runs any more (`mizzen down`).
+pub fn clean_up(data_dir: &Path) {
+    let volatile = volatile_dir(data_dir);
+    for mount in mounts_below(&data_dir.join("pods")).into_iter().chain(mounts_below(&volatile)) {
+        sub_path::detach(&mount);
+    }
+    sub_path::detach(&volatile);
+}
+
 /// The directory on the node's own tmpfs.
 pub fn volatile_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("volatile")
