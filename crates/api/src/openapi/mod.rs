@@ -7,6 +7,7 @@
 mod docs;
 mod paths;
 mod schemas;
+mod v2_protobuf;
 
 use std::collections::BTreeSet;
 
@@ -17,6 +18,7 @@ use crate::kind::Kind;
 use crate::schema::{self, Object};
 use docs::Docs;
 use schemas::Dialect;
+pub use v2_protobuf::{V2_PROTOBUF, V2_PROTOBUF_ASKED, v2_protobuf};
 
 /// The path of a group version's document below `/openapi/v3/`: `api/v1`, `apis/apps/v1`.
 pub fn v3_path(group: &str, version: &str) -> String {
