@@ -16,6 +16,7 @@ use mizzen_store::Snapshot;
 use crate::answer::Answer;
 use crate::auth::{Attributes, Identity};
 use crate::negotiate::{self, Format, Offer};
+use crate::node_metrics;
 use crate::nonresource;
 use crate::query::Query;
 use crate::registry::{self, Resource};
@@ -96,7 +97,9 @@ pub(crate) async fn answer(
     if !info.is_resource {
         return Ok(nonresource::answer(core, head));
     }
-    let Some(kind) = kinds().by_resource(&info.group, &info.version, &info.resource) else {
+    let (group, version, resource) = (info.group.as_ref(), info.version.as_ref(), info.resource.as_ref());
+    let stored = kinds().by_resource(group, version, resource);
+    let Some(kind) = stored.or_else(|| node_metrics::by_resource(group, version, resource)) else {
         return Ok(nonresource::not_found());
     };
     let subresource = match info.subresource.as_ref() {
@@ -117,7 +120,7 @@ pub(crate) async fn answer(
     let offer = Offer {
         stream: info.verb == "watch",
         list: matches!(info.verb, "list" | "watch" | "deletecollection"),
-        shapes: kind.is_stored() && subresource.is_none_or(|s| s.kind == kind.kind),
+        shapes: (kind.is_stored() || node_metrics::serves(kind)) && subresource.is_none_or(|s| s.kind == kind.kind),
     };
     let mut format = negotiate::accept(Some(head.header(http::header::ACCEPT)), offer)?;
     let agent = head.header(http::header::USER_AGENT);
@@ -130,6 +133,9 @@ pub(crate) async fn answer(
 /// The futures of all but the shortest handlers are boxed: kept in place, they would make every request's future as large
 /// as the largest of them.
 async fn route(ctx: &Ctx<'_>, body: impl Future<Output = Result<Bytes, ApiError>>) -> Result<Answer, ApiError> {
+    if node_metrics::serves(ctx.kind()) {
+        return Box::pin(node_metrics::answer(ctx)).await;
+    }
     let output = match (ctx.info.verb, ctx.subresource) {
         ("get", None) => registry::read::get(ctx).await?,
         ("list", _) => Box::pin(registry::read::list(ctx)).await?,

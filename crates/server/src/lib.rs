@@ -24,6 +24,7 @@ mod expiry;
 mod listener;
 mod local;
 mod negotiate;
+mod node_metrics;
 mod nonresource;
 mod options;
 mod proxy;

@@ -13,6 +13,7 @@ use crate::config::{Config, Security};
 use crate::health::Health;
 use crate::local::LocalApi;
 use crate::metrics::Metrics;
+use crate::node_metrics;
 use crate::proxy::NodeClient;
 
 /// The API server. Cheap to clone; all clones are one server.
@@ -29,6 +30,8 @@ pub(crate) struct Core {
     pub authorizer: Authorizer,
     pub issuer: Arc<TokenIssuer>,
     pub nodes: Option<NodeClient>,
+    /// What nodes and pods use.
+    pub node_metrics: node_metrics::Source,
     pub metrics: Metrics,
     pub health: Health,
     /// One for each request that may be under way; watches and streams need none.
@@ -51,6 +54,7 @@ impl Server {
             authorizer,
             issuer,
             nodes: kubelet_tls.map(NodeClient::new),
+            node_metrics: node_metrics::Source::default(),
             metrics: Metrics::default(),
             health: Health::default(),
             slots,

@@ -53,6 +53,11 @@ pub const ROLES: &[Role] = &[
         ],
     },
     Role {
+        name: "system:aggregated-metrics-reader",
+        part_of: Some("view"),
+        rules: &["metrics.k8s.io | nodes pods | get list watch"],
+    },
+    Role {
         name: "system:auth-delegator",
         part_of: None,
         rules: &[

@@ -8,11 +8,13 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, ETAG, IF_NONE_MATCH, VARY};
 use mizzen_api::discovery::{self, AGGREGATED_CONTENT_TYPE};
+use mizzen_api::kind::Kind;
 use mizzen_api::kinds::kinds;
 use serde_json::Value;
 
 use crate::answer::Answer;
 use crate::dispatch::Head;
+use crate::node_metrics;
 use crate::server::Core;
 
 /// A document and its hash: upper-case hex of SHA-512.
@@ -48,12 +50,11 @@ fn hex(bytes: &[u8]) -> String {
 
 /// The aggregated documents of `/api` and `/apis`.
 static AGGREGATED: LazyLock<[Document; 2]> =
-    LazyLock::new(|| [true, false].map(|core| Document::new(&discovery::aggregated(kinds().iter(), core))));
+    LazyLock::new(|| [true, false].map(|core| Document::new(&discovery::aggregated(all(), core))));
 
 /// Answers `/api`, `/apis` and what is below them, and `/openapi`.
 pub(crate) fn answer(core: &Core, head: &Head<'_>, path: &str) -> Option<Answer> {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    let all = || kinds().iter();
     let document = match parts.as_slice() {
         ["api"] if wants_aggregated(head.header(ACCEPT)) => {
             return Some(AGGREGATED[0].answer(head, AGGREGATED_CONTENT_TYPE));
@@ -70,6 +71,11 @@ pub(crate) fn answer(core: &Core, head: &Head<'_>, path: &str) -> Option<Answer>
         _ => return None,
     };
     Some(Answer::json(200, &document).with_header(VARY, "Accept"))
+}
+
+/// All that is served.
+fn all() -> impl Iterator<Item = &'static Kind> {
+    kinds().iter().chain(node_metrics::kinds())
 }
 
 /// Whether the first clause that fits is for the aggregated form.

@@ -1,9 +1,11 @@
 //! OpenAPI v2 and v3 documents (api-facts §1.2). They are large and seldom asked for, for clients cache them by their
 //! hash: each is made when it is asked for, and none is kept.
 
+use std::sync::OnceLock;
+
 use http::header::{ACCEPT, CACHE_CONTROL, ETAG, EXPIRES, IF_NONE_MATCH, LOCATION, VARY};
 use mizzen_api::kinds::kinds;
-use mizzen_api::openapi;
+use mizzen_api::openapi::{self, V2_PROTOBUF, V2_PROTOBUF_ASKED};
 use serde_json::Value;
 
 use crate::answer::Answer;
@@ -57,13 +59,65 @@ fn v3(head: &Head<'_>, group: &str, version: &str) -> Option<Answer> {
 }
 
 fn v2(head: &Head<'_>) -> Answer {
-    let accept = head.header(ACCEPT);
-    let json = |clause: &str| {
-        matches!(clause.split(';').next().unwrap_or_default().trim(), "application/json" | "application/*" | "*/*")
-    };
-    if !accept.is_empty() && !accept.split(',').any(json) {
-        return Answer::bytes(406, "", "");
+    match v2_form(head.header(ACCEPT)) {
+        Some(V2Form::Json) => super::Document::new(&openapi::v2(kinds().iter())).answer(head, "application/json"),
+        Some(V2Form::Protobuf) => v2_protobuf(head),
+        None => Answer::bytes(406, "", ""),
     }
-    let document = super::Document::new(&openapi::v2(kinds().iter()));
-    document.answer(head, "application/json")
+}
+
+/// How the v2 document is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum V2Form {
+    Json,
+    Protobuf,
+}
+
+/// The first form of those that a client accepts.
+fn v2_form(accept: &str) -> Option<V2Form> {
+    if accept.is_empty() {
+        return Some(V2Form::Json);
+    }
+    accept.split(',').find_map(|clause| match clause.split(';').next().unwrap_or_default().trim() {
+        "application/json" | "application/*" | "*/*" => Some(V2Form::Json),
+        V2_PROTOBUF | V2_PROTOBUF_ASKED => Some(V2Form::Protobuf),
+        _ => None,
+    })
+}
+
+/// Clients keep the document and come back with its tag, so the tag is remembered and the document is not.
+static V2_PROTOBUF_TAG: OnceLock<String> = OnceLock::new();
+
+fn v2_protobuf(head: &Head<'_>) -> Answer {
+    let tagged = |answer: Answer, tag: &str| {
+        answer.with_header(ETAG, tag).with_header(VARY, "Accept").with_header(CACHE_CONTROL, "public")
+    };
+    if let Some(tag) = V2_PROTOBUF_TAG.get()
+        && head.header(IF_NONE_MATCH) == tag
+    {
+        return tagged(Answer::bytes(304, "", ""), tag);
+    }
+    let document = openapi::v2_protobuf(&openapi::v2(kinds().iter()));
+    let tag = V2_PROTOBUF_TAG
+        .get_or_init(|| format!("\"{}\"", super::hex(ring::digest::digest(&ring::digest::SHA512, &document).as_ref())));
+    tagged(Answer::bytes(200, V2_PROTOBUF, document), tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{V2Form, v2_form};
+
+    #[test]
+    fn v2_comes_in_the_form_asked_for() {
+        for (accept, expected) in [
+            ("application/com.github.proto-openapi.spec.v2@v1.0+protobuf", Some(V2Form::Protobuf)),
+            ("application/com.github.proto-openapi.spec.v2.v1.0+protobuf, application/json", Some(V2Form::Protobuf)),
+            ("application/json", Some(V2Form::Json)),
+            ("*/*", Some(V2Form::Json)),
+            ("", Some(V2Form::Json)),
+            ("text/html", None),
+        ] {
+            assert_eq!(v2_form(accept), expected, "{accept}");
+        }
+    }
 }

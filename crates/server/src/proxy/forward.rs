@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::upgrade::OnUpgrade;
@@ -37,12 +38,10 @@ impl NodeClient {
     }
 
     /// A connection to a kubelet.
-    pub(super) async fn connect(
-        &self,
-        core: &Core,
-        address: &str,
-        port: u16,
-    ) -> Result<SendRequest<Incoming>, ApiError> {
+    pub async fn connect<B>(&self, core: &Core, address: &str, port: u16) -> Result<SendRequest<B>, ApiError>
+    where
+        B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+    {
         let name = ServerName::try_from(address.to_string()).map_err(|e| unreachable_host(address, port, &e))?;
         let connecting = async {
             let stream = TcpStream::connect((address, port)).await?;
@@ -75,10 +74,11 @@ fn unreachable_host(address: &str, port: u16, error: &dyn std::fmt::Display) -> 
     ApiError::unavailable(format!("error dialing backend: dial tcp {address}:{port}: {error}"))
 }
 
-async fn open<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    core: &Core,
-    stream: S,
-) -> Result<SendRequest<Incoming>, ApiError> {
+async fn open<S, B>(core: &Core, stream: S) -> Result<SendRequest<B>, ApiError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+{
     let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(ApiError::internal)?;
     let closing = core.closing.clone();
     core.tasks.spawn(async move {

@@ -24,6 +24,7 @@ use crate::request::RequestInfo;
 use crate::server::Core;
 pub(crate) use forward::NodeClient;
 use target::Target;
+pub(crate) use target::kubelet_address;
 
 /// Whether a request is passed on instead of being answered from the store.
 pub(crate) fn passes_on(info: &RequestInfo<'_>) -> bool {

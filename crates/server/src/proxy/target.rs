@@ -114,6 +114,12 @@ fn container(pod: &Value, query: &Query) -> Result<String, ApiError> {
 }
 
 fn kubelet(snapshot: &Snapshot, node: &str, path: String) -> Result<Target, ApiError> {
+    let (address, port) = kubelet_address(snapshot, node)?;
+    Ok(Target::Kubelet { address, port, path })
+}
+
+/// Address and port of a node's kubelet.
+pub(crate) fn kubelet_address(snapshot: &Snapshot, node: &str) -> Result<(String, u16), ApiError> {
     let object = object(snapshot, NODES, "", node)?;
     let addresses = || object["status"]["addresses"].as_array().into_iter().flatten();
     let of_type = |kind: &str| addresses().find(|a| a["type"] == kind).and_then(|a| a["address"].as_str());
@@ -122,7 +128,7 @@ fn kubelet(snapshot: &Snapshot, node: &str, path: String) -> Result<Target, ApiE
         address.ok_or_else(|| ApiError::internal(format_args!("no preferred addresses found for node {node}")))?;
     let port = object["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64();
     let port = port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0).unwrap_or(KUBELET_PORT);
-    Ok(Target::Kubelet { address: address.into(), port, path })
+    Ok((address.into(), port))
 }
 
 fn pod_proxy(snapshot: &Snapshot, info: &RequestInfo<'_>, query: &Query) -> Result<Target, ApiError> {
