@@ -50,10 +50,20 @@ pub fn status(uid: &str, before: &PodStatus, after: &PodStatus) -> Value {
 }
 
 /// Items that changed, and a directive for each that is gone if the whole list is ours.
+///
+/// Items are merged field by field, so a field that an item has no more is taken away by name.
 fn merged(before: &Value, after: &Value, key: &str, whole: bool) -> Value {
     let items = |list: &Value| list.as_array().cloned().unwrap_or_default();
     let (before, after) = (items(before), items(after));
-    let mut changes: Vec<Value> = after.iter().filter(|item| !before.contains(item)).cloned().collect();
+    let change = |item: &Value| {
+        let mut change = item.clone();
+        let old = before.iter().find(|b| b[key] == item[key]).and_then(Value::as_object);
+        for field in old.into_iter().flatten().map(|(field, _)| field).filter(|f| item.get(f).is_none()) {
+            change[field] = Value::Null;
+        }
+        change
+    };
+    let mut changes: Vec<Value> = after.iter().filter(|item| !before.contains(item)).map(change).collect();
     for gone in before.iter().filter(|b| whole && !after.iter().any(|a| a[key] == b[key])) {
         changes.push(json!({"$patch": "delete", key: gone[key]}));
     }
@@ -82,6 +92,12 @@ mod tests {
                 json!({"conditions": [ready("False"), scheduled]}),
                 json!({"conditions": [ready("True"), scheduled]}),
                 json!({"conditions": [ready("True")]}),
+            ),
+            (
+                "a condition without its reason",
+                json!({"conditions": [{"type": "Ready", "status": "False", "reason": "x", "message": "y"}]}),
+                json!({"conditions": [ready("True")]}),
+                json!({"conditions": [{"type": "Ready", "status": "True", "reason": null, "message": null}]}),
             ),
             (
                 "a condition of someone else",
