@@ -43,8 +43,20 @@ fn main() -> ExitCode {
     // SAFETY: this process has a single thread as yet, so no other can be surprised by a new network namespace.
     let unshared = unsafe { libc::unshare(libc::CLONE_NEWNET) };
     assert_eq!(unshared, 0, "a network namespace of our own");
+    let dir = tempfile::Builder::new().prefix("mizzen-agent").tempdir().unwrap();
+    let data = dir.path().join("data");
+    std::fs::create_dir_all(&data).unwrap();
+    let oci_config = oci::Config {
+        run_directory: data.join("run"),
+        cgroup_root: format!("mizzen-agent-test-{}", std::process::id()),
+        ..oci::Config::for_data_dir(&data)
+    };
+    // Dropped after the runtime, also when a test panics: an agent that still ran would heal what is taken away.
+    let _clean = CleanUp { oci: oci_config.clone(), data: data.clone() };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
-    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(90), all()).await.expect("no end after 90 s") });
+    runtime.block_on(async {
+        tokio::time::timeout(Duration::from_secs(90), all(data, oci_config)).await.expect("no end after 90 s")
+    });
     println!("real: ok");
     ExitCode::SUCCESS
 }
@@ -174,17 +186,8 @@ fn ready(pod: &Value) -> bool {
     conditions.is_some_and(|c| c.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
 }
 
-async fn all() {
-    let dir = tempfile::Builder::new().prefix("mizzen-agent").tempdir().unwrap();
-    let data = dir.path().join("data");
-    std::fs::create_dir_all(&data).unwrap();
-    let images = Arc::new(Busybox::make(&dir.path().join("image")));
-    let oci_config = oci::Config {
-        run_directory: data.join("run"),
-        cgroup_root: format!("mizzen-agent-test-{}", std::process::id()),
-        ..oci::Config::for_data_dir(&data)
-    };
-    let _clean = CleanUp { oci: oci_config.clone(), data: data.clone() };
+async fn all(data: PathBuf, oci_config: oci::Config) {
+    let images = Arc::new(Busybox::make(&data.with_file_name("image")));
     let cidr = |a: [u8; 4], n| mizzen_net::cidr::Cidr::new(a.into(), n).unwrap();
     let net = pod::Config {
         instance: "agt".into(),
