@@ -10,16 +10,26 @@ pub mod plan;
 pub mod shell;
 
 pub mod cluster_dns;
+pub mod cluster_role_aggregation;
+pub mod cron_job;
+pub mod daemon_set;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoint_slice;
 pub mod garbage_collector;
 pub mod job;
 pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
+pub mod node_pods;
+pub mod pod_gc;
 pub mod replica_set;
+pub mod replication_controller;
+pub mod revisions;
 pub mod root_ca;
 pub mod service_account;
+pub mod stateful_set;
+pub mod taint_eviction;
 
 mod pods;
 mod served;

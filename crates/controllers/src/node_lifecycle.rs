@@ -130,6 +130,10 @@ fn set_taints(node: &Node, conditions: &[NodeCondition], now: Timestamp, plan: &
             });
         }
     }
+    // Taint eviction counts from this time, also for taints that people set.
+    for taint in after.iter_mut().filter(|t| t.effect == "NoExecute" && t.time_added.is_none()) {
+        taint.time_added = Some(Time(now));
+    }
     if after != before {
         plan.write(Write::Merge {
             target: Target::of::<Node>("", node.name()),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::api::core::v1::{Node, Pod, PodCondition, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::{Metadata, Resource};
 use mizzen_api::key;
 use mizzen_api::pod::{is_active, is_ready, phase};
@@ -137,6 +137,64 @@ fn ready_since(pod: &Pod) -> Option<Timestamp> {
         .map(|t| t.0)
 }
 
+/// The pods placed on a node.
+pub fn on_node<'a>(snapshot: &Snapshot, name: &'a str) -> impl Iterator<Item = Arc<Pod>> + 'a {
+    let all = key::all::<Pod>();
+    let pods: Vec<Arc<Pod>> = snapshot.list_as::<Pod>(&all).filter(|p| node(p) == name).collect();
+    pods.into_iter()
+}
+
+/// Whether a node says that it is ready.
+pub fn is_node_ready(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
+    conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+/// Why a pod is ended before its time.
+#[derive(Debug)]
+pub struct Disruption {
+    /// `DeletionByTaintManager`.
+    pub reason: &'static str,
+    /// Words for people.
+    pub message: String,
+}
+
+const DISRUPTION_TARGET: &str = "DisruptionTarget";
+
+/// Marks a pod as disrupted, and as ended if a phase is given.
+pub fn disrupt(pod: &Pod, why: Option<Disruption>, phase: Option<&str>, now: Timestamp) -> Write {
+    let mut conditions = pod.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
+    if let Some(why) = why {
+        let known = conditions.iter().position(|c| c.type_ == DISRUPTION_TARGET);
+        let before = known.map(|at| conditions.remove(at)).filter(|c| c.reason.as_deref() == Some(why.reason));
+        conditions.push(PodCondition {
+            type_: DISRUPTION_TARGET.into(),
+            status: "True".into(),
+            reason: Some(why.reason.into()),
+            message: Some(why.message),
+            last_transition_time: before.and_then(|c| c.last_transition_time).or(Some(Time(now))),
+            observed_generation: pod.metadata.generation,
+            ..PodCondition::default()
+        });
+    }
+    let mut status = json!({"conditions": conditions});
+    if let Some(phase) = phase {
+        status["phase"] = phase.into();
+    }
+    Write::Merge {
+        target: Target::of::<Pod>(pod.namespace(), pod.name()),
+        subresource: "status",
+        patch: json!({"metadata": {"uid": pod.uid(), "resourceVersion": pod.version()}, "status": status}),
+    }
+}
+
+/// Since when a pod is marked as disrupted for a reason.
+pub fn disrupted_since(pod: &Pod, reason: &str) -> Option<Timestamp> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let mark = conditions.iter().find(|c| c.type_ == DISRUPTION_TARGET && c.reason.as_deref() == Some(reason))?;
+    mark.last_transition_time.as_ref().map(|t| t.0)
+}
+
 /// Pods that are neither finished nor on their way out.
 pub fn active(pods: &[Arc<Pod>]) -> Vec<&Arc<Pod>> {
     pods.iter().filter(|p| is_active(p)).collect()
@@ -175,7 +233,8 @@ pub fn sort_for_deletion(pods: &mut [&Arc<Pod>], now: Timestamp) {
     });
 }
 
-fn node(pod: &Pod) -> &str {
+/// The node a pod is placed on; empty if it is not.
+pub fn node(pod: &Pod) -> &str {
     pod.spec
         .as_ref()
         .and_then(|s| s.node_name.as_deref())

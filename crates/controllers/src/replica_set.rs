@@ -1,17 +1,18 @@
-//! ReplicaSet: keeps `spec.replicas` pods of one template alive (apps/v1 ReplicaSet).
+//! ReplicaSet: keeps `spec.replicas` pods of one template alive (apps/v1 ReplicaSet, and core/v1 ReplicationController).
 //!
-//! Reads ReplicaSets and Pods. Writes Pods (create, adopt, release, delete) and ReplicaSet status.
+//! Reads the sets and Pods. Writes Pods (create, adopt, release, delete) and the sets' status.
 //! Leaves to others: placing pods (scheduler), stopping them (agent), orphans (garbage collector).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetSpec, ReplicaSetStatus};
-use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::{Metadata, Resource};
 use mizzen_api::pod::{is_active, is_ready, is_terminal, is_terminating};
-use mizzen_api::selector::LabelSelector;
+use mizzen_api::selector::{LabelSelector, SelectorError};
 use mizzen_store::Snapshot;
 
 use crate::meta::{self, Meta};
@@ -24,70 +25,106 @@ const BURST: usize = 500;
 /// The condition of a set whose pods are refused.
 const REPLICA_FAILURE: &str = "ReplicaFailure";
 
+/// A set of equal pods.
+pub trait Replicas:
+    Resource + Metadata<Ty = ObjectMeta> + serde::de::DeserializeOwned + Send + Sync + Sized + 'static
+{
+    /// How many pods it wants.
+    fn replicas(&self) -> i32;
+    /// `spec.minReadySeconds`.
+    fn min_ready_seconds(&self) -> i32;
+    /// What its pods look like.
+    fn template(&self) -> Option<&PodTemplateSpec>;
+    /// Which pods are its own.
+    ///
+    /// # Errors
+    /// The selector cannot be read.
+    fn selector(&self) -> Result<LabelSelector, SelectorError>;
+    /// Its status as stored.
+    fn status(&self) -> ReplicaSetStatus;
+    /// Plans the write of a new status, if it differs.
+    fn write_status(&self, new: ReplicaSetStatus, plan: &mut Plan);
+}
+
+impl Replicas for ReplicaSet {
+    fn replicas(&self) -> i32 {
+        self.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)
+    }
+    fn min_ready_seconds(&self) -> i32 {
+        self.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0)
+    }
+    fn template(&self) -> Option<&PodTemplateSpec> {
+        self.spec.as_ref()?.template.as_ref()
+    }
+    fn selector(&self) -> Result<LabelSelector, SelectorError> {
+        LabelSelector::from_typed(self.spec.as_ref().map(|s| &s.selector))
+    }
+    fn status(&self) -> ReplicaSetStatus {
+        self.status.clone().unwrap_or_default()
+    }
+    fn write_status(&self, new: ReplicaSetStatus, plan: &mut Plan) {
+        plan.status(self, &self.status.clone().unwrap_or_default(), &new);
+    }
+}
+
 /// The writes that bring the pods of `key` nearer to its spec as of `snapshot`; empty when all is well.
 ///
 /// # Errors
 /// [`ControllerError::Unreadable`], before anything is planned.
-pub fn reconcile(snapshot: &Snapshot, key: &str, now: Timestamp) -> Result<Plan, ControllerError> {
+pub fn reconcile<S: Replicas>(snapshot: &Snapshot, key: &str, now: Timestamp) -> Result<Plan, ControllerError> {
     let mut plan = Plan::default();
-    let Some(set) = snapshot.get_as::<ReplicaSet>(key) else {
+    let Some(set) = snapshot.get_as::<S>(key) else {
         return Ok(plan); // Gone: its pods are the garbage collector's.
     };
-    let Some(spec) = &set.spec else { return Ok(plan) };
-    let selector = selector(key, spec)?;
+    let selector = set.selector().map_err(|e| ControllerError::Unreadable {
+        object: key.to_string(),
+        field: "spec.selector",
+        message: e.to_string(),
+    })?;
     let owned: Vec<Arc<Pod>> = pods::claim(snapshot, &*set, &selector, &mut plan);
     let mut active = pods::active(&owned);
-    let (have, want) = (active.len(), usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0));
+    let (have, want) = (active.len(), usize::try_from(set.replicas()).unwrap_or(0));
     if set.is_deleting() {
         // Pods of a set on its way out are counted, neither made nor removed.
     } else if have < want {
-        create(snapshot, &set, spec, want - have, &mut plan);
+        create(snapshot, &set, want - have, &mut plan);
     } else if have > want {
         pods::sort_for_deletion(&mut active, now);
         for pod in active.into_iter().take((have - want).min(BURST)) {
             plan.write(pods::delete(pod));
             plan.notes.push(note(
-                &set,
+                &*set,
                 false,
                 "SuccessfulDelete",
                 format!("Deleted pod: {}", pod.name()),
             ));
         }
     }
-    set_status(&set, spec, &owned, now, &mut plan);
+    set_status(&*set, &owned, now, &mut plan);
     Ok(plan)
 }
 
-fn selector(key: &str, spec: &ReplicaSetSpec) -> Result<LabelSelector, ControllerError> {
-    LabelSelector::from_typed(Some(&spec.selector)).map_err(|e| ControllerError::Unreadable {
-        object: key.to_string(),
-        field: "spec.selector",
-        message: e.to_string(),
-    })
-}
-
-fn create(snapshot: &Snapshot, set: &Arc<ReplicaSet>, spec: &ReplicaSetSpec, missing: usize, plan: &mut Plan) {
-    let Some(template) = &spec.template else { return };
+fn create<S: Replicas>(snapshot: &Snapshot, set: &Arc<S>, missing: usize, plan: &mut Plan) {
+    let Some(template) = set.template() else { return };
     // A set whose last pod was refused tries one at a time.
-    let limit = if failing(set) { 1 } else { BURST };
+    let limit = if failing(&**set) { 1 } else { BURST };
     for ordinal in 0..missing.min(limit) {
         let pod = pods::from_template(&**set, template, snapshot, ordinal);
         let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_string();
         plan.write(Write::Create { object: pod });
         plan.notes
-            .push(note(set, false, "SuccessfulCreate", format!("Created pod: {name}")));
+            .push(note(&**set, false, "SuccessfulCreate", format!("Created pod: {name}")));
     }
     let refused = Arc::clone(set);
-    plan.on_refusal = Some(Box::new(move |message, now| refusal(&refused, message, now)));
+    plan.on_refusal = Some(Box::new(move |message, now| refusal(&*refused, message, now)));
 }
 
 /// What a refused pod does to the set: a condition and an Event that say why.
-fn refusal(set: &ReplicaSet, message: &str, now: Timestamp) -> Plan {
+fn refusal<S: Replicas>(set: &S, message: &str, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     plan.notes
         .push(note(set, true, "FailedCreate", format!("Error creating: {message}")));
-    let old = set.status.clone().unwrap_or_default();
-    let mut new = old.clone();
+    let mut new = set.status();
     let conditions = new.conditions.get_or_insert_default();
     conditions.retain(|c| c.type_ != REPLICA_FAILURE);
     conditions.push(ReplicaSetCondition {
@@ -98,43 +135,39 @@ fn refusal(set: &ReplicaSet, message: &str, now: Timestamp) -> Plan {
         last_transition_time: Some(Time(now)),
     });
     if !failing(set) {
-        plan.status(set, &old, &new);
+        set.write_status(new, &mut plan);
     }
     plan
 }
 
-fn failing(set: &ReplicaSet) -> bool {
-    let conditions = set.status.as_ref().and_then(|s| s.conditions.as_ref());
+fn failing<S: Replicas>(set: &S) -> bool {
+    let conditions = set.status().conditions.unwrap_or_default();
     conditions
-        .into_iter()
-        .flatten()
+        .iter()
         .any(|c| c.type_ == REPLICA_FAILURE && c.status == "True")
 }
 
-fn set_status(set: &ReplicaSet, spec: &ReplicaSetSpec, owned: &[Arc<Pod>], now: Timestamp, plan: &mut Plan) {
+fn set_status<S: Replicas>(set: &S, owned: &[Arc<Pod>], now: Timestamp, plan: &mut Plan) {
     let count =
         |test: &dyn Fn(&Pod) -> bool| i32::try_from(owned.iter().filter(|p| test(p)).count()).unwrap_or(i32::MAX);
-    let min_ready = spec.min_ready_seconds.unwrap_or(0);
-    let template_labels = spec
-        .template
-        .as_ref()
+    let template_labels = set
+        .template()
         .and_then(|t| t.metadata.as_ref())
         .and_then(|m| m.labels.clone())
         .unwrap_or_default();
     let labeled = |p: &Pod| template_labels.iter().all(|(name, value)| p.label(name) == Some(value));
     let mut available = 0;
     for pod in owned.iter().filter(|p| is_active(p)) {
-        match pods::available(pod, min_ready, now) {
+        match pods::available(pod, set.min_ready_seconds(), now) {
             Ok(()) => available += 1,
             Err(Some(seconds)) => plan.again(Duration::from_secs(seconds)),
             Err(None) => {}
         }
     }
-    let old = set.status.clone().unwrap_or_default();
     let replicas = count(&is_active);
-    let mut conditions = old.conditions.clone();
+    let mut conditions = set.status().conditions;
     if let Some(list) = &mut conditions
-        && replicas >= spec.replicas.unwrap_or(1)
+        && replicas >= set.replicas()
     {
         list.retain(|c| c.type_ != REPLICA_FAILURE);
     }
@@ -144,13 +177,13 @@ fn set_status(set: &ReplicaSet, spec: &ReplicaSetSpec, owned: &[Arc<Pod>], now: 
         ready_replicas: Some(count(&|p| is_active(p) && is_ready(p))),
         available_replicas: Some(available),
         terminating_replicas: Some(count(&|p| is_terminating(p) && !is_terminal(p))),
-        observed_generation: set.metadata.generation,
+        observed_generation: set.metadata().generation,
         conditions: conditions.filter(|c| !c.is_empty()),
     };
-    plan.status(set, &old, &new);
+    set.write_status(new, plan);
 }
 
-fn note(set: &ReplicaSet, warning: bool, reason: &'static str, message: String) -> Note {
+fn note<S: Replicas>(set: &S, warning: bool, reason: &'static str, message: String) -> Note {
     Note {
         about: meta::reference(set),
         warning,
@@ -203,7 +236,7 @@ mod tests {
             ),
             ("gone", "pod/d/a of=web ready", ""),
         ] {
-            check(case, before, "apps/replicasets/d/web", super::reconcile, writes);
+            check(case, before, "apps/replicasets/d/web", super::reconcile::<super::ReplicaSet>, writes);
         }
     }
 }

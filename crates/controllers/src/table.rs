@@ -2,19 +2,26 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, Service, ServiceAccount,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::ClusterRole;
 use mizzen_api::key;
 use mizzen_api::selector::LabelSelector;
 use mizzen_store::{Change, Entry, Event, Snapshot};
 
 use crate::meta::Meta;
 use crate::node_ipam::PodRange;
+use crate::replica_set::Replicas;
 use crate::shell::{Controller, Start, Wake};
 use crate::{
-    cluster_dns, deployment, endpoint_slice, garbage_collector, job, namespace, node_ipam, node_lifecycle, replica_set, root_ca, service_account,
+    cluster_dns, cluster_role_aggregation, cron_job, daemon_set, deployment, disruption, endpoint_slice,
+    garbage_collector, job, namespace, node_ipam, node_lifecycle, node_pods, pod_gc, replica_set, root_ca,
+    service_account, stateful_set, taint_eviction,
 };
 
 /// What controllers must know of the cluster.
@@ -52,6 +59,36 @@ pub fn all(settings: &Settings) -> Vec<Controller> {
             reconcile: Arc::new(job::reconcile),
         },
         Controller {
+            name: "cronjob-controller",
+            identity: "cronjob-controller",
+            start: every::<CronJob>(),
+            wakes: vec![itself::<CronJob>(), owner::<Job, CronJob>("CronJob")],
+            reconcile: Arc::new(cron_job::reconcile),
+        },
+        Controller {
+            name: "statefulset-controller",
+            identity: "statefulset-controller",
+            start: every::<StatefulSet>(),
+            wakes: vec![
+                itself::<StatefulSet>(),
+                owner_or_adopter::<Pod, StatefulSet>("StatefulSet"),
+                owner::<ControllerRevision, StatefulSet>("StatefulSet"),
+            ],
+            reconcile: Arc::new(stateful_set::reconcile),
+        },
+        Controller {
+            name: "daemonset-controller",
+            identity: "daemon-set-controller",
+            start: every::<DaemonSet>(),
+            wakes: vec![
+                itself::<DaemonSet>(),
+                owner_or_adopter::<Pod, DaemonSet>("DaemonSet"),
+                owner::<ControllerRevision, DaemonSet>("DaemonSet"),
+                daemon_set::woken_by_nodes(),
+            ],
+            reconcile: Arc::new(daemon_set::reconcile),
+        },
+        Controller {
             name: "ttl-after-finished-controller",
             identity: "ttl-after-finished-controller",
             start: every::<Job>(),
@@ -80,7 +117,7 @@ pub fn all(settings: &Settings) -> Vec<Controller> {
                 itself::<ReplicaSet>(),
                 owner_or_adopter::<Pod, ReplicaSet>("ReplicaSet"),
             ],
-            reconcile: Arc::new(replica_set::reconcile),
+            reconcile: Arc::new(replica_set::reconcile::<ReplicaSet>),
         },
         Controller {
             name: "deployment-controller",
@@ -111,6 +148,58 @@ pub fn all(settings: &Settings) -> Vec<Controller> {
             start: every::<Node>(),
             wakes: vec![itself::<Node>()],
             reconcile: Arc::new(node_lifecycle::reconcile),
+        },
+        Controller {
+            name: "replication-controller",
+            identity: "replication-controller",
+            start: every::<ReplicationController>(),
+            wakes: vec![
+                itself::<ReplicationController>(),
+                owner_or_adopter::<Pod, ReplicationController>("ReplicationController"),
+            ],
+            reconcile: Arc::new(replica_set::reconcile::<ReplicationController>),
+        },
+        Controller {
+            name: "node-controller",
+            identity: "node-controller",
+            start: every::<Node>(),
+            wakes: vec![itself::<Node>()],
+            reconcile: Arc::new(node_pods::reconcile),
+        },
+        Controller {
+            name: "taint-eviction-controller",
+            identity: "node-controller",
+            start: every::<Pod>(),
+            wakes: vec![itself::<Pod>(), taint_eviction::woken_by_nodes()],
+            reconcile: Arc::new(taint_eviction::reconcile),
+        },
+        Controller {
+            name: "pod-garbage-collector-controller",
+            identity: "pod-garbage-collector",
+            start: every::<Pod>(),
+            wakes: vec![pod_gc::woken_by_pods(), pod_gc::woken_by_nodes()],
+            reconcile: Arc::new(pod_gc::reconcile),
+        },
+        Controller {
+            name: "clusterrole-aggregation-controller",
+            identity: "clusterrole-aggregation-controller",
+            start: every::<ClusterRole>(),
+            wakes: vec![cluster_role_aggregation::woken_by_roles()],
+            reconcile: Arc::new(cluster_role_aggregation::reconcile),
+        },
+        Controller {
+            name: "disruption-controller",
+            identity: "disruption-controller",
+            start: every::<PodDisruptionBudget>(),
+            wakes: vec![
+                itself::<PodDisruptionBudget>(),
+                disruption::woken_by_pods(),
+                disruption::woken_by_scale::<Deployment>(),
+                disruption::woken_by_scale::<ReplicaSet>(),
+                disruption::woken_by_scale::<StatefulSet>(),
+                disruption::woken_by_scale::<ReplicationController>(),
+            ],
+            reconcile: Arc::new(disruption::reconcile),
         },
         Controller {
             name: "node-ipam-controller",
@@ -173,12 +262,31 @@ pub(crate) fn head(entry: &Entry) -> Head {
     serde_json::from_slice(&entry.value).unwrap_or_default()
 }
 
+/// The typed object of an entry; what cannot be read is empty.
+pub(crate) fn head_of<K: serde::de::DeserializeOwned + Default>(entry: &Entry) -> K {
+    serde_json::from_slice(&entry.value).unwrap_or_default()
+}
+
 /// An event's object as it is, and as it was.
 pub(crate) fn versions(event: &Event) -> Vec<&Arc<Entry>> {
     match &event.change {
         Change::Put { entry, previous } => std::iter::once(entry).chain(previous).collect(),
         Change::Delete { previous } => vec![previous],
     }
+}
+
+/// Changes of a kind wake the controlling owner of kind `O`, before and after.
+fn owner<K: k8s_openapi::Resource, O: k8s_openapi::Resource>(kind: &'static str) -> (String, Wake) {
+    let wake = move |_: &Snapshot, event: &Event| {
+        let owner = |entry: &Arc<Entry>| {
+            let meta = head(entry).metadata;
+            let mut owners = meta.owner_references.into_iter().flatten();
+            let owner = owners.find(|o| o.controller == Some(true) && o.kind == kind)?;
+            Some(key::of::<O>(meta.namespace.as_deref().unwrap_or_default(), &owner.name))
+        };
+        versions(event).into_iter().filter_map(owner).collect()
+    };
+    (key::all::<K>(), Arc::new(wake))
 }
 
 /// Changes of a kind wake the controlling owner of kind `O`, before and after; an object without one wakes all owners
@@ -227,12 +335,31 @@ trait Selects {
 
 impl Selects for ReplicaSet {
     fn selects(&self, labels: Labels<'_>) -> bool {
+        self.selector().is_ok_and(|s| s.matches_labels(labels))
+    }
+}
+
+impl Selects for ReplicationController {
+    fn selects(&self, labels: Labels<'_>) -> bool {
+        self.selector().is_ok_and(|s| s.matches_labels(labels))
+    }
+}
+
+impl Selects for Deployment {
+    fn selects(&self, labels: Labels<'_>) -> bool {
         let selector = self.spec.as_ref().map(|s| &s.selector);
         LabelSelector::from_typed(selector).is_ok_and(|s| s.matches_labels(labels))
     }
 }
 
-impl Selects for Deployment {
+impl Selects for StatefulSet {
+    fn selects(&self, labels: Labels<'_>) -> bool {
+        let selector = self.spec.as_ref().map(|s| &s.selector);
+        LabelSelector::from_typed(selector).is_ok_and(|s| s.matches_labels(labels))
+    }
+}
+
+impl Selects for DaemonSet {
     fn selects(&self, labels: Labels<'_>) -> bool {
         let selector = self.spec.as_ref().map(|s| &s.selector);
         LabelSelector::from_typed(selector).is_ok_and(|s| s.matches_labels(labels))

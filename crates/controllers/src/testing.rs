@@ -3,7 +3,7 @@
 //! A world is items separated by `;`: `kind/namespace/name attribute…`. Attributes: `of=` (controlled by), `label=` (app),
 //! `ready`, `deleting`, `phase=`, `ip=`, `node=`, `replicas=`, `image=`, `revision=`, `available=`, `selector=`, `port=`,
 //! `cidr=`, `nodetaint=`, `renewed=`, `owner=Kind/name` (or `blocked-by=`, if the owner waits for it), `finalizer=`; and any
-//! field by its path, as JSON or text: `spec.suspend=true`.
+//! field by its path, as JSON or text: `spec.suspend=true`, `.rules=[]`.
 //! Writes read `create Kind namespace/name`, where a generated name is cut to its prefix, with `xN` for N alike.
 
 use jiff::Timestamp;
@@ -155,7 +155,7 @@ fn attribute(object: &mut Value, name: &str, value: &str) {
         }
         "finalizer" => push(&mut object["metadata"]["finalizers"], value.into()),
         path if path.contains('.') => {
-            let field = path.split('.').fold(object, |at, part| match part.parse::<usize>() {
+            let field = path.split('.').filter(|part| !part.is_empty()).fold(object, |at, part| match part.parse::<usize>() {
                 Ok(index) => &mut at[index],
                 Err(_) => &mut at[part],
             });

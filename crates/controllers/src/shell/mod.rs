@@ -196,6 +196,7 @@ impl Runner {
             let result = match sent {
                 Ok(()) => Ok(plan.again_after),
                 Err(error) if error.is_race() => Ok(Some(RETRY_MIN)),
+                Err(error) if error.is_too_late() => Ok(None),
                 Err(error) => {
                     tracing::warn!(controller = name, key, %error, "a write failed; trying again");
                     if let Some((refusal, answer)) = error.refused_create().zip(plan.on_refusal) {

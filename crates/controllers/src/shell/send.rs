@@ -44,6 +44,12 @@ impl SendError {
         matches!(self, SendError::Client(error) if error.code() == Some(409))
     }
 
+    /// The namespace is being deleted: what is missing there is no longer wanted.
+    pub fn is_too_late(&self) -> bool {
+        let ending = |message: &str| message.ends_with("because it is being terminated");
+        matches!(self, SendError::Client(ClientError::Status { code: 403, message, .. }) if ending(message))
+    }
+
     /// The words of a create that was refused for good reason (quota, admission, validation).
     pub fn refused_create(&self) -> Option<String> {
         match self {

@@ -298,7 +298,7 @@ pub const CONTROLLERS: &[(&str, &[&str])] = &[
             "core | pods | get create delete patch update",
             "apps | controllerrevisions | get list watch create delete patch update",
             "core | persistentvolumeclaims | get list watch create",
-            "core | persistentvolumeclaims | delete update",
+            "core | persistentvolumeclaims | delete patch update",
             "core | pods/finalizers | update",
             EVENTS,
         ],
