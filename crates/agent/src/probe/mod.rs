@@ -16,6 +16,8 @@ use crate::context::Context;
 use crate::events::{EventType, field_path};
 pub use threshold::{Kind, Threshold};
 
+/// First wait between two tries of a container that has just started.
+const OPENING_WAIT: Duration = Duration::from_millis(8);
 /// `User-Agent` of probes.
 pub const AGENT: &str = "kube-probe/1.36";
 
@@ -59,18 +61,44 @@ pub async fn run(target: Target) {
     let period = seconds(probe.period_seconds, 10).max(Duration::from_secs(1));
     tokio::time::sleep(seconds(probe.initial_delay_seconds, 0)).await;
     let mut threshold = Threshold::new(&probe);
-    let mut ticks = tokio::time::interval(period);
+    let mut first_tick = tokio::time::Instant::now();
+    if target.kind != Kind::Liveness && opened(&target, &probe, period).await {
+        if !tell(&target, threshold.add(true)).await {
+            return;
+        }
+        first_tick = tokio::time::Instant::now() + period;
+    }
+    let mut ticks = tokio::time::interval_at(first_tick, period);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let ok = attempt_and_tell(&target, &probe).await;
-        let Some(ok) = threshold.add(ok) else { continue };
-        let verdict =
-            Verdict { container: target.container.name.clone(), id: target.id.clone(), kind: target.kind, ok };
-        if target.verdicts.send(verdict).await.is_err() || (target.kind == Kind::Startup && ok) {
+        if !tell(&target, threshold.add(ok)).await {
             return;
         }
     }
+}
+
+/// Hands a verdict on, if there is one; `false` when no more are wanted.
+async fn tell(target: &Target, verdict: Option<bool>) -> bool {
+    let Some(ok) = verdict else { return true };
+    let verdict = Verdict { container: target.container.name.clone(), id: target.id.clone(), kind: target.kind, ok };
+    target.verdicts.send(verdict).await.is_ok() && !(target.kind == Kind::Startup && ok)
+}
+
+/// Most containers serve a few milliseconds after their start, long before a second period begins. So until the first
+/// one is over, a container that is not yet ready is asked at waits that double. Failures of these tries count for
+/// nothing and are not spoken of; `true` as soon as one passes.
+async fn opened(target: &Target, probe: &Probe, period: Duration) -> bool {
+    let timeout = http::timeout(probe.timeout_seconds);
+    let tries = async {
+        let mut wait = OPENING_WAIT;
+        while attempt(target, probe, timeout).await.is_err() {
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        }
+    };
+    tokio::time::timeout(period, tries).await.is_ok()
 }
 
 async fn attempt_and_tell(target: &Target, probe: &Probe) -> bool {
