@@ -120,7 +120,8 @@ pub(crate) async fn answer(
     let offer = Offer {
         stream: info.verb == "watch",
         list: matches!(info.verb, "list" | "watch" | "deletecollection"),
-        shapes: (kind.is_stored() || node_metrics::serves(kind)) && subresource.is_none_or(|s| s.kind == kind.kind),
+        shapes: (kind.is_stored() || node_metrics::serves(kind))
+            && subresource.is_none_or(|s| s.kind == kind.kind || s.kind == "Scale"),
     };
     let mut format = negotiate::accept(Some(head.header(http::header::ACCEPT)), offer)?;
     let agent = head.header(http::header::USER_AGENT);

@@ -8,10 +8,11 @@ use crate::kind::{Column, Rules, SelectableField};
 use crate::names;
 use crate::rules::cells::{self, NONE, list, text, text_or};
 use crate::rules::check::{At, Errors};
-use crate::rules::plain::WITH_STATUS;
+use crate::rules::plain::{WITH_STATUS, keep_field};
 
 /// Rules of CertificateSigningRequests.
 pub static SIGNING_REQUEST: Rules = Rules {
+    prepare_update: keep_all_but_metadata,
     validate: validate_request,
     validate_update: update_request,
     selectable: &[SelectableField { label: "spec.signerName", value: |csr| text(&csr["spec"]["signerName"]).into() }],
@@ -83,9 +84,31 @@ fn validate_request(object: &Value) -> Vec<FieldError> {
     errors.0
 }
 
+/// What was asked for, and by whom, stays; an update that says nothing of it is one of the metadata.
+fn keep_all_but_metadata(new: &mut Value, old: &Value) {
+    keep_field(new, old, "spec");
+    keep_field(new, old, "status");
+}
+
 /// A request is never changed; decisions go through `/approval` and `/status`.
 fn update_request(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Errors::default();
     errors.immutable(&At::ROOT.field("spec"), &new["spec"], &old["spec"]);
     errors.0
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::SIGNING_REQUEST;
+
+    #[test]
+    fn updates_leave_the_request_as_it_was() {
+        let old = json!({"spec": {"request": "r", "username": "ann"}, "status": {"certificate": "c"}});
+        let mut new = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"request": "r", "username": "system:admin"}});
+        (SIGNING_REQUEST.prepare_update)(&mut new, &old);
+        assert_eq!((&new["spec"], &new["status"]), (&old["spec"], &old["status"]));
+        assert_eq!(new["metadata"]["labels"]["a"], "b");
+    }
 }

@@ -1,4 +1,5 @@
 //! CertificateApproval, CertificateSigning, CertificateSubjectRestriction: who may have certificates made, and for whom.
+//! A new request also learns here who sent it, which approvers go by.
 
 use base64::Engine;
 use mizzen_api::status::ApiError;
@@ -14,11 +15,26 @@ use super::{Admitted, Operation, Request};
 use crate::auth::{Attributes, MASTERS};
 
 pub const PLUGIN: Plugin =
-    Plugin { resources: &[(GROUP, "certificatesigningrequests")], mutate: None, validate: Some(check) };
+    Plugin { resources: &[(GROUP, "certificatesigningrequests")], mutate: Some(sign_in), validate: Some(check) };
 
 const GROUP: &str = "certificates.k8s.io";
 /// The signer of client certificates that name their user and groups themselves.
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
+
+/// Notes who sends a new request, whatever it says itself.
+fn sign_in(request: &Request<'_>, object: &mut Value, _: Option<&Value>, _: &mut Admitted) -> Result<(), ApiError> {
+    if request.operation == Operation::Create
+        && request.subresource.is_empty()
+        && let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut)
+        && let Value::Object(user) = request.identity.to_user_info()
+    {
+        for field in ["username", "uid", "groups", "extra"] {
+            spec.shift_remove(field);
+        }
+        spec.extend(user);
+    }
+    Ok(())
+}
 
 fn check(request: &Request<'_>, object: &Value, old: Option<&Value>, _: &mut Admitted) -> Result<(), ApiError> {
     let signer = text(&old.unwrap_or(object)["spec"], "signerName");
@@ -133,6 +149,17 @@ mod tests {
             let case = Case::new(world()).of("update", resource, "x").by(Identity::part(who)).was(csr(signer, ""));
             case.refused(csr(signer, certificate), message.as_deref());
         }
+    }
+
+    #[test]
+    fn a_request_tells_who_sent_it() {
+        let sent = json!({"metadata": {"name": "x"}, "spec": {"username": "system:admin", "uid": "1", "groups": ["system:masters"],
+            "extra": {"a": ["b"]}, "signerName": "example.org/x"}});
+        let case = Case::new(world()).of("create", RESOURCE, "x").by(Identity::service_account("d", "robot"));
+        let admitted = case.admitted(sent);
+        let expected = json!({"signerName": "example.org/x", "username": "system:serviceaccount:d:robot",
+            "groups": ["system:serviceaccounts", "system:serviceaccounts:d", "system:authenticated"]});
+        assert_eq!(admitted["spec"], expected);
     }
 
     #[test]

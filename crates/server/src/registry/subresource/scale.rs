@@ -1,18 +1,22 @@
-//! `/scale`: `spec.replicas` of a workload as an `autoscaling/v1 Scale` (api-facts §3.8).
+//! `/scale`: `spec.replicas` of a workload as an `autoscaling/v1 Scale` (api-facts §3.8), whole or as a table.
 
 use bytes::Bytes;
 use mizzen_api::decode::Expected;
 use mizzen_api::field::FieldError;
+use mizzen_api::kind::{Column, Rules};
+use mizzen_api::rules::plain;
 use mizzen_api::schema;
 use mizzen_api::status::ApiError;
 use serde_json::{Value, json};
 
 use super::write_options;
 use crate::dispatch::Ctx;
+use crate::negotiate::Shape;
 use crate::registry::patch;
 use crate::registry::update::{Proposal, Target, change};
 use crate::registry::{body, prepare};
 use crate::render::{Body, Output, parse};
+use crate::shapes;
 
 /// Answers GET, PUT and PATCH.
 pub(super) async fn handle(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, ApiError> {
@@ -21,7 +25,7 @@ pub(super) async fn handle(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, ApiErr
             let snapshot = ctx.snapshot();
             let key = ctx.resource.key(&ctx.info.namespace, &ctx.info.name);
             let entry = snapshot.get(&key).ok_or_else(|| ApiError::not_found(ctx.kind().subject(), &ctx.info.name))?;
-            Ok(Output::new(200, Body::Other(of(&parse(entry)?))))
+            Ok(Output::new(200, Body::Other(shaped(ctx, of(&parse(entry)?)))))
         }
         "patch" => {
             let patch = patch::read(ctx, sent)?;
@@ -63,7 +67,44 @@ async fn write(ctx: &Ctx<'_>, mut scale: impl FnMut(&Value) -> Result<Value, Api
         Body::Stored(object) => object.clone(),
         Body::Other(_) | Body::List(_) => return Ok(output),
     };
-    Ok(Output { body: Body::Other(of(&object)), ..output })
+    Ok(Output { body: Body::Other(shaped(ctx, of(&object))), ..output })
+}
+
+/// Tables of Scales have columns of their own.
+static TABLE: Rules = Rules {
+    columns: &[
+        Column::NAME,
+        Column::integer("Desired", "Replicas asked for."),
+        Column::integer("Available", "Replicas that there are."),
+        Column::AGE,
+    ],
+    row,
+    ..plain::PLAIN
+};
+
+fn row(scale: &Value, now: i64) -> Vec<Value> {
+    let replicas = |part: &str| scale[part]["replicas"].as_i64().unwrap_or(0).into();
+    let mut cells = (plain::PLAIN.row)(scale, now);
+    cells.splice(1..1, [replicas("spec"), replicas("status")]);
+    cells
+}
+
+/// A Scale in the shape that was asked for.
+fn shaped(ctx: &Ctx<'_>, scale: Value) -> Value {
+    match ctx.format.shape {
+        Shape::Full => scale,
+        Shape::Table(version) => {
+            let cells = row(&scale, ctx.now.as_second());
+            let object = match shapes::Include::parse(ctx.head.query.get("includeObject")) {
+                shapes::Include::None => Value::Null,
+                shapes::Include::Metadata => shapes::partial(&scale, version),
+                shapes::Include::Object => scale.clone(),
+            };
+            let rows = vec![json!({"cells": cells, "object": object})];
+            shapes::table(&TABLE, version, shapes::single_metadata(&scale), rows, true)
+        }
+        Shape::Metadata(version) => shapes::partial(&scale, version),
+    }
 }
 
 /// The Scale of a workload.
@@ -128,6 +169,7 @@ mod tests {
             "status": {"replicas": 2, "selector": "a=1,b=2,t in (x,y),!c"},
         });
         assert_eq!(of(&deployment), expected);
+        assert_eq!(row(&expected, 0)[..3], [json!("a"), json!(3), json!(2)]);
         assert_eq!(selector(&json!({"app": "x"})), "app=x");
     }
 }
