@@ -59,7 +59,8 @@ impl Routes {
             }
             ["containerLogs", namespace, pod, container] if get => {
                 let query = request.uri().query().unwrap_or_default().to_string();
-                logs::answer(self, namespace, pod, container, &query).await
+                let answer = logs::answer(self, namespace, pod, container, &query).await;
+                streaming::log(&self.sessions, request, answer)
             }
             ["exec" | "attach" | "run" | "portForward", ..] => {
                 streaming::handle(self, &self.sessions, &parts, request).await

@@ -15,6 +15,8 @@ mod session;
 mod size;
 mod spdy;
 mod status;
+#[cfg(test)]
+mod tests;
 mod websocket;
 
 use std::sync::Arc;
@@ -90,7 +92,6 @@ async fn program(
     if verb == "run" {
         return Ok(run::answer(&target, options).await);
     }
-    options.check(verb == "exec").map_err(|message| refuse(StatusCode::BAD_REQUEST, message))?;
     let action = match verb {
         "exec" => {
             let Options { command, stdin, tty, .. } = &options;
@@ -98,16 +99,30 @@ async fn program(
         }
         _ => Action::Attach,
     };
+    open_program(sessions, target, action, options, request)
+}
+
+/// Changes over to a stream of exec or attach.
+fn open_program(
+    sessions: &Sessions,
+    target: Target,
+    action: Action,
+    options: Options,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Refused> {
+    let exec = matches!(action, Action::Exec(_));
+    options.check(exec).map_err(|message| refuse(StatusCode::BAD_REQUEST, message))?;
     let upgrade = negotiate::negotiate(request.headers(), request.method(), Wanted::Program)
         .map_err(|refusal| Box::new(refusal.answer()))?;
     let (answer, transport) = (upgrade.answer(), upgrade.transport);
-    let connection = hyper::upgrade::on(request);
-    sessions.spawn(connection, move |io, gone| async move {
+    sessions.spawn(hyper::upgrade::on(request), move |io, gone| async move {
         match transport {
-            Transport::WebSocket(format) => websocket::program::serve(io, format, &target, action, &options, gone).await,
+            Transport::WebSocket(format) => {
+                websocket::program::serve(io, format, &target, action, &options, gone).await
+            }
             Transport::Spdy(version) => spdy::program::serve(io, version, &target, action, &options, gone).await,
             // Never negotiated for programs.
-            Transport::Tunnel | Transport::SpdyForward => {}
+            Transport::Tunnel | Transport::SpdyForward | Transport::Raw { .. } => {}
         }
     });
     Ok(answer)
@@ -126,6 +141,16 @@ async fn forward(
     let sandbox = routes.ctx.driver.sandbox(&actual).await;
     let sandbox = sandbox.map_err(|e| refuse(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
     let pod = Pod { name: format!("{name}_{namespace}"), uid: actual, network: sandbox.network_namespace };
+    open_forward(sessions, pod, &options, request)
+}
+
+/// Changes over to a stream of port-forward.
+fn open_forward(
+    sessions: &Sessions,
+    pod: Pod,
+    options: &Options,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Refused> {
     let upgrade = negotiate::negotiate(request.headers(), request.method(), Wanted::Forward)
         .map_err(|refusal| Box::new(refusal.answer()))?;
     // The other protocols name a port with each stream.
@@ -136,18 +161,38 @@ async fn forward(
         _ => Vec::new(),
     };
     let (answer, transport) = (upgrade.answer(), upgrade.transport);
-    let connection = hyper::upgrade::on(request);
-    sessions.spawn(connection, move |io, gone| async move {
+    sessions.spawn(hyper::upgrade::on(request), move |io, gone| async move {
         match transport {
             Transport::WebSocket(format) => port_forward::websocket::serve(io, format, &pod, &ports, gone).await,
             Transport::Tunnel => {
                 let io = websocket::tunnel::Tunnel::accept(io).await;
                 port_forward::spdy::serve(io, pod, gone).await;
             }
-            Transport::SpdyForward | Transport::Spdy(_) => port_forward::spdy::serve(io, pod, gone).await,
+            Transport::SpdyForward => port_forward::spdy::serve(io, pod, gone).await,
+            // Never negotiated for port-forward.
+            Transport::Spdy(_) | Transport::Raw { .. } => {}
         }
     });
     Ok(answer)
+}
+
+/// Answers with a log, or changes over to a WebSocket that carries it if that is asked for.
+pub fn log(sessions: &Sessions, request: Request<Incoming>, answer: Response<Body>) -> Response<Body> {
+    if answer.status() != StatusCode::OK || !negotiate::is_websocket(request.headers()) {
+        return answer;
+    }
+    let upgrade = match negotiate::negotiate(request.headers(), request.method(), Wanted::Log) {
+        Ok(upgrade) => upgrade,
+        Err(refusal) => return refusal.answer(),
+    };
+    let base64 = upgrade.transport == Transport::Raw { base64: true };
+    sessions.spawn(hyper::upgrade::on(request), move |io, gone| async move {
+        tokio::select! {
+            () = websocket::body::serve(io, base64, answer.into_body()) => {}
+            () = gone.cancelled() => {}
+        }
+    });
+    upgrade.answer()
 }
 
 fn same_pod(name: &str, actual: &str, asked: Option<&str>) -> Result<(), Refused> {

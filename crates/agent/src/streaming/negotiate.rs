@@ -22,6 +22,8 @@ pub(super) enum Wanted {
     Program,
     /// Port-forward.
     Forward,
+    /// The log of a container.
+    Log,
 }
 
 /// Versions of the streams of exec and attach over SPDY, by what they can.
@@ -56,6 +58,11 @@ pub(super) enum Transport {
     Spdy(Version),
     /// SPDY for port-forward.
     SpdyForward,
+    /// Messages with nothing but payload, from the server only.
+    Raw {
+        /// As text messages in base64.
+        base64: bool,
+    },
 }
 
 /// An upgrade that can be done.
@@ -100,15 +107,23 @@ impl Refusal {
 
 /// Decides.
 pub(super) fn negotiate(headers: &HeaderMap, method: &Method, wanted: Wanted) -> Result<Upgrade, Refusal> {
-    let upgrades = tokens(headers, &CONNECTION).any(|t| t.eq_ignore_ascii_case("upgrade"));
-    let to = |name: &str| upgrades && tokens(headers, &UPGRADE).any(|t| t.eq_ignore_ascii_case(name));
-    if to("websocket") {
+    if is_websocket(headers) {
         websocket(headers, method, wanted)
-    } else if to("SPDY/3.1") {
+    } else if upgrades_to(headers, "SPDY/3.1") {
         spdy(headers, wanted)
     } else {
         Err(Refusal::bad("unable to upgrade: missing upgrade headers in request"))
     }
+}
+
+/// Whether a WebSocket is asked for.
+pub(super) fn is_websocket(headers: &HeaderMap) -> bool {
+    upgrades_to(headers, "websocket")
+}
+
+fn upgrades_to(headers: &HeaderMap, protocol: &str) -> bool {
+    let any = |name, token: &str| tokens(headers, name).any(|t| t.eq_ignore_ascii_case(token));
+    any(&CONNECTION, "upgrade") && any(&UPGRADE, protocol)
 }
 
 fn websocket(headers: &HeaderMap, method: &Method, wanted: Wanted) -> Result<Upgrade, Refusal> {
@@ -121,7 +136,7 @@ fn websocket(headers: &HeaderMap, method: &Method, wanted: Wanted) -> Result<Upg
     let key = headers.get("sec-websocket-key").ok_or_else(|| Refusal::bad("Sec-WebSocket-Key is missing"))?;
     let mut offered = tokens(headers, &WEBSOCKET_PROTOCOL).peekable();
     let chosen = if offered.peek().is_none() {
-        Some(("", Transport::WebSocket(Format::of("").unwrap_or_default())))
+        Some(("", unnamed(wanted)))
     } else {
         offered.find_map(|name| Some((name, subprotocol(name, wanted)?)))
     };
@@ -140,11 +155,24 @@ fn websocket(headers: &HeaderMap, method: &Method, wanted: Wanted) -> Result<Upg
     Ok(Upgrade { transport, headers: out })
 }
 
+/// Without a subprotocol.
+fn unnamed(wanted: Wanted) -> Transport {
+    match wanted {
+        Wanted::Log => Transport::Raw { base64: false },
+        Wanted::Program | Wanted::Forward => Transport::WebSocket(Format::default()),
+    }
+}
+
 fn subprotocol(name: &str, wanted: Wanted) -> Option<Transport> {
     match wanted {
         Wanted::Forward if name == TUNNEL => Some(Transport::Tunnel),
         // Port-forward never had other versions.
         Wanted::Forward if !matches!(name, "v4.channel.k8s.io" | "v4.base64.channel.k8s.io") => None,
+        Wanted::Log => match name {
+            "binary.k8s.io" => Some(Transport::Raw { base64: false }),
+            "base64.binary.k8s.io" => Some(Transport::Raw { base64: true }),
+            _ => None,
+        },
         _ => Format::of(name).map(Transport::WebSocket),
     }
 }
@@ -159,6 +187,7 @@ fn spdy(headers: &HeaderMap, wanted: Wanted) -> Result<Upgrade, Refusal> {
             }
             (FORWARD, Transport::SpdyForward)
         }
+        Wanted::Log => return Err(Refusal::bad("logs are not carried over SPDY")),
         Wanted::Program if offered.is_empty() => ("", Transport::Spdy(Version::V1)),
         Wanted::Program => {
             let best = VERSIONS.iter().find(|(name, _)| offered.contains(name));
@@ -175,8 +204,9 @@ fn spdy(headers: &HeaderMap, wanted: Wanted) -> Result<Upgrade, Refusal> {
 }
 
 fn no_version(offered: &[&str], accepted: Vec<&'static str>) -> Refusal {
-    let message =
-        format!("unable to upgrade: unable to negotiate protocol: client supports {offered:?}, server accepts {accepted:?}");
+    let message = format!(
+        "unable to upgrade: unable to negotiate protocol: client supports {offered:?}, server accepts {accepted:?}"
+    );
     Refusal { code: StatusCode::FORBIDDEN, message, accepted }
 }
 
@@ -200,7 +230,9 @@ mod tests {
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let pairs = pairs.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)));
         let mut headers = HeaderMap::new();
-        pairs.for_each(|(name, value)| drop(headers.append(name, value)));
+        for (name, value) in pairs {
+            headers.append(name, value);
+        }
         headers
     }
 
@@ -238,6 +270,12 @@ mod tests {
         assert_eq!(forward(Some(TUNNEL)), named(Transport::Tunnel, TUNNEL));
         assert_eq!(forward(Some("v4.channel.k8s.io")), named(v4, "v4.channel.k8s.io"));
         assert_eq!(forward(Some("v5.channel.k8s.io")), Err(StatusCode::BAD_REQUEST));
+        let log = |offered| websocket(offered, Wanted::Log);
+        let (raw, raw64) = (Transport::Raw { base64: false }, Transport::Raw { base64: true });
+        assert_eq!(log(Some("binary.k8s.io")), named(raw, "binary.k8s.io"));
+        assert_eq!(log(Some("base64.binary.k8s.io")), named(raw64, "base64.binary.k8s.io"));
+        assert_eq!(log(None), Ok((raw, None)));
+        assert_eq!(log(Some("v4.channel.k8s.io")), Err(StatusCode::BAD_REQUEST));
     }
 
     #[test]
@@ -267,8 +305,11 @@ mod tests {
 
     #[test]
     fn what_is_no_upgrade_is_refused() {
-        let cases: [&[(&str, &str)]; 3] =
-            [&[], &[("connection", "Upgrade"), ("upgrade", "h2c")], &[("connection", "close"), ("upgrade", "SPDY/3.1")]];
+        let cases: [&[(&str, &str)]; 3] = [
+            &[],
+            &[("connection", "Upgrade"), ("upgrade", "h2c")],
+            &[("connection", "close"), ("upgrade", "SPDY/3.1")],
+        ];
         for case in cases {
             let refusal = negotiate(&headers(case), &Method::POST, Wanted::Program).unwrap_err();
             assert_eq!(refusal.code, StatusCode::BAD_REQUEST);

@@ -26,7 +26,7 @@ pub(super) enum DialError {
         source: io::Error,
     },
     /// Nobody listens, or answers.
-    #[error("failed to connect to localhost:{port} inside the pod: {source}")]
+    #[error("failed to connect to localhost:{port}: {source}")]
     Connect {
         /// The port.
         port: u16,

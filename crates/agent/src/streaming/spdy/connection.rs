@@ -76,12 +76,14 @@ where
     let speaking = async {
         let writing = async {
             tokio::select! {
-                written = write_frames(&mut write, receiver) => {
-                    if let Err(error) = written {
+                written = write_frames(&mut write, receiver) => match written {
+                    Ok(End::Said) => {}
+                    Ok(End::SentAway) => gone.cancel(),
+                    Err(error) => {
                         tracing::debug!(%error, "a SPDY client has gone");
                         gone.cancel();
                     }
-                }
+                },
                 () = gone.cancelled() => {}
             }
         };
@@ -97,7 +99,10 @@ where
             ended = reader.run(read) => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a SPDY connection is given up");
-                    reader.complain(&error).await;
+                    if reader.complain(&error).await {
+                        // The writer ends everything once it is said.
+                        let _ = tokio::time::timeout(CLOSE_WITHIN, gone.cancelled()).await;
+                    }
                 }
                 gone.cancel();
             }
@@ -111,21 +116,33 @@ where
     let _ = tokio::time::timeout(CLOSE_WITHIN, write.shutdown()).await;
 }
 
-async fn write_frames<S: AsyncWrite>(to: &mut WriteHalf<S>, mut receiver: mpsc::Receiver<Out>) -> io::Result<()> {
+/// Why nothing more is written.
+enum End {
+    /// Everything is said.
+    Said,
+    /// The client was told that it broke the protocol.
+    SentAway,
+}
+
+async fn write_frames<S: AsyncWrite>(to: &mut WriteHalf<S>, mut receiver: mpsc::Receiver<Out>) -> io::Result<End> {
     let mut deflate = Deflate::new();
     let mut buffer = BytesMut::new();
     while let Some(out) = receiver.recv().await {
-        out.encode(&mut buffer, || deflate.nothing());
-        while buffer.len() < 2 * CHUNK
-            && let Ok(out) = receiver.try_recv()
-        {
+        let mut next = Some(out);
+        let mut last = false;
+        while let Some(out) = next {
             out.encode(&mut buffer, || deflate.nothing());
+            last |= matches!(out, Out::GoAway { .. });
+            next = if buffer.len() < 2 * CHUNK && !last { receiver.try_recv().ok() } else { None };
         }
         to.write_all(&buffer).await?;
         to.flush().await?;
         buffer.clear();
+        if last {
+            return Ok(End::SentAway);
+        }
     }
-    Ok(())
+    Ok(End::Said)
 }
 
 /// The reading side of a stream.
@@ -218,7 +235,7 @@ impl Reader {
 
     async fn open(&mut self, id: u32, fin: bool, block: &[u8]) -> Result<(), ConnectionError> {
         let headers = self.inflate.headers(block)?;
-        if id % 2 == 0 || id <= self.last {
+        if id.is_multiple_of(2) || id <= self.last {
             self.send(Out::Reset { stream: id, status: ResetStatus::ProtocolError }).await;
             return Ok(());
         }
@@ -295,10 +312,13 @@ impl Reader {
         }
     }
 
-    async fn complain(&self, error: &ConnectionError) {
-        if !matches!(error, ConnectionError::Read(_)) {
+    /// Tells a client that broke the protocol; `false` if there is none to be told.
+    async fn complain(&self, error: &ConnectionError) -> bool {
+        let listens = !matches!(error, ConnectionError::Read(_));
+        if listens {
             self.send(Out::GoAway { last: self.last }).await;
         }
+        listens
     }
 }
 

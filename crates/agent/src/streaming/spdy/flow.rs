@@ -138,7 +138,8 @@ mod tests {
     #[test]
     fn windows_are_kept_once_seen() {
         let flow = Flow::new();
-        (flow.open(1), flow.open(3));
+        flow.open(1);
+        flow.open(3);
         assert_eq!(take(&flow, 1, 60 << 10), Poll::Ready(Some(60 << 10)));
         flow.update(1, 1 << 10);
         assert_eq!(take(&flow, 1, 60 << 10), Poll::Ready(Some(5 << 10)));

@@ -73,14 +73,27 @@ impl Head {
 /// A control frame from a client. Header blocks are still compressed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Control<'a> {
-    SynStream { stream: u32, fin: bool, block: &'a [u8] },
+    SynStream {
+        stream: u32,
+        fin: bool,
+        block: &'a [u8],
+    },
     /// Headers that are of no use here, but keep the compression in step.
-    Headers { stream: u32, fin: bool, block: &'a [u8] },
-    Reset { stream: u32 },
+    Headers {
+        stream: u32,
+        fin: bool,
+        block: &'a [u8],
+    },
+    Reset {
+        stream: u32,
+    },
     InitialWindow(u32),
     Ping(u32),
     GoAway,
-    WindowUpdate { stream: u32, delta: u32 },
+    WindowUpdate {
+        stream: u32,
+        delta: u32,
+    },
     /// Nothing of concern.
     Other,
 }
@@ -122,13 +135,27 @@ impl<'a> Control<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Out {
     /// Accepts a stream, without headers.
-    Reply { stream: u32 },
-    Data { stream: u32, fin: bool, data: Vec<u8> },
-    Reset { stream: u32, status: ResetStatus },
+    Reply {
+        stream: u32,
+    },
+    Data {
+        stream: u32,
+        fin: bool,
+        data: Vec<u8>,
+    },
+    Reset {
+        stream: u32,
+        status: ResetStatus,
+    },
     Ping(u32),
     /// A protocol error.
-    GoAway { last: u32 },
-    WindowUpdate { stream: u32, delta: u32 },
+    GoAway {
+        last: u32,
+    },
+    WindowUpdate {
+        stream: u32,
+        delta: u32,
+    },
 }
 
 impl Out {

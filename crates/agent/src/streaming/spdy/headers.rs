@@ -11,15 +11,71 @@ const COUNT_MAX: u32 = 128;
 
 /// The dictionary begins with these, each after its length in four bytes.
 const WORDS: [&str; 65] = [
-    "options", "head", "post", "put", "delete", "trace", "accept", "accept-charset", "accept-encoding",
-    "accept-language", "accept-ranges", "age", "allow", "authorization", "cache-control", "connection",
-    "content-base", "content-encoding", "content-language", "content-length", "content-location",
-    "content-md5", "content-range", "content-type", "date", "etag", "expect", "expires", "from", "host",
-    "if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "last-modified",
-    "location", "max-forwards", "pragma", "proxy-authenticate", "proxy-authorization", "range", "referer",
-    "retry-after", "server", "te", "trailer", "transfer-encoding", "upgrade", "user-agent", "vary", "via",
-    "warning", "www-authenticate", "method", "get", "status", "200 OK", "version", "HTTP/1.1", "url", "public",
-    "set-cookie", "keep-alive", "origin",
+    "options",
+    "head",
+    "post",
+    "put",
+    "delete",
+    "trace",
+    "accept",
+    "accept-charset",
+    "accept-encoding",
+    "accept-language",
+    "accept-ranges",
+    "age",
+    "allow",
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-base",
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-location",
+    "content-md5",
+    "content-range",
+    "content-type",
+    "date",
+    "etag",
+    "expect",
+    "expires",
+    "from",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "last-modified",
+    "location",
+    "max-forwards",
+    "pragma",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "range",
+    "referer",
+    "retry-after",
+    "server",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "vary",
+    "via",
+    "warning",
+    "www-authenticate",
+    "method",
+    "get",
+    "status",
+    "200 OK",
+    "version",
+    "HTTP/1.1",
+    "url",
+    "public",
+    "set-cookie",
+    "keep-alive",
+    "origin",
 ];
 /// And ends with these as they are.
 const TAIL: [&str; 6] = [
@@ -170,20 +226,30 @@ impl Deflate {
     }
 }
 
+/// A block that holds these headers, uncompressed.
+#[cfg(test)]
+fn block(headers: &[(&str, &str)]) -> Vec<u8> {
+    let mut out = (headers.len() as u32).to_be_bytes().to_vec();
+    for text in headers.iter().flat_map(|(name, value)| [name, value]) {
+        out.extend((text.len() as u32).to_be_bytes());
+        out.extend(text.bytes());
+    }
+    out
+}
+
+#[cfg(test)]
+impl Deflate {
+    /// A block with headers, as clients send it.
+    pub(super) fn headers(&mut self, headers: &[(&str, &str)]) -> Vec<u8> {
+        self.deflate(&block(headers))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn block(headers: &[(&str, &str)]) -> Vec<u8> {
-        let mut out = (headers.len() as u32).to_be_bytes().to_vec();
-        for text in headers.iter().flat_map(|(name, value)| [name, value]) {
-            out.extend((text.len() as u32).to_be_bytes());
-            out.extend(text.bytes());
-        }
-        out
-    }
 
     #[test]
     fn the_dictionary_is_that_of_the_specification() {

@@ -8,6 +8,8 @@ mod frame;
 mod headers;
 pub(super) mod program;
 mod stream;
+#[cfg(test)]
+pub(super) mod test_client;
 
 pub(super) use connection::{Accepted, serve};
 pub(super) use frame::ResetStatus;

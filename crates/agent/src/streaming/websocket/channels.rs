@@ -146,19 +146,21 @@ async fn read<S: AsyncRead + AsyncWrite + Unpin>(
             return;
         }
         match format.decode(message) {
-            Ok(Frame::Data(channel, payload)) => match inlets.get_mut(&channel) {
-                Some(Inlet::Bytes(inlet)) => {
-                    if !deliver(inlet, &payload, pongs).await {
-                        inlets.remove(&channel); // Nobody reads it any more.
+            Ok(Frame::Data(channel, payload)) => {
+                let wanted = match inlets.get_mut(&channel) {
+                    Some(Inlet::Bytes(inlet)) => deliver(inlet, &payload, pongs).await,
+                    Some(Inlet::Sizes(sizes, sender)) => {
+                        if let Some(size) = sizes.push(&payload) {
+                            sender.send_replace(Some(size));
+                        }
+                        true
                     }
+                    None => true,
+                };
+                if !wanted {
+                    inlets.remove(&channel); // Nobody reads it any more.
                 }
-                Some(Inlet::Sizes(sizes, sender)) => {
-                    if let Some(size) = sizes.push(&payload) {
-                        sender.send_replace(Some(size));
-                    }
-                }
-                None => {}
-            },
+            }
             Ok(Frame::Close(channel)) => drop(inlets.remove(&channel)),
             Ok(Frame::Nothing) => {}
             Err(error) => {

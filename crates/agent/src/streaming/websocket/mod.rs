@@ -1,5 +1,6 @@
 //! Streams over WebSocket messages.
 
+pub(super) mod body;
 mod channels;
 pub(super) mod format;
 pub(super) mod program;

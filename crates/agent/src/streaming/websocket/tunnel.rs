@@ -24,6 +24,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Tunnel<S> {
     pub(in super::super) async fn accept(io: S) -> Self {
         Self { socket: super::accept(io).await, unread: Bytes::new() }
     }
+
+    /// The client's end.
+    #[cfg(test)]
+    pub(in super::super) fn client(socket: WebSocketStream<S>) -> Self {
+        Self { socket, unread: Bytes::new() }
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Tunnel<S> {
