@@ -10,7 +10,7 @@ use crate::image::unpack;
 
 /// A gzip member, a zstd frame or a plain tar, told by its first bytes whatever the media type says.
 enum Plain<R: Read> {
-    Gzip(flate2::read::MultiGzDecoder<R>),
+    Gzip(Box<flate2::read::MultiGzDecoder<R>>),
     Zstd(Box<ruzstd::decoding::StreamingDecoder<R, ruzstd::decoding::FrameDecoder>>),
     Tar(R),
 }
@@ -142,7 +142,7 @@ fn decompress<R: Read>(what: &str, mut inner: Hashing<R>) -> Result<Plain<Peeked
         inner,
     };
     Ok(if gzip {
-        Plain::Gzip(flate2::read::MultiGzDecoder::new(peeked))
+        Plain::Gzip(Box::new(flate2::read::MultiGzDecoder::new(peeked)))
     } else if zstd {
         let decoder = ruzstd::decoding::StreamingDecoder::new(peeked).map_err(|e| StoreError::malformed(what, e))?;
         Plain::Zstd(Box::new(decoder))
