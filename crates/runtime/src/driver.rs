@@ -192,8 +192,9 @@ pub trait Driver: Send + Sync + 'static {
     fn exec<'a>(&'a self, pod_uid: &'a str, id: &'a str, spec: ExecSpec) -> Answer<'a, Exec>;
     /// Kills an exec's process.
     fn kill_exec<'a>(&'a self, pod_uid: &'a str, exec_id: &'a str) -> Answer<'a, ()>;
-    /// Connects to a running container's own streams.
-    fn attach<'a>(&'a self, pod_uid: &'a str, id: &'a str) -> Answer<'a, Streams>;
+    /// Connects to a running container's own streams; to its standard input, if it has one, only with `stdin`: when
+    /// that is closed again, a container with `stdin_once` sees the end of its input.
+    fn attach<'a>(&'a self, pod_uid: &'a str, id: &'a str, stdin: bool) -> Answer<'a, Streams>;
     /// Asks a container to write its log to a new file (after the agent renamed the old one).
     fn reopen_log<'a>(&'a self, pod_uid: &'a str, id: &'a str) -> Answer<'a, ()>;
     /// Usage of a container, or of the whole pod if `id` is `None`.

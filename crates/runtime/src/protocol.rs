@@ -74,6 +74,9 @@ pub(crate) enum Call {
     },
     Attach {
         container: String,
+        /// Connect standard input too. Callers of old always did.
+        #[serde(default = "yes")]
+        stdin: bool,
     },
     ReopenLog {
         container: String,
@@ -107,6 +110,10 @@ pub(crate) enum Answer {
     Attached {
         streams: StreamSet,
     },
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Which streams travel with an answer.

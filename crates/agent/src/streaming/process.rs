@@ -95,7 +95,8 @@ async fn exec(target: &Target, spec: ExecSpec, client: Client) -> Outcome {
 }
 
 async fn attach(target: &Target, client: Client) -> Outcome {
-    let streams = match target.driver.attach(&target.pod_uid, &target.container_id).await {
+    let attached = target.driver.attach(&target.pod_uid, &target.container_id, client.stdin.is_some()).await;
+    let streams = match attached {
         Ok(streams) => streams,
         Err(error) => return Outcome::Failed(format!("error attaching to container: {error}")),
     };

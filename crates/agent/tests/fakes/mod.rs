@@ -326,7 +326,7 @@ impl Driver for FakeDriver {
     fn kill_exec<'a>(&'a self, _: &'a str, _: &'a str) -> Driven<'a, ()> {
         ok(())
     }
-    fn attach<'a>(&'a self, _: &'a str, id: &'a str) -> Driven<'a, Streams> {
+    fn attach<'a>(&'a self, _: &'a str, id: &'a str, _: bool) -> Driven<'a, Streams> {
         Box::pin(async move { Err(DriverError::NoContainer { id: id.into() }) })
     }
     fn reopen_log<'a>(&'a self, _: &'a str, _: &'a str) -> Driven<'a, ()> {

@@ -220,8 +220,8 @@ impl Inner {
         Ok(Exec { streams, id: exec, exit })
     }
 
-    async fn attach(&self, pod_uid: &str, id: &str) -> Result<Streams, DriverError> {
-        let answered = self.link(pod_uid)?.call(Call::Attach { container: id.to_owned() }).await?;
+    async fn attach(&self, pod_uid: &str, id: &str, stdin: bool) -> Result<Streams, DriverError> {
+        let answered = self.link(pod_uid)?.call(Call::Attach { container: id.to_owned(), stdin }).await?;
         match answered.answer {
             Answer::Attached { streams } => streams_of(streams, answered.fds).ok_or_else(|| unexpected(pod_uid)),
             _ => Err(unexpected(pod_uid)),
@@ -286,8 +286,8 @@ impl Driver for Oci {
         self.inner.tell(pod_uid, Call::KillExec { exec: exec_id.to_owned() }).boxed()
     }
 
-    fn attach<'a>(&'a self, pod_uid: &'a str, id: &'a str) -> Outcome<'a, Streams> {
-        self.inner.attach(pod_uid, id).boxed()
+    fn attach<'a>(&'a self, pod_uid: &'a str, id: &'a str, stdin: bool) -> Outcome<'a, Streams> {
+        self.inner.attach(pod_uid, id, stdin).boxed()
     }
 
     fn reopen_log<'a>(&'a self, pod_uid: &'a str, id: &'a str) -> Outcome<'a, ()> {

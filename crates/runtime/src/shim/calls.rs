@@ -34,7 +34,7 @@ impl Shim {
             Call::Update { container, resources } => self.update(container.as_deref(), resources).map(done),
             Call::Exec { container, spec } => self.exec(asker, &container, &spec).map(|()| None),
             Call::KillExec { exec } => self.kill_exec(&exec).map(done),
-            Call::Attach { container } => self.attach(asker, &container).map(|()| None),
+            Call::Attach { container, stdin } => self.attach(asker, &container, stdin).map(|()| None),
             Call::ReopenLog { container } => self.reopen_log(&container).map(done),
             Call::Shutdown => self.shut_down(asker).map(|()| None),
         };
@@ -189,10 +189,10 @@ impl Shim {
         }
     }
 
-    fn attach(&mut self, asker: Asker, id: &str) -> Result<(), Failure> {
+    fn attach(&mut self, asker: Asker, id: &str, stdin: bool) -> Result<(), Failure> {
         self.running(id)?;
         let index = self.find(id)?;
-        let (streams, fds) = self.containers[index].streams.attach().step(|| format!("attach to container {id}"))?;
+        let (streams, fds) = self.containers[index].streams.attach(stdin).step(|| format!("attach to container {id}"))?;
         self.reply(asker, Ok(Answer::Attached { streams }), fds);
         Ok(())
     }

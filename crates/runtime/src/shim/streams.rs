@@ -132,15 +132,15 @@ impl Streams {
         self.log.reopen()
     }
 
-    /// Connects a client. Answers its ends, and which they are.
-    pub(super) fn attach(&mut self) -> io::Result<(StreamSet, Vec<OwnedFd>)> {
+    /// Connects a client, to standard input only if it wants to. Answers its ends, and which they are.
+    pub(super) fn attach(&mut self, stdin: bool) -> io::Result<(StreamSet, Vec<OwnedFd>)> {
         if self.attached.len() >= ATTACHED_MAX {
             return Err(io::Error::other("too many clients are attached"));
         }
         let mut set = StreamSet { stdout: true, ..StreamSet::default() };
         let mut theirs = Vec::new();
         let mut attachment = Attachment { stdin: None, stdout: None, stderr: None };
-        if self.stdin.is_some() || self.terminal.is_some() {
+        if stdin && (self.stdin.is_some() || self.terminal.is_some()) {
             let (read, write) = nonblocking_pipe()?;
             attachment.stdin = Some(read);
             theirs.push(write);

@@ -50,7 +50,7 @@ async fn container_with_a_terminal() {
         world.container("a1", "tty; read x; echo got $x; stty size; test -c /dev/console && echo console; read y");
     (spec.tty, spec.stdin) = (true, true);
     world.start(spec).await.unwrap();
-    let streams = world.driver.attach("p", "a1").await.unwrap();
+    let streams = world.driver.attach("p", "a1", true).await.unwrap();
     let (stdin, stdout, terminal) = (streams.stdin.unwrap(), streams.stdout.unwrap(), streams.terminal.unwrap());
     assert!(streams.stderr.is_none());
     resize(&terminal, 11, 22);
@@ -68,7 +68,7 @@ async fn attach_copies_and_feeds() {
     spec.stdin = true;
     world.start(spec).await.unwrap();
     let (first, second) =
-        (world.driver.attach("p", "a1").await.unwrap(), world.driver.attach("p", "a1").await.unwrap());
+        (world.driver.attach("p", "a1", true).await.unwrap(), world.driver.attach("p", "a1", true).await.unwrap());
     write(first.stdin.as_ref().unwrap(), "1\n");
     for streams in [&first, &second] {
         assert_eq!(read_until(streams.stdout.as_ref().unwrap(), |t| t.ends_with('\n')).await, "out 1\n");
@@ -81,7 +81,7 @@ async fn attach_copies_and_feeds() {
     assert_eq!(read_until(second.stdout.as_ref().unwrap(), |_| false).await, "", "the end was not passed on");
     assert_eq!(world.raw_log("p", "a1").lines().count(), 4);
     world.exited("p", "a1").await;
-    assert!(world.driver.attach("p", "a1").await.is_err(), "attached to an exited container");
+    assert!(world.driver.attach("p", "a1", true).await.is_err(), "attached to an exited container");
 }
 
 async fn standard_input_closes_once() {
@@ -89,7 +89,11 @@ async fn standard_input_closes_once() {
     let mut spec = world.container("a1", "cat; echo closed");
     (spec.stdin, spec.stdin_once) = (true, true);
     world.start(spec).await.unwrap();
-    let mut streams = world.driver.attach("p", "a1").await.unwrap();
+    // One who only watches does not close it by leaving.
+    let watching = world.driver.attach("p", "a1", false).await.unwrap();
+    assert!(watching.stdin.is_none());
+    drop(watching);
+    let mut streams = world.driver.attach("p", "a1", true).await.unwrap();
     let stdin = streams.stdin.take().unwrap();
     write(&stdin, "text\n");
     drop(stdin);
@@ -105,7 +109,7 @@ async fn a_stuck_reader_is_let_go() {
         .start(world.container("a1", "sleep 0.2; head -c 3000000 /dev/zero | tr '\\0' x; echo; echo all"))
         .await
         .unwrap();
-    let stuck = world.driver.attach("p", "a1").await.unwrap();
+    let stuck = world.driver.attach("p", "a1", true).await.unwrap();
     // Other calls are answered meanwhile.
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(world.exec("a1", "echo alive").await.1, "alive\n");

@@ -136,7 +136,7 @@ impl Driver for Shared {
         }
         std::future::ready(Ok(())).boxed()
     }
-    fn attach<'a>(&'a self, _: &'a str, _: &'a str) -> Answer<'a, Streams> {
+    fn attach<'a>(&'a self, _: &'a str, _: &'a str, _: bool) -> Answer<'a, Streams> {
         // A container that says hello and echoes one line.
         let args = ["sh", "-c", "echo hello; read line; echo \"got $line\"; echo bye >&2"];
         let spec = ExecSpec { args: args.map(str::to_owned).to_vec(), tty: false, stdin: true };

@@ -24,7 +24,7 @@ pub(in super::super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(io: S, ba
             let message = if base64 { Message::text(STANDARD.encode(&data)) } else { Message::binary(data) };
             sink.send(message).await?;
         }
-        sink.close().await?;
+        sink.send(super::farewell()).await?;
         tokio::time::sleep(CLOSE_WITHIN).await;
         Ok::<_, Error>(())
     };

@@ -13,8 +13,6 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_util::sync::{CancellationToken, PollSender};
 
 use super::super::process::CHUNK;
@@ -125,7 +123,7 @@ async fn write<S: AsyncRead + AsyncWrite + Unpin>(
             }
             sink.flush().await?;
         }
-        sink.send(Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }))).await
+        sink.send(super::farewell()).await
     };
     if let Err(error) = all().await {
         tracing::debug!(%error, "a WebSocket client has gone");
