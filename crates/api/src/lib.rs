@@ -16,6 +16,7 @@
 //! * [`apply`]: server-side apply, and who owns which fields.
 //! * [`discovery`], [`openapi`]: the documents that say what is served, and how it is typed.
 //! * [`quantity`], [`time`]: amounts and points in time.
+//! * [`quota`]: how much objects use of what quotas limit.
 //! * [`pod`]: facts about pods that all parts must agree on.
 //! * [`names`], [`int_or_string`]: the forms of names, and numbers that may be percentages.
 //! * [`cron`]: schedules of CronJobs.
@@ -38,6 +39,7 @@ pub mod patch;
 pub mod pod;
 pub mod protobuf;
 pub mod quantity;
+pub mod quota;
 pub mod rules;
 pub mod schema;
 pub mod selector;

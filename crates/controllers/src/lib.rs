@@ -25,6 +25,7 @@ pub mod node_pods;
 pub mod pod_gc;
 pub mod replica_set;
 pub mod replication_controller;
+pub mod resource_quota;
 pub mod revisions;
 pub mod root_ca;
 pub mod service_account;

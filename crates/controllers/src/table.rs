@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, Service, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, ResourceQuota, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -20,8 +20,8 @@ use crate::replica_set::Replicas;
 use crate::shell::{Controller, Start, Wake};
 use crate::{
     cluster_dns, cluster_role_aggregation, cron_job, daemon_set, deployment, disruption, endpoint_slice,
-    garbage_collector, job, namespace, node_ipam, node_lifecycle, node_pods, pod_gc, replica_set, root_ca,
-    service_account, stateful_set, taint_eviction,
+    garbage_collector, job, namespace, node_ipam, node_lifecycle, node_pods, pod_gc, replica_set, resource_quota,
+    root_ca, service_account, stateful_set, taint_eviction,
 };
 
 /// What controllers must know of the cluster.
@@ -186,6 +186,13 @@ pub fn all(settings: &Settings) -> Vec<Controller> {
             start: every::<ClusterRole>(),
             wakes: vec![cluster_role_aggregation::woken_by_roles()],
             reconcile: Arc::new(cluster_role_aggregation::reconcile),
+        },
+        Controller {
+            name: "resourcequota-controller",
+            identity: "resourcequota-controller",
+            start: every::<ResourceQuota>(),
+            wakes: vec![itself::<ResourceQuota>(), resource_quota::woken_by_content()],
+            reconcile: Arc::new(resource_quota::reconcile),
         },
         Controller {
             name: "disruption-controller",

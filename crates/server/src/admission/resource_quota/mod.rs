@@ -7,9 +7,10 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::ResourceQuota;
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota, ResourceQuotaSpec};
 use mizzen_api::key;
 use mizzen_api::quantity::Quantity;
+use mizzen_api::quota::{self as rules, Counted, Usage};
 use mizzen_api::status::ApiError;
 use mizzen_store::Entry;
 use serde_json::{Value, json};
@@ -17,13 +18,8 @@ use serde_json::{Value, json};
 use super::plugin::Plugin;
 use super::{Admitted, Operation, Request, SideWrite};
 
-mod pods;
-mod scopes;
 #[cfg(test)]
 mod tests;
-mod usage;
-
-use usage::{Counted, Usage};
 
 pub const PLUGIN: Plugin = Plugin { resources: &[], mutate: None, validate: Some(check) };
 
@@ -36,8 +32,8 @@ fn check(request: &Request<'_>, object: &Value, old: Option<&Value>, out: &mut A
     if quotas.peek().is_none() {
         return Ok(());
     }
-    let new = Counted::read(request, object);
-    let old = old.map(|old| Counted::read(request, old));
+    let read = |object: &Value| Counted::read(request.kind.group, request.kind.plural, object);
+    let (new, old) = (read(object), old.map(read));
     for entry in quotas {
         if let Some(write) = check_one(request, object, entry, &new, old.as_ref())? {
             out.writes.push(write);
@@ -48,8 +44,7 @@ fn check(request: &Request<'_>, object: &Value, old: Option<&Value>, out: &mut A
 
 /// Whether the request can raise usage.
 fn handles(request: &Request<'_>) -> bool {
-    let grows =
-        ["pods", "services", "persistentvolumeclaims"].contains(&request.kind.plural) && request.kind.group.is_empty();
+    let grows = rules::reads(request.kind.group, request.kind.plural);
     match (request.operation, request.subresource) {
         (Operation::Create, "") => true,
         (Operation::Update, "") => grows,
@@ -69,19 +64,19 @@ fn check_one(
     let Some(spec) = &quota.spec else { return Ok(None) };
     let hard = spec.hard.iter().flatten();
     let hard: Usage = hard.filter_map(|(name, amount)| Some((name.clone(), amount.0.parse().ok()?))).collect();
-    let limited: Vec<&str> = hard.keys().map(String::as_str).filter(|name| usage::counts(request.kind, name)).collect();
-    if limited.is_empty() || !scopes::match_object(spec, new) {
+    let limited: Vec<&str> = hard.keys().map(String::as_str).filter(|name| rules::counts(request.kind.group, request.kind.plural, name)).collect();
+    if limited.is_empty() || !rules::match_object(spec, new) {
         return Ok(None);
     }
     let name = quota.metadata.name.as_deref().unwrap_or_default();
     if let (Counted::Pod(pod), Operation::Create) = (new, request.operation)
-        && let Some(missing) = pods::unspecified(pod, &limited)
+        && let Some(missing) = rules::unspecified(pod, &limited)
     {
         return Err(request.forbidden(object, &format!("failed quota: {name}: {missing}")));
     }
     // An object that the quota did not count before counts as a whole now.
-    let before = old.filter(|old| scopes::match_object(spec, old)).map(|old| old.usage(request)).unwrap_or_default();
-    let mut delta = new.usage(request);
+    let before = old.filter(|old| rules::match_object(spec, old)).map(|old| usage(request, old)).unwrap_or_default();
+    let mut delta = usage(request, new);
     delta.retain(|resource, _| limited.contains(&resource.as_str()));
     for (resource, amount) in &mut delta {
         *amount = *amount - before.get(resource).copied().unwrap_or(Quantity::ZERO);
@@ -90,7 +85,7 @@ fn check_one(
     if delta.is_empty() {
         return Ok(None);
     }
-    let used = usage::of_namespace(request, spec, &limited);
+    let used = of_namespace(request, spec, &limited);
     let exceeded: Vec<&String> = delta
         .iter()
         .filter(|(resource, amount)| sum(&used, resource, **amount) > hard[*resource])
@@ -109,6 +104,35 @@ fn check_one(
         return Err(request.forbidden(object, &why));
     }
     Ok(with_status(entry, &hard, &used, &delta))
+}
+
+fn usage(request: &Request<'_>, object: &Counted) -> Usage {
+    object.usage(request.kind.group, request.kind.plural, request.now.as_second())
+}
+
+/// What the objects of the request's kind that are stored in its namespace, and that the quota's scopes match, use together.
+fn of_namespace(request: &Request<'_>, quota: &ResourceQuotaSpec, limited: &[&str]) -> Usage {
+    let mut total: Usage = limited.iter().map(|name| ((*name).to_string(), Quantity::ZERO)).collect();
+    let mut add = |counted: &Counted| {
+        if rules::match_object(quota, counted) {
+            for (name, amount) in usage(request, counted) {
+                total.entry(name).and_modify(|sum| *sum = *sum + amount);
+            }
+        }
+    };
+    let prefix = key::namespace_prefix(request.kind.group, request.kind.plural, request.namespace);
+    if request.is("", "pods") {
+        for pod in request.snapshot.list_as::<Pod>(&prefix) {
+            add(&Counted::Pod(pod));
+        }
+        return total;
+    }
+    let read = rules::reads(request.kind.group, request.kind.plural);
+    for entry in request.snapshot.prefix(&prefix) {
+        let object = if read { serde_json::from_slice(&entry.value).unwrap_or_default() } else { Value::Null };
+        add(&Counted::Other(object));
+    }
+    total
 }
 
 fn sum(used: &Usage, resource: &str, more: Quantity) -> Quantity {

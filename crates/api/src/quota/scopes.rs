@@ -1,11 +1,10 @@
 //! Which objects a quota with scopes is about.
 
 use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm, ResourceQuotaSpec, ScopedResourceSelectorRequirement};
-use mizzen_api::pod::{QosClass, qos_class};
 use serde_json::json;
 
-use super::super::pods::text;
-use super::usage::Counted;
+use super::{Counted, text};
+use crate::pod::{QosClass, qos_class};
 
 /// All scopes and selectors of the quota match the object; without any, every object does.
 pub fn match_object(quota: &ResourceQuotaSpec, object: &Counted) -> bool {

@@ -1,18 +1,18 @@
-//! How much of what an object uses.
+//! How much an object uses of what a ResourceQuota limits, for the admission that holds quotas and the controller that counts.
+
+mod pods;
+mod scopes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Pod, ResourceQuotaSpec};
-use mizzen_api::key;
-use mizzen_api::kind::Kind;
-use mizzen_api::quantity::{Format, Quantity};
+use k8s_openapi::api::core::v1::Pod;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::Request;
-use super::super::pods::{items, text};
-use super::{pods, scopes};
+use crate::quantity::{Format, Quantity};
+pub use pods::unspecified;
+pub use scopes::match_object;
 
 /// Amounts by the names that quotas limit.
 pub type Usage = BTreeMap<String, Quantity>;
@@ -22,6 +22,7 @@ const BARE: [&str; 7] =
     ["pods", "services", "persistentvolumeclaims", "replicationcontrollers", "resourcequotas", "secrets", "configmaps"];
 
 /// An object as quotas see it.
+#[derive(Debug, Clone)]
 pub enum Counted {
     /// A pod.
     Pod(Arc<Pod>),
@@ -30,18 +31,18 @@ pub enum Counted {
 }
 
 impl Counted {
-    /// Reads an object of the request's kind.
-    pub fn read(request: &Request<'_>, object: &Value) -> Self {
-        let pod = request.is("", "pods").then(|| Pod::deserialize(object).ok()).flatten();
+    /// Reads an object of a resource.
+    pub fn read(group: &str, plural: &str, object: &Value) -> Self {
+        let is_pod = group.is_empty() && plural == "pods";
+        let pod = is_pod.then(|| Pod::deserialize(object).ok()).flatten();
         pod.map_or_else(|| Counted::Other(object.clone()), |pod| Counted::Pod(Arc::new(pod)))
     }
 
-    /// What it uses.
-    pub fn usage(&self, request: &Request<'_>) -> Usage {
-        let (group, plural) = (request.kind.group, request.kind.plural);
+    /// What an object of a resource uses.
+    pub fn usage(&self, group: &str, plural: &str, now_seconds: i64) -> Usage {
         let mut usage = Usage::from([(count_name(group, plural), one())]);
         if let Counted::Pod(pod) = self {
-            usage.extend(pods::usage(pod, request.now.as_second()));
+            usage.extend(pods::usage(pod, now_seconds));
             return usage;
         }
         let Counted::Other(object) = self else { return usage };
@@ -57,6 +58,11 @@ impl Counted {
     }
 }
 
+/// A string field; empty if it is absent.
+fn text<'a>(object: &'a Value, field: &str) -> &'a str {
+    object.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
 fn one() -> Quantity {
     Quantity::from_units(1, Format::DecimalSi)
 }
@@ -67,7 +73,7 @@ fn count_name(group: &str, plural: &str) -> String {
 
 fn service(service: &Value, usage: &mut Usage) {
     let spec = &service["spec"];
-    let ports = i64::try_from(items(spec, "ports").len()).unwrap_or(i64::MAX);
+    let ports = spec["ports"].as_array().map_or(0, |ports| i64::try_from(ports.len()).unwrap_or(i64::MAX));
     let ports = Quantity::from_units(ports, Format::DecimalSi);
     match text(spec, "type") {
         "NodePort" => drop(usage.insert("services.nodeports".into(), ports)),
@@ -96,45 +102,24 @@ fn claim(claim: &Value, usage: &mut Usage) {
     }
 }
 
-/// Whether a name that a quota limits speaks of this kind.
-pub fn counts(kind: &Kind, name: &str) -> bool {
+/// Whether the content of a resource's objects matters. Most are only counted, and need not be read.
+pub fn reads(group: &str, plural: &str) -> bool {
+    group.is_empty() && ["pods", "services", "persistentvolumeclaims"].contains(&plural)
+}
+
+/// Whether a name that a quota limits speaks of this resource.
+pub fn counts(group: &str, plural: &str, name: &str) -> bool {
     if let Some(resource) = name.strip_prefix("count/") {
-        return count_name(kind.group, kind.plural).strip_prefix("count/") == Some(resource);
+        return count_name(group, plural).strip_prefix("count/") == Some(resource);
     }
-    if !kind.group.is_empty() {
+    if !group.is_empty() {
         return false;
     }
     let storage = name == "requests.storage" || name.contains(".storageclass.storage.k8s.io/");
-    match kind.plural {
-        "persistentvolumeclaims" => name == kind.plural || storage,
-        "services" => name == kind.plural || name.starts_with("services."),
-        "pods" => name == kind.plural || (pods::counts(name) && !storage),
+    match plural {
+        "persistentvolumeclaims" => name == plural || storage,
+        "services" => name == plural || name.starts_with("services."),
+        "pods" => name == plural || (pods::counts(name) && !storage),
         plural => name == plural && BARE.contains(&plural),
     }
-}
-
-/// What the objects of the request's kind that are stored in its namespace, and that the quota's scopes match, use together.
-pub fn of_namespace(request: &Request<'_>, quota: &ResourceQuotaSpec, limited: &[&str]) -> Usage {
-    let mut total: Usage = limited.iter().map(|name| ((*name).to_string(), Quantity::ZERO)).collect();
-    let mut add = |counted: &Counted| {
-        if scopes::match_object(quota, counted) {
-            for (name, amount) in counted.usage(request) {
-                total.entry(name).and_modify(|sum| *sum = *sum + amount);
-            }
-        }
-    };
-    let prefix = key::namespace_prefix(request.kind.group, request.kind.plural, request.namespace);
-    if request.is("", "pods") {
-        for pod in request.snapshot.list_as::<Pod>(&prefix) {
-            add(&Counted::Pod(pod));
-        }
-        return total;
-    }
-    // Most kinds are only counted: their content need not be read.
-    let read = ["services", "persistentvolumeclaims"].contains(&request.kind.plural) && request.kind.group.is_empty();
-    for entry in request.snapshot.prefix(&prefix) {
-        let object = if read { serde_json::from_slice(&entry.value).unwrap_or_default() } else { Value::Null };
-        add(&Counted::Other(object));
-    }
-    total
 }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
-use mizzen_api::pod;
-use mizzen_api::quantity::{Format, Quantity};
 
-use super::usage::Usage;
+use super::Usage;
+use crate::pod;
+use crate::quantity::{Format, Quantity};
 
 /// Resources that quotas also limit under their bare name.
 const BARE: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
