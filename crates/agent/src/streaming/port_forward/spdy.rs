@@ -112,32 +112,28 @@ async fn expire(halves: &mut HashMap<String, Half>) {
 async fn forward(pod: Arc<Pod>, data: Opened, error: Opened) {
     let Ok(port) = port(data.headers.get("port").unwrap_or_default()) else { return };
     let Opened { reader, mut writer, broken, .. } = data;
+    let mut error = error.writer;
     let connected = tokio::select! {
         connected = pod.connect(port) => connected,
         () = broken.cancelled() => return,
     };
-    let failure = match connected {
-        Ok(tcp) => {
-            let carried = tokio::select! {
-                carried = carry(tcp, reader, &mut writer) => carried,
-                () = broken.cancelled() => Ok(()),
-            };
-            carried.err().map(|error| pod.failure(port, &error))
-        }
-        Err(message) => Some(message),
-    };
-    let mut error = error.writer;
-    match failure {
-        Some(message) => {
-            tracing::debug!(%message, "port-forward");
+    let carried = match connected {
+        Ok(tcp) => tokio::select! {
+            carried = carry(tcp, reader, &mut writer) => carried.map_err(|error| pod.failure(port, &error)),
+            () = broken.cancelled() => Ok(()),
+        },
+        Err(message) => {
             // Whoever has gone need not be told.
             let _ = error.write_all(message.as_bytes()).await;
-            let _ = error.shutdown().await;
-            writer.reset(ResetStatus::Cancel).await;
+            Err(message)
         }
-        None => {
-            let _ = error.shutdown().await;
-            let _ = writer.shutdown().await;
-        }
+    };
+    // A connection that breaks later is no error to be told: kubectl would end all the others because of it.
+    let _ = error.shutdown().await;
+    if let Err(message) = carried {
+        tracing::debug!(%message, "port-forward");
+        writer.reset(ResetStatus::Cancel).await;
+    } else {
+        let _ = writer.shutdown().await;
     }
 }

@@ -153,9 +153,19 @@ async fn ports_are_forwarded() {
     client.reset(23).await;
     assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
     assert_eq!(client.finish(&[21]).await[&21].as_deref(), Some(""));
+    // One that the pod breaks off is reset, without a message: kubectl would take it for the end of everything.
+    client.open(31, &[("streamtype", "error"), ("port", &port), ("requestid", "9")], true).await;
+    client.open(33, &[("streamtype", "data"), ("port", &port), ("requestid", "9")], false).await;
+    let (mut stream, _) = silent.accept().await.unwrap();
+    stream.write_all(b"begin").await.unwrap();
+    while !matches!(client.next().await, Got::Data { stream: 33, .. }) {}
+    rustix::net::sockopt::set_socket_linger(&stream, Some(std::time::Duration::ZERO)).unwrap();
+    drop(stream);
+    let said = client.finish(&[31, 33]).await;
+    assert_eq!((said[&31].as_deref(), said[&33].as_deref()), (Some(""), None));
     // Streams that say nothing useful are refused.
-    client.open(25, &[("streamtype", "data"), ("port", "99999"), ("requestid", "10")], false).await;
-    assert_eq!(client.finish(&[25]).await[&25], None);
+    client.open(35, &[("streamtype", "data"), ("port", "99999"), ("requestid", "10")], false).await;
+    assert_eq!(client.finish(&[35]).await[&35], None);
     drop(client);
     world.eventually("the session ends", |world| world.tasks.is_empty()).await;
 }
