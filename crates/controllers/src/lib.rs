@@ -31,6 +31,8 @@ pub mod root_ca;
 pub mod service_account;
 pub mod stateful_set;
 pub mod taint_eviction;
+pub mod volume_binder;
+pub mod volume_protection;
 
 mod pods;
 mod served;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, ResourceQuota, Service, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
+    ResourceQuota, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -21,7 +22,7 @@ use crate::shell::{Controller, Start, Wake};
 use crate::{
     cluster_dns, cluster_role_aggregation, cron_job, daemon_set, deployment, disruption, endpoint_slice,
     garbage_collector, job, namespace, node_ipam, node_lifecycle, node_pods, pod_gc, replica_set, resource_quota,
-    root_ca, service_account, stateful_set, taint_eviction,
+    root_ca, service_account, stateful_set, taint_eviction, volume_binder, volume_protection,
 };
 
 /// What controllers must know of the cluster.
@@ -193,6 +194,31 @@ pub fn all(settings: &Settings) -> Vec<Controller> {
             start: every::<ResourceQuota>(),
             wakes: vec![itself::<ResourceQuota>(), resource_quota::woken_by_content()],
             reconcile: Arc::new(resource_quota::reconcile),
+        },
+        Controller {
+            name: "persistentvolume-binder-controller",
+            identity: "persistent-volume-binder",
+            start: volume_binder::everything(),
+            wakes: vec![
+                volume_binder::woken_by_volumes(),
+                volume_binder::woken_by_claims(),
+                volume_binder::woken_by_new_pods(),
+            ],
+            reconcile: Arc::new(volume_binder::reconcile),
+        },
+        Controller {
+            name: "persistentvolumeclaim-protection-controller",
+            identity: "pvc-protection-controller",
+            start: every::<PersistentVolumeClaim>(),
+            wakes: vec![itself::<PersistentVolumeClaim>(), volume_protection::woken_by_pods()],
+            reconcile: Arc::new(volume_protection::claim),
+        },
+        Controller {
+            name: "persistentvolume-protection-controller",
+            identity: "pv-protection-controller",
+            start: every::<PersistentVolume>(),
+            wakes: vec![itself::<PersistentVolume>()],
+            reconcile: Arc::new(volume_protection::volume),
         },
         Controller {
             name: "disruption-controller",

@@ -198,9 +198,9 @@ pub const CONTROLLERS: &[(&str, &[&str])] = &[
     (
         "persistent-volume-binder",
         &[
-            "core | persistentvolumes | get list watch create delete update",
+            "core | persistentvolumes | get list watch create delete patch update",
             "core | persistentvolumes/status | update patch",
-            "core | persistentvolumeclaims | get list watch update",
+            "core | persistentvolumeclaims | get list watch patch update",
             "core | persistentvolumeclaims/status | update patch",
             "core | pods | get list watch create delete",
             "storage.k8s.io | storageclasses | get list watch",
@@ -213,11 +213,11 @@ pub const CONTROLLERS: &[(&str, &[&str])] = &[
         "pod-garbage-collector",
         &["core | pods | list watch delete", "core | nodes | get list watch", "core | pods/status | patch"],
     ),
-    ("pv-protection-controller", &["core | persistentvolumes | get list watch update", EVENTS]),
+    ("pv-protection-controller", &["core | persistentvolumes | get list watch patch update", EVENTS]),
     (
         "pvc-protection-controller",
         &[
-            "core | persistentvolumeclaims | get list watch update",
+            "core | persistentvolumeclaims | get list watch patch update",
             "core | persistentvolumeclaims/status | update patch",
             "core | pods | get list watch",
             EVENTS,
