@@ -93,7 +93,8 @@ where
     let listening = async {
         let closed = async {
             over.cancelled().await;
-            tokio::time::sleep(CLOSE_WITHIN).await;
+            // At the agent's end nobody is waited for.
+            let _ = tokio::time::timeout(CLOSE_WITHIN, gone.cancelled()).await;
         };
         tokio::select! {
             ended = reader.run(read) => {
@@ -336,6 +337,51 @@ async fn deliver(inlet: &mut DuplexStream, payload: &[u8], sender: &mpsc::WeakSe
                     let _ = sender.try_send(Out::Ping(ping));
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::headers::Deflate;
+    use super::*;
+
+    /// What a client might write: frames, some of them sound, some not.
+    fn frames() -> impl Strategy<Value = Vec<u8>> {
+        let data = (0u32..8, 0u8..2, prop::collection::vec(any::<u8>(), 0..40)).prop_map(|(stream, fin, payload)| {
+            let head = [&stream.to_be_bytes()[..], &[fin, 0, 0, payload.len() as u8]].concat();
+            [head, payload].concat()
+        });
+        let control =
+            (1u16..10, 0u8..2, prop::collection::vec(any::<u8>(), 0..20)).prop_map(|(kind, flags, payload)| {
+                let head = [&[0x80, 3][..], &kind.to_be_bytes(), &[flags, 0, 0, payload.len() as u8]].concat();
+                [head, payload].concat()
+            });
+        let open = (0u32..8).prop_map(|stream| {
+            let block = Deflate::new().headers(&[("streamtype", "stdin")]);
+            let payload = [&stream.to_be_bytes()[..], &[0; 6], &block].concat();
+            [&[0x80, 3, 0, 1, 0, 0, 0, payload.len() as u8][..], &payload].concat()
+        });
+        let junk = prop::collection::vec(any::<u8>(), 0..20);
+        prop::collection::vec(prop_oneof![4 => data, 2 => control, 2 => open, 1 => junk], 0..20)
+            .prop_map(|all| all.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn no_client_breaks_or_holds_a_connection(bytes in frames()) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(async move {
+                let (mut client, ours) = tokio::io::duplex(64 << 10);
+                client.write_all(&bytes).await.unwrap();
+                client.shutdown().await.unwrap();
+                let session = |mut accepted: Accepted| async move { while accepted.next().await.is_some() {} };
+                let serving = serve(ours, CancellationToken::new(), session);
+                tokio::time::timeout(Duration::from_secs(4), serving).await.expect("it ends with its client");
+            });
         }
     }
 }

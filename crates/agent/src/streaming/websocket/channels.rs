@@ -96,7 +96,8 @@ pub(in super::super) async fn serve<S, F>(
     let listening = async {
         let closed = async {
             over.cancelled().await;
-            tokio::time::sleep(CLOSE_WITHIN).await;
+            // At the agent's end nobody is waited for.
+            let _ = tokio::time::timeout(CLOSE_WITHIN, gone.cancelled()).await;
         };
         tokio::select! {
             () = read(&mut stream, inlets, format, &pongs) => gone.cancel(),
