@@ -15,6 +15,7 @@ pub mod cron_job;
 pub mod daemon_set;
 pub mod deployment;
 pub mod disruption;
+pub mod endpoint_mirror;
 pub mod endpoint_slice;
 pub mod garbage_collector;
 pub mod job;

@@ -20,7 +20,7 @@ use crate::node_ipam::PodRange;
 use crate::replica_set::Replicas;
 use crate::shell::{Controller, Start, Wake};
 use crate::{
-    cluster_dns, cluster_role_aggregation, cron_job, daemon_set, deployment, disruption, endpoint_slice,
+    cluster_dns, cluster_role_aggregation, cron_job, daemon_set, deployment, disruption, endpoint_mirror, endpoint_slice,
     garbage_collector, job, namespace, node_ipam, node_lifecycle, node_pods, pod_gc, replica_set, resource_quota,
     root_ca, service_account, stateful_set, taint_eviction, volume_binder, volume_protection,
 };
@@ -139,9 +139,26 @@ pub fn all(settings: &Settings) -> Vec<Controller> {
                 itself::<Service>(),
                 services_of_pods(),
                 services_of_slices(),
-                same_name::<Endpoints, Service>(),
             ],
             reconcile: Arc::new(endpoint_slice::reconcile),
+        },
+        Controller {
+            name: "endpoint-controller",
+            identity: "endpoint-controller",
+            start: every::<Service>(),
+            wakes: vec![itself::<Service>(), services_of_pods(), same_name::<Endpoints, Service>()],
+            reconcile: Arc::new(endpoint_slice::reconcile_endpoints),
+        },
+        Controller {
+            name: "endpointslicemirroring-controller",
+            identity: "endpointslicemirroring-controller",
+            start: every::<Endpoints>(),
+            wakes: vec![
+                itself::<Endpoints>(),
+                same_name::<Service, Endpoints>(),
+                endpoint_mirror::woken_by_slices(),
+            ],
+            reconcile: Arc::new(endpoint_mirror::reconcile),
         },
         Controller {
             name: "node-lifecycle-controller",
