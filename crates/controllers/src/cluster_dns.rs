@@ -27,9 +27,7 @@ pub fn reconcile(
 ) -> Result<Plan, ControllerError> {
     let mut plan = Plan::default();
     if snapshot.get(&key::of::<Service>(NAMESPACE, NAME)).is_none() {
-        plan.write(Write::Create {
-            object: service(cluster_ip),
-        });
+        plan.write(Write::Create { object: service(cluster_ip) });
     }
     let Some(node) = snapshot.get_as::<Node>(node_key) else {
         return Ok(plan);
@@ -40,18 +38,11 @@ pub fn reconcile(
     match snapshot.get_as::<EndpointSlice>(&key::of::<EndpointSlice>(NAMESPACE, &name)) {
         None => plan.write(Write::Create { object: wanted }),
         Some(there) => {
-            let addresses = there
-                .endpoints
-                .as_ref()
-                .and_then(|e| e.first())
-                .map(|e| e.addresses.clone());
+            let addresses = there.endpoints.as_ref().and_then(|e| e.first()).map(|e| e.addresses.clone());
             if addresses.as_deref() != Some(&[address]) {
                 let mut wanted = wanted;
                 wanted["metadata"]["resourceVersion"] = there.version().into();
-                plan.write(Write::Replace {
-                    object: wanted,
-                    subresource: "",
-                });
+                plan.write(Write::Replace { object: wanted, subresource: "" });
             }
         }
     }
@@ -117,13 +108,7 @@ mod tests {
             ),
             ("without", "node/a; service/kube-system/kube-dns", ""),
         ] {
-            check(
-                case,
-                before,
-                "core/nodes//a",
-                |s, k, t| super::reconcile(s, k, t, "10.96.0.10"),
-                writes,
-            );
+            check(case, before, "core/nodes//a", |s, k, t| super::reconcile(s, k, t, "10.96.0.10"), writes);
         }
     }
 }

@@ -66,8 +66,7 @@ pub(crate) fn woken_by_roles() -> (String, Wake) {
         };
         let all = key::all::<ClusterRole>();
         let roles = snapshot.list_as::<ClusterRole>(&all);
-        let sums: Vec<String> =
-            roles.filter(|r| part_of(r)).map(|r| key::of::<ClusterRole>("", r.name())).collect();
+        let sums: Vec<String> = roles.filter(|r| part_of(r)).map(|r| key::of::<ClusterRole>("", r.name())).collect();
         sums.into_iter().chain([event.key().to_string()]).collect()
     };
     (key::all::<ClusterRole>(), Arc::new(wake))
@@ -83,8 +82,18 @@ mod tests {
         let rule = r#"[{"verbs":["get"],"apiGroups":[""],"resources":["pods"]}]"#;
         for (case, world, writes) in [
             ("a part is missing", format!("{sum}; clusterrole/a label=web .rules={rule}"), "patch clusterroles sum"),
-            ("all is well", format!("{sum} .rules={rule}; clusterrole/a label=web .rules={rule}; clusterrole/b label=web .rules={rule}"), ""),
-            ("too much", format!("{sum} .rules={rule}; clusterrole/a label=db .rules={rule}"), "patch clusterroles sum"),
+            (
+                "all is well",
+                format!(
+                    "{sum} .rules={rule}; clusterrole/a label=web .rules={rule}; clusterrole/b label=web .rules={rule}"
+                ),
+                "",
+            ),
+            (
+                "too much",
+                format!("{sum} .rules={rule}; clusterrole/a label=db .rules={rule}"),
+                "patch clusterroles sum",
+            ),
             ("no parts", sum.to_string(), ""),
             ("not a sum", "clusterrole/sum; clusterrole/a label=web".into(), ""),
         ] {

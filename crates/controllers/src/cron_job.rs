@@ -162,8 +162,7 @@ impl Turn<'_> {
             status.last_schedule_time = Some(Time(due));
             return;
         }
-        let running: Vec<&Arc<Job>> =
-            self.jobs.iter().filter(|j| !has_ended(j)).collect();
+        let running: Vec<&Arc<Job>> = self.jobs.iter().filter(|j| !has_ended(j)).collect();
         match self.spec.concurrency_policy.as_deref() {
             Some("Forbid") if !running.is_empty() => {
                 let message = "Not starting job because prior execution is running and concurrency policy is Forbid";
@@ -262,7 +261,9 @@ mod tests {
     fn jobs_start_when_their_time_has_come() {
         let owned = "owner=CronJob/c metadata.ownerReferences.0.controller=true";
         let done = |at: &str| {
-            let status = format!(r#"{{"startTime":"{at}","completionTime":"{at}","conditions":[{{"type":"Complete","status":"True"}}]}}"#);
+            let status = format!(
+                r#"{{"startTime":"{at}","completionTime":"{at}","conditions":[{{"type":"Complete","status":"True"}}]}}"#
+            );
             format!("{owned} .status={status}")
         };
         let (running, status) = (format!("job/d/old {owned}"), "patch cronjobs/status d/c");
@@ -280,8 +281,20 @@ mod tests {
             ("too late", "spec.schedule=@hourly spec.startingDeadlineSeconds=60", "12:00:00", "", ""),
             ("in its time zone", "spec.schedule=@daily spec.timeZone=Asia/Kolkata", "12:00:00", "", ""),
             ("one is running", "spec.schedule=@hourly spec.concurrencyPolicy=Forbid", "12:00:00", &running, status),
-            ("one is replaced", "spec.schedule=@hourly spec.concurrencyPolicy=Replace", "12:00:00", &running, &replaced),
-            ("history is short", "spec.schedule=@hourly spec.successfulJobsHistoryLimit=1", "13:00:00", &history, &deleted),
+            (
+                "one is replaced",
+                "spec.schedule=@hourly spec.concurrencyPolicy=Replace",
+                "12:00:00",
+                &running,
+                &replaced,
+            ),
+            (
+                "history is short",
+                "spec.schedule=@hourly spec.successfulJobsHistoryLimit=1",
+                "13:00:00",
+                &history,
+                &deleted,
+            ),
         ] {
             let world = format!("cronjob/d/c {spec} {}; {jobs}", last(at));
             check(case, &world, "batch/cronjobs/d/c", super::reconcile, writes);

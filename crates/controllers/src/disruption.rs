@@ -58,8 +58,7 @@ pub fn reconcile(snapshot: &Snapshot, budget_key: &str, now: Timestamp) -> Resul
             new.expected_pods = number(expected);
             new.disruptions_allowed = number(allowed);
             new.disrupted_pods = Some(disrupted).filter(|d| !d.is_empty());
-            let (status, reason) =
-                if allowed > 0 { ("True", "SufficientPods") } else { ("False", "InsufficientPods") };
+            let (status, reason) = if allowed > 0 { ("True", "SufficientPods") } else { ("False", "InsufficientPods") };
             put(&mut new, &budget, status, reason, String::new(), now);
         }
         Err(message) => {
@@ -218,8 +217,8 @@ mod tests {
         let now = jiff::Timestamp::from_second(1_000_000).unwrap();
         let plan = super::reconcile(&world, "policy/poddisruptionbudgets/d/b", now).unwrap();
         let [crate::plan::Write::Merge { patch, .. }] = plan.writes.as_slice() else { panic!("{case}: {plan:?}") };
-        let found = ["disruptionsAllowed", "desiredHealthy", "expectedPods"]
-            .map(|f| patch["status"][f].as_i64().unwrap_or(-1));
+        let found =
+            ["disruptionsAllowed", "desiredHealthy", "expectedPods"].map(|f| patch["status"][f].as_i64().unwrap_or(-1));
         assert_eq!(found, expected, "{case}");
     }
 
@@ -232,7 +231,12 @@ mod tests {
             ("a percentage is rounded up", "spec.minAvailable=50%", three, [1, 2, 3]),
             ("at most one away", "spec.maxUnavailable=1", three, [1, 2, 3]),
             ("one is away", "spec.maxUnavailable=1", two, [0, 2, 3]),
-            ("one is about to go", r#"spec.minAvailable=1 status.disruptedPods={"a":"1970-01-12T13:46:00Z"}"#, three, [1, 1, 3]),
+            (
+                "one is about to go",
+                r#"spec.minAvailable=1 status.disruptedPods={"a":"1970-01-12T13:46:00Z"}"#,
+                three,
+                [1, 1, 3],
+            ),
             ("no pods", "spec.minAvailable=0", "", [0, 0, 0]),
             ("the set is gone", "spec.maxUnavailable=1", "pod/d/a of=web ready", [0, -1, -1]),
         ] {

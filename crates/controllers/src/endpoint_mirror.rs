@@ -161,7 +161,13 @@ mod tests {
             ("both families", format!("endpoints/d/s {dual}; svc/d/s"), "create EndpointSlice d/s- x2"),
             ("with selector", format!("endpoints/d/s {subset}; svc/d/s selector=x spec.selector={{\"a\":\"b\"}}"), ""),
             ("no Service", format!("endpoints/d/s {subset}"), ""),
-            ("not wanted", format!("endpoints/d/s {subset} metadata.labels={{\"endpointslice.kubernetes.io/skip-mirror\":\"true\"}}; svc/d/s"), ""),
+            (
+                "not wanted",
+                format!(
+                    "endpoints/d/s {subset} metadata.labels={{\"endpointslice.kubernetes.io/skip-mirror\":\"true\"}}; svc/d/s"
+                ),
+                "",
+            ),
             ("gone", format!("svc/d/s; {old}"), "delete endpointslices d/old"),
         ] {
             check(case, &world, "core/endpoints/d/s", super::reconcile, writes);

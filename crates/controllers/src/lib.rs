@@ -17,6 +17,7 @@ pub mod deployment;
 pub mod disruption;
 pub mod endpoint_mirror;
 pub mod endpoint_slice;
+pub mod ephemeral_volume;
 pub mod garbage_collector;
 pub mod job;
 pub mod namespace;

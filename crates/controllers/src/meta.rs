@@ -54,11 +54,7 @@ impl<K: Metadata<Ty = ObjectMeta>> Meta for K {
         self.metadata().deletion_timestamp.is_some()
     }
     fn controller(&self) -> Option<&OwnerReference> {
-        self.metadata()
-            .owner_references
-            .as_ref()?
-            .iter()
-            .find(|o| o.controller == Some(true))
+        self.metadata().owner_references.as_ref()?.iter().find(|o| o.controller == Some(true))
     }
     fn created(&self) -> Option<Timestamp> {
         self.metadata().creation_timestamp.as_ref().map(|t| t.0)

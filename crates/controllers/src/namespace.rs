@@ -132,10 +132,7 @@ fn set_conditions(namespace: &Namespace, content: &[Content], now: Timestamp, pl
     };
     let fine = |reason, message: &str| ("False", reason, message.to_string());
     let wanted = [
-        (
-            "NamespaceDeletionDiscoveryFailure",
-            fine("ResourcesDiscovered", "All resources successfully discovered"),
-        ),
+        ("NamespaceDeletionDiscoveryFailure", fine("ResourcesDiscovered", "All resources successfully discovered")),
         (
             "NamespaceDeletionGroupVersionParsingFailure",
             fine("ParsedGroupVersions", "All legacy kube types successfully parsed"),
@@ -146,11 +143,7 @@ fn set_conditions(namespace: &Namespace, content: &[Content], now: Timestamp, pl
         ),
         (
             "NamespaceContentRemaining",
-            (
-                "True",
-                "SomeResourcesRemain",
-                format!("Some resources are remaining: {}", remaining.join(", ")),
-            ),
+            ("True", "SomeResourcesRemain", format!("Some resources are remaining: {}", remaining.join(", "))),
         ),
         ("NamespaceFinalizersRemaining", finalizers_remain),
     ];

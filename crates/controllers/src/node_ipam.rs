@@ -27,9 +27,7 @@ pub struct PodRange {
 impl PodRange {
     /// How many nodes can have a share.
     fn shares(self) -> u32 {
-        1_u32
-            .checked_shl(u32::from(self.node_prefix.saturating_sub(self.prefix)))
-            .unwrap_or(u32::MAX)
+        1_u32.checked_shl(u32::from(self.node_prefix.saturating_sub(self.prefix))).unwrap_or(u32::MAX)
     }
 
     fn share(self, index: u32) -> String {
@@ -65,12 +63,7 @@ pub fn reconcile(
             about: meta::reference(&*node),
             warning: true,
             reason: "CIDRNotAvailable",
-            message: format!(
-                "No part of {}/{} is free for node {}",
-                range.address,
-                range.prefix,
-                node.name()
-            ),
+            message: format!("No part of {}/{} is free for node {}", range.address, range.prefix, node.name()),
         }),
     }
     Ok(plan)
@@ -86,11 +79,7 @@ mod tests {
 
     #[test]
     fn shares_lie_side_by_side() {
-        let range = PodRange {
-            address: [10, 244, 0, 0].into(),
-            prefix: 16,
-            node_prefix: 24,
-        };
+        let range = PodRange { address: [10, 244, 0, 0].into(), prefix: 16, node_prefix: 24 };
         assert_eq!(
             (range.share(0), range.share(1), range.share(255)),
             ("10.244.0.0/24".into(), "10.244.1.0/24".into(), "10.244.255.0/24".into())
@@ -100,19 +89,9 @@ mod tests {
 
     #[test]
     fn every_node_gets_one() {
-        let range = PodRange {
-            address: [10, 244, 0, 0].into(),
-            prefix: 16,
-            node_prefix: 24,
-        };
+        let range = PodRange { address: [10, 244, 0, 0].into(), prefix: 16, node_prefix: 24 };
         for (case, before, writes) in [("new", "node/a", "patch nodes a"), ("gone", "node/b", "")] {
-            crate::testing::check(
-                case,
-                before,
-                "core/nodes//a",
-                |s, k, t| super::reconcile(s, k, t, range),
-                writes,
-            );
+            crate::testing::check(case, before, "core/nodes//a", |s, k, t| super::reconcile(s, k, t, range), writes);
         }
     }
 }

@@ -39,11 +39,7 @@ pub fn reconcile(snapshot: &Snapshot, node_key: &str, now: Timestamp) -> Result<
     let Some(node) = snapshot.get_as::<Node>(node_key) else {
         return Ok(plan);
     };
-    let conditions = node
-        .status
-        .as_ref()
-        .and_then(|s| s.conditions.clone())
-        .unwrap_or_default();
+    let conditions = node.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
     match silent_for(snapshot, &node, now) {
         Ok(left) => plan.again(left + Duration::from_millis(100)),
         Err(never) => {
@@ -64,10 +60,7 @@ fn silent_for(snapshot: &Snapshot, node: &Node, now: Timestamp) -> Result<Durati
         None => (node.created().unwrap_or(now), STARTUP_GRACE),
     };
     let silent = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-    grace
-        .checked_sub(silent)
-        .filter(|left| !left.is_zero())
-        .ok_or(renewed.is_none())
+    grace.checked_sub(silent).filter(|left| !left.is_zero()).ok_or(renewed.is_none())
 }
 
 /// Sets every condition that the node itself reports to `Unknown`, then its taints.
@@ -78,17 +71,11 @@ fn lose(node: &Node, mut conditions: Vec<NodeCondition>, never: bool, now: Times
     };
     for kind in ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"] {
         if !conditions.iter().any(|c| c.type_ == kind) {
-            conditions.push(NodeCondition {
-                type_: kind.into(),
-                ..NodeCondition::default()
-            });
+            conditions.push(NodeCondition { type_: kind.into(), ..NodeCondition::default() });
         }
     }
     let mut changed = false;
-    for condition in conditions
-        .iter_mut()
-        .filter(|c| c.type_ != "NetworkUnavailable" && c.status != "Unknown")
-    {
+    for condition in conditions.iter_mut().filter(|c| c.type_ != "NetworkUnavailable" && c.status != "Unknown") {
         condition.status = "Unknown".into();
         condition.reason = Some(reason.into());
         condition.message = Some(message.into());
@@ -96,11 +83,7 @@ fn lose(node: &Node, mut conditions: Vec<NodeCondition>, never: bool, now: Times
         changed = true;
     }
     if changed {
-        plan.notes.push(note(
-            node,
-            "NodeNotReady",
-            format!("Node {} status is now: NodeNotReady", node.name()),
-        ));
+        plan.notes.push(note(node, "NodeNotReady", format!("Node {} status is now: NodeNotReady", node.name())));
         plan.write(Write::Merge {
             target: Target::of::<Node>("", node.name()),
             subresource: "status",
@@ -114,20 +97,12 @@ fn lose(node: &Node, mut conditions: Vec<NodeCondition>, never: bool, now: Times
 fn set_taints(node: &Node, conditions: &[NodeCondition], now: Timestamp, plan: &mut Plan) {
     let before = node.spec.as_ref().and_then(|s| s.taints.clone()).unwrap_or_default();
     let wanted = wanted(node, conditions);
-    let mut after: Vec<Taint> = before
-        .iter()
-        .filter(|t| !is_ours(t) || wanted.iter().any(|w| same(w, t)))
-        .cloned()
-        .collect();
+    let mut after: Vec<Taint> =
+        before.iter().filter(|t| !is_ours(t) || wanted.iter().any(|w| same(w, t))).cloned().collect();
     for (key, effect) in &wanted {
         if !after.iter().any(|t| same(&(key, effect), t)) {
             let time_added = (*effect == "NoExecute").then_some(Time(now));
-            after.push(Taint {
-                key: (*key).into(),
-                effect: (*effect).into(),
-                value: None,
-                time_added,
-            });
+            after.push(Taint { key: (*key).into(), effect: (*effect).into(), value: None, time_added });
         }
     }
     // Taint eviction counts from this time, also for taints that people set.
@@ -155,10 +130,7 @@ fn wanted(node: &Node, conditions: &[NodeCondition]) -> Vec<Wanted> {
         None => wanted.push((NOT_READY, "NoSchedule")),
     }
     wanted.extend(
-        PRESSURES
-            .iter()
-            .filter(|(kind, _)| status(kind) == Some("True"))
-            .map(|(_, taint)| (*taint, "NoSchedule")),
+        PRESSURES.iter().filter(|(kind, _)| status(kind) == Some("True")).map(|(_, taint)| (*taint, "NoSchedule")),
     );
     if node.spec.as_ref().and_then(|s| s.unschedulable) == Some(true) {
         wanted.push((UNSCHEDULABLE, "NoSchedule"));
@@ -167,10 +139,7 @@ fn wanted(node: &Node, conditions: &[NodeCondition]) -> Vec<Wanted> {
 }
 
 fn is_ours(taint: &Taint) -> bool {
-    let keys = PRESSURES
-        .iter()
-        .map(|(_, taint)| *taint)
-        .chain([NOT_READY, UNREACHABLE, UNSCHEDULABLE]);
+    let keys = PRESSURES.iter().map(|(_, taint)| *taint).chain([NOT_READY, UNREACHABLE, UNSCHEDULABLE]);
     keys.into_iter().any(|key| key == taint.key)
 }
 
@@ -179,12 +148,7 @@ fn same(wanted: &(&str, &str), taint: &Taint) -> bool {
 }
 
 fn note(node: &Node, reason: &'static str, message: String) -> Note {
-    Note {
-        about: meta::reference(node),
-        warning: false,
-        reason,
-        message,
-    }
+    Note { about: meta::reference(node), warning: false, reason, message }
 }
 
 #[cfg(test)]
@@ -194,26 +158,10 @@ mod tests {
     #[test]
     fn taints_follow_conditions_and_leases() {
         for (case, before, writes) in [
-            (
-                "ready",
-                "node/a ready nodetaint=not-ready; lease/kube-node-lease/a renewed=999990",
-                "patch nodes a",
-            ),
-            (
-                "all is well",
-                "node/a ready; lease/kube-node-lease/a renewed=999990",
-                "",
-            ),
-            (
-                "not ready",
-                "node/a; lease/kube-node-lease/a renewed=999990",
-                "patch nodes a",
-            ),
-            (
-                "lease ran out",
-                "node/a ready; lease/kube-node-lease/a renewed=999900",
-                "patch nodes/status a",
-            ),
+            ("ready", "node/a ready nodetaint=not-ready; lease/kube-node-lease/a renewed=999990", "patch nodes a"),
+            ("all is well", "node/a ready; lease/kube-node-lease/a renewed=999990", ""),
+            ("not ready", "node/a; lease/kube-node-lease/a renewed=999990", "patch nodes a"),
+            ("lease ran out", "node/a ready; lease/kube-node-lease/a renewed=999900", "patch nodes/status a"),
             ("never spoke", "node/a ready", "patch nodes/status a"),
             ("gone", "", ""),
         ] {

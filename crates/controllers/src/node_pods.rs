@@ -60,7 +60,11 @@ mod tests {
         let lost = r#"node/n status.conditions=[{"type":"Ready","status":"Unknown"}]"#;
         for (case, world, writes) in [
             ("the node is well", "node/n ready; pod/d/a node=n ready".to_string(), ""),
-            ("the node is lost", format!("{lost}; pod/d/a node=n ready; pod/d/b node=m ready"), "patch pods/status d/a"),
+            (
+                "the node is lost",
+                format!("{lost}; pod/d/a node=n ready; pod/d/b node=m ready"),
+                "patch pods/status d/a",
+            ),
             ("told already", format!("{lost}; pod/d/a node=n"), ""),
             ("the node is new", "node/n; pod/d/a node=n ready".into(), ""),
         ] {

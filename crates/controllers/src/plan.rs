@@ -22,10 +22,7 @@ pub type Refusal = Box<dyn FnOnce(&str, jiff::Timestamp) -> Plan + Send>;
 
 impl std::fmt::Debug for Plan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Plan")
-            .field("writes", &self.writes)
-            .field("notes", &self.notes)
-            .finish_non_exhaustive()
+        f.debug_struct("Plan").field("writes", &self.writes).field("notes", &self.notes).finish_non_exhaustive()
     }
 }
 
@@ -147,6 +144,12 @@ pub enum ControllerError {
         /// What is wrong with it.
         message: String,
     },
+    /// The controller is wrong about this object.
+    #[error("{object}: the controller panicked; its message was written before this one")]
+    Panicked {
+        /// Its key.
+        object: String,
+    },
 }
 
 impl Plan {
@@ -179,11 +182,7 @@ impl Plan {
             "metadata": {"resourceVersion": meta.resource_version, "uid": meta.uid},
             "status": replacement(&old, &whole["status"]),
         });
-        self.write(Write::Merge {
-            target,
-            subresource: "status",
-            patch,
-        });
+        self.write(Write::Merge { target, subresource: "status", patch });
     }
 
     /// Looks again after `after` at the latest.
@@ -224,11 +223,7 @@ mod tests {
     fn a_status_patch_removes_what_is_gone() {
         for (old, new, patch) in [
             (json!({"a": 1, "b": 2}), json!({"a": 1}), json!({"b": null})),
-            (
-                json!({"a": {"x": 1, "y": 1}}),
-                json!({"a": {"x": 2}}),
-                json!({"a": {"x": 2, "y": null}}),
-            ),
+            (json!({"a": {"x": 1, "y": 1}}), json!({"a": {"x": 2}}), json!({"a": {"x": 2, "y": null}})),
             (json!({"l": [1]}), json!({"l": [2]}), json!({"l": [2]})),
             (json!(null), json!({"a": 1}), json!({"a": 1})),
         ] {

@@ -142,7 +142,11 @@ mod tests {
 
     #[test]
     fn pods_that_nobody_finishes_are_ended() {
-        let marked = |at: &str| format!(r#"status.conditions=[{{"type":"DisruptionTarget","status":"True","reason":"DeletionByPodGC","lastTransitionTime":"{at}"}}]"#);
+        let marked = |at: &str| {
+            format!(
+                r#"status.conditions=[{{"type":"DisruptionTarget","status":"True","reason":"DeletionByPodGC","lastTransitionTime":"{at}"}}]"#
+            )
+        };
         let taint = r#"spec.taints=[{"key":"node.kubernetes.io/out-of-service","effect":"NoExecute"}]"#;
         for (case, world, writes) in [
             ("all is well", "pod/d/a node=n; node/n".into(), ""),

@@ -121,20 +121,12 @@ pub fn available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Result<()
     }
     let since = ready_since(pod).ok_or(None)?;
     let missing = i64::from(min_ready_seconds) - now.duration_since(since).as_secs();
-    if missing <= 0 {
-        Ok(())
-    } else {
-        Err(Some(missing.cast_unsigned()))
-    }
+    if missing <= 0 { Ok(()) } else { Err(Some(missing.cast_unsigned())) }
 }
 
 fn ready_since(pod: &Pod) -> Option<Timestamp> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    conditions
-        .iter()
-        .find(|c| c.type_ == "Ready")
-        .and_then(|c| c.last_transition_time.as_ref())
-        .map(|t| t.0)
+    conditions.iter().find(|c| c.type_ == "Ready").and_then(|c| c.last_transition_time.as_ref()).map(|t| t.0)
 }
 
 /// The pods placed on a node.
@@ -219,34 +211,16 @@ pub fn sort_for_deletion(pods: &mut [&Arc<Pod>], now: Timestamp) {
         let ready_for = (ready_age + 1).ilog2();
         let restarts = std::cmp::Reverse(restarts(pod));
         let created = std::cmp::Reverse(pod.created());
-        (
-            assigned,
-            progress,
-            is_ready(pod),
-            cost,
-            siblings,
-            ready_for,
-            restarts,
-            created,
-            pod.name().to_string(),
-        )
+        (assigned, progress, is_ready(pod), cost, siblings, ready_for, restarts, created, pod.name().to_string())
     });
 }
 
 /// The node a pod is placed on; empty if it is not.
 pub fn node(pod: &Pod) -> &str {
-    pod.spec
-        .as_ref()
-        .and_then(|s| s.node_name.as_deref())
-        .unwrap_or_default()
+    pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or_default()
 }
 
 fn restarts(pod: &Pod) -> i32 {
     let statuses = pod.status.as_ref().and_then(|s| s.container_statuses.as_ref());
-    statuses
-        .into_iter()
-        .flatten()
-        .map(|s| s.restart_count)
-        .max()
-        .unwrap_or(0)
+    statuses.into_iter().flatten().map(|s| s.restart_count).max().unwrap_or(0)
 }

@@ -92,12 +92,7 @@ pub fn reconcile<S: Replicas>(snapshot: &Snapshot, key: &str, now: Timestamp) ->
         pods::sort_for_deletion(&mut active, now);
         for pod in active.into_iter().take((have - want).min(BURST)) {
             plan.write(pods::delete(pod));
-            plan.notes.push(note(
-                &*set,
-                false,
-                "SuccessfulDelete",
-                format!("Deleted pod: {}", pod.name()),
-            ));
+            plan.notes.push(note(&*set, false, "SuccessfulDelete", format!("Deleted pod: {}", pod.name())));
         }
     }
     set_status(&*set, &owned, now, &mut plan);
@@ -112,8 +107,7 @@ fn create<S: Replicas>(snapshot: &Snapshot, set: &Arc<S>, missing: usize, plan: 
         let pod = pods::from_template(&**set, template, snapshot, ordinal);
         let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_string();
         plan.write(Write::Create { object: pod });
-        plan.notes
-            .push(note(&**set, false, "SuccessfulCreate", format!("Created pod: {name}")));
+        plan.notes.push(note(&**set, false, "SuccessfulCreate", format!("Created pod: {name}")));
     }
     let refused = Arc::clone(set);
     plan.on_refusal = Some(Box::new(move |message, now| refusal(&*refused, message, now)));
@@ -122,8 +116,7 @@ fn create<S: Replicas>(snapshot: &Snapshot, set: &Arc<S>, missing: usize, plan: 
 /// What a refused pod does to the set: a condition and an Event that say why.
 fn refusal<S: Replicas>(set: &S, message: &str, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
-    plan.notes
-        .push(note(set, true, "FailedCreate", format!("Error creating: {message}")));
+    plan.notes.push(note(set, true, "FailedCreate", format!("Error creating: {message}")));
     let mut new = set.status();
     let conditions = new.conditions.get_or_insert_default();
     conditions.retain(|c| c.type_ != REPLICA_FAILURE);
@@ -142,19 +135,14 @@ fn refusal<S: Replicas>(set: &S, message: &str, now: Timestamp) -> Plan {
 
 fn failing<S: Replicas>(set: &S) -> bool {
     let conditions = set.status().conditions.unwrap_or_default();
-    conditions
-        .iter()
-        .any(|c| c.type_ == REPLICA_FAILURE && c.status == "True")
+    conditions.iter().any(|c| c.type_ == REPLICA_FAILURE && c.status == "True")
 }
 
 fn set_status<S: Replicas>(set: &S, owned: &[Arc<Pod>], now: Timestamp, plan: &mut Plan) {
     let count =
         |test: &dyn Fn(&Pod) -> bool| i32::try_from(owned.iter().filter(|p| test(p)).count()).unwrap_or(i32::MAX);
-    let template_labels = set
-        .template()
-        .and_then(|t| t.metadata.as_ref())
-        .and_then(|m| m.labels.clone())
-        .unwrap_or_default();
+    let template_labels =
+        set.template().and_then(|t| t.metadata.as_ref()).and_then(|m| m.labels.clone()).unwrap_or_default();
     let labeled = |p: &Pod| template_labels.iter().all(|(name, value)| p.label(name) == Some(value));
     let mut available = 0;
     for pod in owned.iter().filter(|p| is_active(p)) {
@@ -184,12 +172,7 @@ fn set_status<S: Replicas>(set: &S, owned: &[Arc<Pod>], now: Timestamp, plan: &m
 }
 
 fn note<S: Replicas>(set: &S, warning: bool, reason: &'static str, message: String) -> Note {
-    Note {
-        about: meta::reference(set),
-        warning,
-        reason,
-        message,
-    }
+    Note { about: meta::reference(set), warning, reason, message }
 }
 
 #[cfg(test)]
@@ -229,11 +212,7 @@ mod tests {
                 "rs/d/web replicas=1; pod/d/a of=web phase=Failed",
                 "create Pod d/web-; patch replicasets/status d/web",
             ),
-            (
-                "being deleted",
-                "rs/d/web replicas=3 deleting; pod/d/a of=web ready",
-                "patch replicasets/status d/web",
-            ),
+            ("being deleted", "rs/d/web replicas=3 deleting; pod/d/a of=web ready", "patch replicasets/status d/web"),
             ("gone", "pod/d/a of=web ready", ""),
         ] {
             check(case, before, "apps/replicasets/d/web", super::reconcile::<super::ReplicaSet>, writes);

@@ -138,13 +138,24 @@ mod tests {
                 _ => json!(null),
             }
         };
-        let pods = format!("pod/d/a {}; pod/d/b {}; pod/d/c {} phase=Succeeded; pod/e/a", pod("1"), pod("500m"), pod("4"));
+        let pods =
+            format!("pod/d/a {}; pod/d/b {}; pod/d/c {} phase=Succeeded; pod/e/a", pod("1"), pod("500m"), pod("4"));
         for (case, hard, content, expected) in [
-            ("pods", r#"{"pods":"5","requests.cpu":"4"}"#, pods.as_str(), json!({"pods": "2", "requests.cpu": "1500m"})),
+            (
+                "pods",
+                r#"{"pods":"5","requests.cpu":"4"}"#,
+                pods.as_str(),
+                json!({"pods": "2", "requests.cpu": "1500m"}),
+            ),
             ("objects", r#"{"count/configmaps":"5"}"#, "cm/d/a; cm/d/b; cm/e/a", json!({"count/configmaps": "2"})),
             ("none", r#"{"secrets":"5"}"#, "", json!({"secrets": "0"})),
             ("nothing that is known", r#"{"count/x.y":"5"}"#, "", json!({})),
-            ("ports", r#"{"services.nodeports":"5"}"#, r#"svc/d/s spec.type=NodePort spec.ports=[{},{}]"#, json!({"services.nodeports": "2"})),
+            (
+                "ports",
+                r#"{"services.nodeports":"5"}"#,
+                r#"svc/d/s spec.type=NodePort spec.ports=[{},{}]"#,
+                json!({"services.nodeports": "2"}),
+            ),
         ] {
             assert_eq!(used(hard, content), expected, "{case}");
         }

@@ -51,15 +51,8 @@ pub fn reconcile(
 }
 
 fn is_right(map: &ConfigMap, ca_pem: &str) -> bool {
-    let exactly = map
-        .data
-        .as_ref()
-        .is_some_and(|d| d.len() == 1 && d.get("ca.crt").is_some_and(|v| v == ca_pem));
-    exactly
-        && map
-            .binary_data
-            .as_ref()
-            .is_none_or(std::collections::BTreeMap::is_empty)
+    let exactly = map.data.as_ref().is_some_and(|d| d.len() == 1 && d.get("ca.crt").is_some_and(|v| v == ca_pem));
+    exactly && map.binary_data.as_ref().is_none_or(std::collections::BTreeMap::is_empty)
 }
 
 #[cfg(test)]
@@ -70,20 +63,10 @@ mod tests {
     fn the_certificate_is_published_and_restored() {
         for (case, before, writes) in [
             ("new namespace", "namespace/a", "create ConfigMap a/kube-root-ca.crt"),
-            (
-                "changed",
-                "namespace/a; configmap/a/kube-root-ca.crt",
-                "patch configmaps a/kube-root-ca.crt",
-            ),
+            ("changed", "namespace/a; configmap/a/kube-root-ca.crt", "patch configmaps a/kube-root-ca.crt"),
             ("deleting", "namespace/a deleting", ""),
         ] {
-            check(
-                case,
-                before,
-                "core/namespaces//a",
-                |s, k, t| super::reconcile(s, k, t, "pem"),
-                writes,
-            );
+            check(case, before, "core/namespaces//a", |s, k, t| super::reconcile(s, k, t, "pem"), writes);
         }
     }
 }

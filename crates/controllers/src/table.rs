@@ -20,9 +20,10 @@ use crate::node_ipam::PodRange;
 use crate::replica_set::Replicas;
 use crate::shell::{Controller, Start, Wake};
 use crate::{
-    cluster_dns, cluster_role_aggregation, cron_job, daemon_set, deployment, disruption, endpoint_mirror, endpoint_slice,
-    garbage_collector, job, namespace, node_ipam, node_lifecycle, node_pods, pod_gc, replica_set, resource_quota,
-    root_ca, service_account, stateful_set, taint_eviction, volume_binder, volume_protection,
+    cluster_dns, cluster_role_aggregation, cron_job, daemon_set, deployment, disruption, endpoint_mirror,
+    endpoint_slice, ephemeral_volume, garbage_collector, job, namespace, node_ipam, node_lifecycle, node_pods, pod_gc,
+    replica_set, resource_quota, root_ca, service_account, stateful_set, taint_eviction, volume_binder,
+    volume_protection,
 };
 
 /// What controllers must know of the cluster.
@@ -38,11 +39,7 @@ pub struct Settings {
 
 /// All controllers.
 pub fn all(settings: &Settings) -> Vec<Controller> {
-    let (ca, dns, range) = (
-        settings.root_ca_pem.clone(),
-        settings.cluster_dns.clone(),
-        settings.pod_range,
-    );
+    let (ca, dns, range) = (settings.root_ca_pem.clone(), settings.cluster_dns.clone(), settings.pod_range);
     vec![
         garbage_collector::controller(),
         Controller {
@@ -114,10 +111,7 @@ pub fn all(settings: &Settings) -> Vec<Controller> {
             name: "replicaset-controller",
             identity: "replicaset-controller",
             start: every::<ReplicaSet>(),
-            wakes: vec![
-                itself::<ReplicaSet>(),
-                owner_or_adopter::<Pod, ReplicaSet>("ReplicaSet"),
-            ],
+            wakes: vec![itself::<ReplicaSet>(), owner_or_adopter::<Pod, ReplicaSet>("ReplicaSet")],
             reconcile: Arc::new(replica_set::reconcile::<ReplicaSet>),
         },
         Controller {
@@ -135,11 +129,7 @@ pub fn all(settings: &Settings) -> Vec<Controller> {
             name: "endpointslice-controller",
             identity: "endpointslice-controller",
             start: every::<Service>(),
-            wakes: vec![
-                itself::<Service>(),
-                services_of_pods(),
-                services_of_slices(),
-            ],
+            wakes: vec![itself::<Service>(), services_of_pods(), services_of_slices()],
             reconcile: Arc::new(endpoint_slice::reconcile),
         },
         Controller {
@@ -153,11 +143,7 @@ pub fn all(settings: &Settings) -> Vec<Controller> {
             name: "endpointslicemirroring-controller",
             identity: "endpointslicemirroring-controller",
             start: every::<Endpoints>(),
-            wakes: vec![
-                itself::<Endpoints>(),
-                same_name::<Service, Endpoints>(),
-                endpoint_mirror::woken_by_slices(),
-            ],
+            wakes: vec![itself::<Endpoints>(), same_name::<Service, Endpoints>(), endpoint_mirror::woken_by_slices()],
             reconcile: Arc::new(endpoint_mirror::reconcile),
         },
         Controller {
@@ -224,6 +210,13 @@ pub fn all(settings: &Settings) -> Vec<Controller> {
             reconcile: Arc::new(volume_binder::reconcile),
         },
         Controller {
+            name: "ephemeral-volume-controller",
+            identity: "ephemeral-volume-controller",
+            start: every::<Pod>(),
+            wakes: vec![itself::<Pod>()],
+            reconcile: Arc::new(ephemeral_volume::reconcile),
+        },
+        Controller {
             name: "persistentvolumeclaim-protection-controller",
             identity: "pvc-protection-controller",
             start: every::<PersistentVolumeClaim>(),
@@ -281,10 +274,7 @@ pub(crate) fn itself<K: k8s_openapi::Resource>() -> (String, Wake) {
 /// Changes of a kind wake the namespace they are in.
 pub(crate) fn namespace_of<K: k8s_openapi::Resource>() -> (String, Wake) {
     let wake = |_: &Snapshot, event: &Event| {
-        key::parse(event.key())
-            .map(|(_, _, namespace, _)| key::of::<Namespace>("", namespace))
-            .into_iter()
-            .collect()
+        key::parse(event.key()).map(|(_, _, namespace, _)| key::of::<Namespace>("", namespace)).into_iter().collect()
     };
     (key::all::<K>(), Arc::new(wake))
 }
@@ -292,10 +282,7 @@ pub(crate) fn namespace_of<K: k8s_openapi::Resource>() -> (String, Wake) {
 /// Changes of a kind wake the object of another kind with the same namespace and name.
 pub(crate) fn same_name<K: k8s_openapi::Resource, O: k8s_openapi::Resource>() -> (String, Wake) {
     let wake = |_: &Snapshot, event: &Event| {
-        key::parse(event.key())
-            .map(|(_, _, namespace, name)| key::of::<O>(namespace, name))
-            .into_iter()
-            .collect()
+        key::parse(event.key()).map(|(_, _, namespace, name)| key::of::<O>(namespace, name)).into_iter().collect()
     };
     (key::all::<K>(), Arc::new(wake))
 }
@@ -351,21 +338,13 @@ where
         for entry in versions(event) {
             let meta = head(entry).metadata;
             let namespace = meta.namespace.clone().unwrap_or_default();
-            match meta
-                .owner_references
-                .iter()
-                .flatten()
-                .find(|o| o.controller == Some(true))
-            {
+            match meta.owner_references.iter().flatten().find(|o| o.controller == Some(true)) {
                 Some(owner) if owner.kind == kind => keys.push(key::of::<O>(&namespace, &owner.name)),
                 Some(_) => {}
                 None => {
                     let prefix = key::in_namespace::<O>(&namespace);
-                    let adopts = |e: &&Arc<Entry>| {
-                        snapshot
-                            .get_as::<O>(&e.key)
-                            .is_some_and(|o| o.selects(meta.labels.as_ref()))
-                    };
+                    let adopts =
+                        |e: &&Arc<Entry>| snapshot.get_as::<O>(&e.key).is_some_and(|o| o.selects(meta.labels.as_ref()));
                     keys.extend(snapshot.prefix(&prefix).filter(adopts).map(|e| e.key.to_string()));
                 }
             }
@@ -456,17 +435,10 @@ fn deployments_of_pods() -> (String, Wake) {
         };
         let meta = head(previous).metadata;
         let namespace = meta.namespace.unwrap_or_default();
-        let sets = meta
-            .owner_references
-            .into_iter()
-            .flatten()
-            .filter(|o| o.kind == "ReplicaSet");
+        let sets = meta.owner_references.into_iter().flatten().filter(|o| o.kind == "ReplicaSet");
         let set = sets.filter_map(|o| snapshot.get_as::<ReplicaSet>(&key::of::<ReplicaSet>(&namespace, &o.name)));
         let owners = set.flat_map(|s| s.metadata.owner_references.clone().unwrap_or_default());
-        owners
-            .filter(|o| o.kind == "Deployment")
-            .map(|o| key::of::<Deployment>(&namespace, &o.name))
-            .collect()
+        owners.filter(|o| o.kind == "Deployment").map(|o| key::of::<Deployment>(&namespace, &o.name)).collect()
     };
     (key::all::<Pod>(), Arc::new(wake))
 }
@@ -479,25 +451,17 @@ fn services_of_pods() -> (String, Wake) {
             return Vec::new();
         };
         let selected = |service: &Service| {
-            let Some(selector) = service
-                .spec
-                .as_ref()
-                .and_then(|s| s.selector.as_ref())
-                .filter(|s| !s.is_empty())
+            let Some(selector) = service.spec.as_ref().and_then(|s| s.selector.as_ref()).filter(|s| !s.is_empty())
             else {
                 return false;
             };
-            let fits = |h: &Head| {
-                selector
-                    .iter()
-                    .all(|(k, v)| h.metadata.labels.as_ref().and_then(|l| l.get(k)) == Some(v))
-            };
+            let fits =
+                |h: &Head| selector.iter().all(|(k, v)| h.metadata.labels.as_ref().and_then(|l| l.get(k)) == Some(v));
             heads.iter().any(fits)
         };
         let prefix = key::in_namespace::<Service>(&namespace);
-        let services = snapshot
-            .prefix(&prefix)
-            .filter(|e| snapshot.get_as::<Service>(&e.key).is_some_and(|s| selected(&s)));
+        let services =
+            snapshot.prefix(&prefix).filter(|e| snapshot.get_as::<Service>(&e.key).is_some_and(|s| selected(&s)));
         services.map(|e| e.key.to_string()).collect()
     };
     (key::all::<Pod>(), Arc::new(wake))

@@ -91,7 +91,9 @@ mod tests {
 
     #[test]
     fn pods_leave_when_they_no_longer_tolerate() {
-        let taint = |at: &str| format!(r#"node/n spec.taints=[{{"key":"k","effect":"NoExecute","timeAdded":"1970-01-12T{at}Z"}}]"#);
+        let taint = |at: &str| {
+            format!(r#"node/n spec.taints=[{{"key":"k","effect":"NoExecute","timeAdded":"1970-01-12T{at}Z"}}]"#)
+        };
         let marked = r#"status.conditions=[{"type":"DisruptionTarget","status":"True","reason":"DeletionByTaintManager","lastTransitionTime":"1970-01-12T13:00:00Z"}]"#;
         let some = r#"spec.tolerations=[{"key":"k","operator":"Exists","tolerationSeconds":60}]"#;
         let ever = r#"spec.tolerations=[{"operator":"Exists"}]"#;

@@ -30,10 +30,7 @@ pub fn check(
 /// The world as a snapshot.
 pub fn snapshot(world: &str) -> Snapshot {
     let items = world.split(';').map(str::trim).filter(|i| !i.is_empty());
-    items
-        .enumerate()
-        .map(|(index, item)| entry(item, index as u64 + 1))
-        .collect()
+    items.enumerate().map(|(index, item)| entry(item, index as u64 + 1)).collect()
 }
 
 fn entry(item: &str, revision: u64) -> Entry {
@@ -42,22 +39,14 @@ fn entry(item: &str, revision: u64) -> Entry {
     let uid = format!("uid-{}", object["metadata"]["name"].as_str().unwrap());
     object["metadata"]["uid"] = uid.into();
     object["metadata"]["resourceVersion"] = revision.to_string().into();
-    object["metadata"]["creationTimestamp"] = Timestamp::from_second(900_000 + revision as i64)
-        .unwrap()
-        .to_string()
-        .into();
+    object["metadata"]["creationTimestamp"] =
+        Timestamp::from_second(900_000 + revision as i64).unwrap().to_string().into();
     for word in words {
         let (name, value) = word.split_once('=').unwrap_or((word, ""));
         attribute(&mut object, name, value);
     }
     let bytes = serde_json::to_vec(&object).unwrap();
-    Entry::new(
-        object_key.into(),
-        bytes.into(),
-        Revision(revision),
-        Revision(revision),
-        0..0,
-    )
+    Entry::new(object_key.into(), bytes.into(), Revision(revision), Revision(revision), 0..0)
 }
 
 fn skeleton(path: &str) -> (String, Value) {
@@ -68,15 +57,9 @@ fn skeleton(path: &str) -> (String, Value) {
         _ => panic!("{path}: not kind/namespace/name"),
     };
     let known = |k: &&mizzen_api::kind::Kind| k.singular == kind || k.plural == kind || k.short_names.contains(&kind);
-    let kind = kinds()
-        .iter()
-        .find(known)
-        .unwrap_or_else(|| panic!("{kind}: unknown kind"));
-    let api_version = if kind.group.is_empty() {
-        kind.version.to_string()
-    } else {
-        format!("{}/{}", kind.group, kind.version)
-    };
+    let kind = kinds().iter().find(known).unwrap_or_else(|| panic!("{kind}: unknown kind"));
+    let api_version =
+        if kind.group.is_empty() { kind.version.to_string() } else { format!("{}/{}", kind.group, kind.version) };
     let mut object = json!({"apiVersion": api_version, "kind": kind.kind, "metadata": {"name": name}});
     if !namespace.is_empty() {
         object["metadata"]["namespace"] = namespace.into();
@@ -155,10 +138,11 @@ fn attribute(object: &mut Value, name: &str, value: &str) {
         }
         "finalizer" => push(&mut object["metadata"]["finalizers"], value.into()),
         path if path.contains('.') => {
-            let field = path.split('.').filter(|part| !part.is_empty()).fold(object, |at, part| match part.parse::<usize>() {
-                Ok(index) => &mut at[index],
-                Err(_) => &mut at[part],
-            });
+            let field =
+                path.split('.').filter(|part| !part.is_empty()).fold(object, |at, part| match part.parse::<usize>() {
+                    Ok(index) => &mut at[index],
+                    Err(_) => &mut at[part],
+                });
             *field = serde_json::from_str(value).unwrap_or_else(|_| value.into());
         }
         _ => panic!("{name}: unknown attribute"),
@@ -182,11 +166,7 @@ fn render(writes: &[Write]) -> String {
         }
     }
     let text = |(line, count): &(String, usize)| {
-        if *count > 1 {
-            format!("{line} x{count}")
-        } else {
-            line.clone()
-        }
+        if *count > 1 { format!("{line} x{count}") } else { line.clone() }
     };
     lines.iter().map(text).collect::<Vec<_>>().join("; ")
 }
@@ -194,10 +174,7 @@ fn render(writes: &[Write]) -> String {
 fn line(write: &Write) -> String {
     let of = |object: &Value| {
         let meta = &object["metadata"];
-        let name = meta["generateName"]
-            .as_str()
-            .or(meta["name"].as_str())
-            .unwrap_or_default();
+        let name = meta["generateName"].as_str().or(meta["name"].as_str()).unwrap_or_default();
         let hashed = meta["labels"]["pod-template-hash"].as_str().unwrap_or_default();
         let name = name.strip_suffix(hashed).unwrap_or(name);
         let namespace = meta["namespace"].as_str().map(|n| format!("{n}/")).unwrap_or_default();
@@ -205,19 +182,13 @@ fn line(write: &Write) -> String {
     };
     let sub = |s: &str| if s.is_empty() { String::new() } else { format!("/{s}") };
     let target = |t: &crate::plan::Target, s: &str| {
-        let namespace = if t.namespace.is_empty() {
-            String::new()
-        } else {
-            format!("{}/", t.namespace)
-        };
+        let namespace = if t.namespace.is_empty() { String::new() } else { format!("{}/", t.namespace) };
         format!("{}{} {namespace}{}", t.plural, sub(s), t.name)
     };
     match write {
         Write::Create { object } => format!("create {}", of(object)),
         Write::Replace { object, subresource } => format!("replace{} {}", sub(subresource), of(object)),
-        Write::Merge {
-            target: t, subresource, ..
-        } => format!("patch {}", target(t, subresource)),
+        Write::Merge { target: t, subresource, .. } => format!("patch {}", target(t, subresource)),
         Write::Delete { target: t, .. } => format!("delete {}", target(t, "")),
         Write::DeleteCollection { target: t } => format!("delete all {}", target(t, "")),
     }

@@ -51,8 +51,7 @@ pub(super) fn new(world: &World<'_>, node: &str) -> Value {
     let before = set.version();
     let hash = &world.history.update_hash;
     let moment = world.now.as_millisecond().to_le_bytes();
-    let parts =
-        [set.uid().as_bytes(), node.as_bytes(), hash.as_bytes(), before.as_bytes(), count.as_bytes(), &moment];
+    let parts = [set.uid().as_bytes(), node.as_bytes(), hash.as_bytes(), before.as_bytes(), count.as_bytes(), &moment];
     let prefix = format!("{}-", set.name().get(..57).unwrap_or(set.name()));
     let metadata = &mut pod["metadata"];
     metadata["name"] = format!("{prefix}{}", meta::suffix(&parts)).into();

@@ -46,7 +46,8 @@ pub(super) fn plan(world: &World<'_>, plan: &mut Plan) {
     if kind == Some("OnDelete") {
         return;
     }
-    let nodes: Vec<Here<'_>> = world.fits.iter().filter(|(_, f)| **f == Fit::Run).map(|(n, _)| here(world, n)).collect();
+    let nodes: Vec<Here<'_>> =
+        world.fits.iter().filter(|(_, f)| **f == Fit::Run).map(|(n, _)| here(world, n)).collect();
     if surge(world) > 0 { beside(world, &nodes, plan) } else { instead(world, &nodes, plan) }
 }
 

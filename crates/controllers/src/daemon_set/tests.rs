@@ -50,7 +50,13 @@ fn every_node_that_fits_has_one_pod() {
         ("tainted for new pods", "", taint("NoSchedule"), "", ""),
         ("those that are there stay", "", taint("NoSchedule"), "x node=a ready", ""),
         ("tainted for all", "", taint("NoExecute"), "x node=a ready", "delete pods d/x"),
-        ("cordoned", "", r#"node/a spec.taints=[{"key":"node.kubernetes.io/unschedulable","effect":"NoSchedule"}]"#.into(), "", "create Pod d/web-"),
+        (
+            "cordoned",
+            "",
+            r#"node/a spec.taints=[{"key":"node.kubernetes.io/unschedulable","effect":"NoSchedule"}]"#.into(),
+            "",
+            "create Pod d/web-",
+        ),
         ("failed", "", "node/a".into(), "x node=a phase=Failed", "delete pods d/x"),
         ("going", "", "node/a".into(), "x node=a deleting", ""),
         ("the node is gone", "", "node/a".into(), "x node=a ready; y node=b", "delete pods d/y"),
@@ -80,11 +86,21 @@ fn old_pods_are_replaced_within_limits() {
         ("two", "spec.updateStrategy.rollingUpdate.maxUnavailable=2", old, "delete pods d/x; delete pods d/y"),
         ("waits for the new one", "", "x node=a; y node=b ready old; z node=c ready old", ""),
         ("goes on", "", "x node=a ready; y node=b ready old; z node=c ready old", "delete pods d/y"),
-        ("those that are unwell go at once", "", "x node=a ready old; y node=b old; z node=c ready old", "delete pods d/y"),
+        (
+            "those that are unwell go at once",
+            "",
+            "x node=a ready old; y node=b old; z node=c ready old",
+            "delete pods d/y",
+        ),
         ("only when deleted", "spec.updateStrategy.type=OnDelete", old, ""),
         ("beside", surge, old, "create Pod d/web-"),
         ("the new one comes up", surge, "w node=a; x node=a ready old; y node=b ready old; z node=c ready old", ""),
-        ("the old one goes", surge, "w node=a ready; x node=a ready old; y node=b ready; z node=c ready", "delete pods d/x"),
+        (
+            "the old one goes",
+            surge,
+            "w node=a ready; x node=a ready old; y node=b ready; z node=c ready",
+            "delete pods d/x",
+        ),
     ] {
         run(case, spec, nodes, pods, writes);
     }

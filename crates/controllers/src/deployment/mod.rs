@@ -48,13 +48,7 @@ pub fn reconcile(snapshot: &Snapshot, key: &str, now: Timestamp) -> Result<Plan,
     }
     let owned: Vec<Arc<ReplicaSet>> = pods::claim(snapshot, &*deployment, &selector, &mut plan);
     let sets = Sets::sort(&spec.template, owned);
-    let world = World {
-        snapshot,
-        deployment: &deployment,
-        spec,
-        limits: Limits::of(spec),
-        sets,
-    };
+    let world = World { snapshot, deployment: &deployment, spec, limits: Limits::of(spec), sets };
     if deployment.is_deleting() {
         status::set(&world, now, &mut plan);
         return Ok(plan);
@@ -100,9 +94,7 @@ impl World<'_> {
     fn scaled_meanwhile(&self) -> bool {
         let sized_for = |set: &ReplicaSet| set.annotation(sets::DESIRED).and_then(|d| d.parse::<i32>().ok());
         let active = self.sets.all().filter(|s| replicas(s) > 0);
-        active
-            .filter_map(|s| sized_for(s))
-            .any(|desired| desired != self.limits.replicas)
+        active.filter_map(|s| sized_for(s)).any(|desired| desired != self.limits.replicas)
     }
 
     /// Gives the new set the newest revision, and the Deployment the new set's.
@@ -138,11 +130,7 @@ impl World<'_> {
         let sizes: Vec<Size> = active.iter().map(|s| self.size(s)).collect();
         match active.as_slice() {
             [] | [_] => {
-                let only = active
-                    .first()
-                    .copied()
-                    .or(self.sets.new.as_ref())
-                    .or(self.sets.old.last());
+                let only = active.first().copied().or(self.sets.new.as_ref()).or(self.sets.old.last());
                 if let Some(set) = only {
                     self.scale(set, self.limits.replicas, plan);
                 }
@@ -175,9 +163,7 @@ impl World<'_> {
                 .is_some_and(|o| self.sets.old.iter().any(|s| s.uid() == o.uid) && Some(o.uid.as_str()) != new)
         };
         let prefix = key::in_namespace::<Pod>(self.deployment.namespace());
-        self.snapshot
-            .list_as::<Pod>(&prefix)
-            .any(|pod| of_old(&pod) && !is_terminal(&pod))
+        self.snapshot.list_as::<Pod>(&prefix).any(|pod| of_old(&pod) && !is_terminal(&pod))
     }
 
     fn roll(&self, plan: &mut Plan) {
@@ -198,26 +184,10 @@ impl World<'_> {
 
     fn create(&self, replicas: i32, plan: &mut Plan) {
         let newest = self.sets.old.iter().map(|s| sets::revision(s)).max().unwrap_or(0);
-        let collisions = self
-            .deployment
-            .status
-            .as_ref()
-            .and_then(|s| s.collision_count)
-            .unwrap_or(0);
-        let set = sets::build(
-            self.deployment,
-            self.spec,
-            newest + 1,
-            replicas,
-            &self.limits,
-            collisions,
-        );
+        let collisions = self.deployment.status.as_ref().and_then(|s| s.collision_count).unwrap_or(0);
+        let set = sets::build(self.deployment, self.spec, newest + 1, replicas, &self.limits, collisions);
         let name = set["metadata"]["name"].as_str().unwrap_or_default().to_string();
-        if self
-            .snapshot
-            .get(&key::of::<ReplicaSet>(self.deployment.namespace(), &name))
-            .is_some()
-        {
+        if self.snapshot.get(&key::of::<ReplicaSet>(self.deployment.namespace(), &name)).is_some() {
             return status::bump_collisions(self.deployment, collisions, plan);
         }
         plan.write(Write::Create { object: set });
@@ -245,10 +215,7 @@ impl World<'_> {
         });
         if now != size {
             let direction = if size > now { "up" } else { "down" };
-            self.note(
-                format!("Scaled {direction} replica set {} from {now} to {size}", set.name()),
-                plan,
-            );
+            self.note(format!("Scaled {direction} replica set {} from {now} to {size}", set.name()), plan);
         }
     }
 
@@ -305,11 +272,7 @@ mod tests {
     #[test]
     fn rolls_within_its_limits() {
         for (case, sets, writes) in [
-            (
-                "first",
-                "",
-                "create ReplicaSet d/web-; patch deployments d/web; patch deployments/status d/web",
-            ),
+            ("first", "", "create ReplicaSet d/web-; patch deployments d/web; patch deployments/status d/web"),
             (
                 "surge, then wait",
                 "rs/d/web-1 of=web replicas=4 image=v1 revision=1 available=4",
@@ -321,13 +284,7 @@ mod tests {
                 "patch deployments d/web; patch replicasets d/web-1; patch deployments/status d/web",
             ),
         ] {
-            check(
-                case,
-                &format!("{WEB}; {sets}"),
-                "apps/deployments/d/web",
-                super::reconcile,
-                writes,
-            );
+            check(case, &format!("{WEB}; {sets}"), "apps/deployments/d/web", super::reconcile, writes);
         }
     }
 }

@@ -34,28 +34,18 @@ impl Limits {
         let replicas = spec.replicas.unwrap_or(1);
         let strategy = spec.strategy.as_ref();
         if strategy.and_then(|s| s.type_.as_deref()) == Some("Recreate") {
-            return Self {
-                replicas,
-                surge: 0,
-                unavailable: replicas,
-            };
+            return Self { replicas, surge: 0, unavailable: replicas };
         }
         let rolling = strategy.and_then(|s| s.rolling_update.as_ref());
         let quarter = IntOrString::String("25%".into());
         let share = |value: Option<&IntOrString>, round| {
-            let share = scaled(value.unwrap_or(&quarter), i64::from(replicas), round)
-                .unwrap_or(0)
-                .max(0);
+            let share = scaled(value.unwrap_or(&quarter), i64::from(replicas), round).unwrap_or(0).max(0);
             i32::try_from(share).unwrap_or(i32::MAX - replicas)
         };
         let surge = share(rolling.and_then(|r| r.max_surge.as_ref()), Round::Up);
         let unavailable = share(rolling.and_then(|r| r.max_unavailable.as_ref()), Round::Down).min(replicas);
         let unavailable = if surge == 0 && unavailable == 0 { 1 } else { unavailable };
-        Self {
-            replicas,
-            surge,
-            unavailable,
-        }
+        Self { replicas, surge, unavailable }
     }
 }
 
@@ -67,11 +57,7 @@ pub fn new_size(new: Option<Size>, old: &[Size], limits: &Limits) -> i32 {
     }
     let total: i32 = have + old.iter().map(|s| s.replicas).sum::<i32>();
     let room = limits.replicas + limits.surge - total;
-    if room <= 0 {
-        have
-    } else {
-        have + room.min(limits.replicas - have)
-    }
+    if room <= 0 { have } else { have + room.min(limits.replicas - have) }
 }
 
 /// The next sizes of the old sets, in their order: unhealthy pods leave first, then as many as may be missing.
@@ -102,26 +88,14 @@ pub fn old_sizes(new: Size, old: &[Size], limits: &Limits) -> Vec<i32> {
 /// Sizes of all active sets after `spec.replicas` changed in the middle of a rollout: each keeps its share, the rest goes
 /// to the first (the new one) or, when shrinking, is taken from the last.
 pub fn proportional(sets: &[Size], limits: &Limits) -> Vec<i32> {
-    let allowed = if limits.replicas > 0 {
-        limits.replicas + limits.surge
-    } else {
-        0
-    };
+    let allowed = if limits.replicas > 0 { limits.replicas + limits.surge } else { 0 };
     let total: i32 = sets.iter().map(|s| s.replicas).sum();
     let to_add = allowed - total;
     let mut left = to_add;
     let mut sizes = Vec::with_capacity(sets.len());
     for set in sets {
-        let share = if allowed == 0 {
-            -set.replicas
-        } else {
-            share(set, allowed, total)
-        };
-        let share = if to_add > 0 {
-            share.clamp(0, left.max(0))
-        } else {
-            share.clamp(left.min(0), 0)
-        };
+        let share = if allowed == 0 { -set.replicas } else { share(set, allowed, total) };
+        let share = if to_add > 0 { share.clamp(0, left.max(0)) } else { share.clamp(left.min(0), 0) };
         left -= share;
         sizes.push(set.replicas + share);
     }
@@ -143,19 +117,10 @@ mod tests {
     use super::*;
 
     fn size(replicas: i32, available: i32) -> Size {
-        Size {
-            replicas,
-            available,
-            pods: replicas,
-            max: None,
-        }
+        Size { replicas, available, pods: replicas, max: None }
     }
 
-    const TEN: Limits = Limits {
-        replicas: 10,
-        surge: 3,
-        unavailable: 2,
-    };
+    const TEN: Limits = Limits { replicas: 10, surge: 3, unavailable: 2 };
 
     #[test]
     fn never_more_than_surge_and_never_less_than_available() {
@@ -176,25 +141,12 @@ mod tests {
 
     #[test]
     fn shares_are_kept() {
-        let set = |replicas, max| Size {
-            replicas,
-            available: replicas,
-            pods: replicas,
-            max: Some(max),
-        };
-        let limits = Limits {
-            replicas: 20,
-            surge: 5,
-            unavailable: 0,
-        };
+        let set = |replicas, max| Size { replicas, available: replicas, pods: replicas, max: Some(max) };
+        let limits = Limits { replicas: 20, surge: 5, unavailable: 0 };
         let sizes = proportional(&[set(8, 13), set(5, 13)], &limits);
         assert_eq!(sizes.iter().sum::<i32>(), 25);
         assert!(sizes[0] > sizes[1]);
-        let none = Limits {
-            replicas: 0,
-            surge: 0,
-            unavailable: 0,
-        };
+        let none = Limits { replicas: 0, surge: 0, unavailable: 0 };
         assert_eq!(proportional(&[set(8, 13), set(5, 13)], &none), [0, 0]);
     }
 }

@@ -85,10 +85,7 @@ pub fn annotations(
     wanted.insert(REVISION.into(), revision.to_string());
     let before = self::revision(set);
     if before != 0 && before != revision {
-        let history = set
-            .annotation(HISTORY)
-            .map(|h| format!("{h},{before}"))
-            .unwrap_or_else(|| before.to_string());
+        let history = set.annotation(HISTORY).map(|h| format!("{h},{before}")).unwrap_or_else(|| before.to_string());
         wanted.insert(HISTORY.into(), history);
     }
     wanted.insert(DESIRED.into(), limits.replicas.to_string());
@@ -124,12 +121,7 @@ pub fn build(
     // Plain data: serialising it cannot fail.
     let template = serde_json::to_vec(&comparable(&spec.template)).unwrap_or_default();
     let hash = meta::template_hash(&template, i64::from(collisions));
-    let mut labels = spec
-        .template
-        .metadata
-        .as_ref()
-        .and_then(|m| m.labels.clone())
-        .unwrap_or_default();
+    let mut labels = spec.template.metadata.as_ref().and_then(|m| m.labels.clone()).unwrap_or_default();
     labels.insert(HASH_LABEL.into(), hash.clone());
     let mut template = json!(spec.template);
     template["metadata"]["labels"] = json!(labels);

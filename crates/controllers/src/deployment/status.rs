@@ -41,10 +41,7 @@ pub(super) fn is_complete(world: &World<'_>) -> bool {
 /// The name of the new set is taken: another name next time.
 pub(super) fn bump_collisions(deployment: &Deployment, collisions: i32, plan: &mut Plan) {
     let old = deployment.status.clone().unwrap_or_default();
-    let new = DeploymentStatus {
-        collision_count: Some(collisions + 1),
-        ..old.clone()
-    };
+    let new = DeploymentStatus { collision_count: Some(collisions + 1), ..old.clone() };
     plan.status(deployment, &old, &new);
     plan.again(Duration::from_millis(5));
 }
@@ -65,12 +62,7 @@ fn counts(world: &World<'_>, old: &DeploymentStatus) -> DeploymentStatus {
     let replicas = sum(&|s| s.replicas);
     let available = sum(&|s| s.available_replicas.unwrap_or(0));
     let asked: i32 = world.sets.all().map(|s| super::replicas(s)).sum();
-    let updated = world
-        .sets
-        .new
-        .as_ref()
-        .and_then(|s| s.status.as_ref())
-        .map_or(0, |s| s.replicas);
+    let updated = world.sets.new.as_ref().and_then(|s| s.status.as_ref()).map_or(0, |s| s.replicas);
     DeploymentStatus {
         replicas: shown(replicas),
         updated_replicas: shown(updated),
@@ -87,16 +79,8 @@ fn counts(world: &World<'_>, old: &DeploymentStatus) -> DeploymentStatus {
 fn availability(world: &World<'_>, status: &DeploymentStatus, now: Timestamp) -> DeploymentCondition {
     let enough = status.available_replicas.unwrap_or(0) >= world.limits.replicas - world.limits.unavailable;
     let (status, reason, message) = match enough {
-        true => (
-            "True",
-            "MinimumReplicasAvailable",
-            "Deployment has minimum availability.",
-        ),
-        false => (
-            "False",
-            "MinimumReplicasUnavailable",
-            "Deployment does not have minimum availability.",
-        ),
+        true => ("True", "MinimumReplicasAvailable", "Deployment has minimum availability."),
+        false => ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability."),
     };
     condition(AVAILABLE, status, reason, message.into(), now)
 }
@@ -110,38 +94,16 @@ fn progress(
     plan: &mut Plan,
 ) -> Option<DeploymentCondition> {
     let deadline = world.spec.progress_deadline_seconds.filter(|s| *s != NO_DEADLINE)?;
-    let before = old
-        .conditions
-        .as_ref()
-        .and_then(|l| l.iter().find(|c| c.type_ == PROGRESSING));
+    let before = old.conditions.as_ref().and_then(|l| l.iter().find(|c| c.type_ == PROGRESSING));
     let reason = before.and_then(|c| c.reason.as_deref()).unwrap_or_default();
     if world.is_paused() {
-        let paused = || {
-            condition(
-                PROGRESSING,
-                "Unknown",
-                "DeploymentPaused",
-                "Deployment is paused".into(),
-                now,
-            )
-        };
+        let paused = || condition(PROGRESSING, "Unknown", "DeploymentPaused", "Deployment is paused".into(), now);
         return (reason != "DeploymentPaused").then(paused);
     }
     if reason == "DeploymentPaused" {
-        return Some(condition(
-            PROGRESSING,
-            "Unknown",
-            "DeploymentResumed",
-            "Deployment is resumed".into(),
-            now,
-        ));
+        return Some(condition(PROGRESSING, "Unknown", "DeploymentResumed", "Deployment is resumed".into(), now));
     }
-    let name = world
-        .sets
-        .new
-        .as_ref()
-        .map(|s| s.name().to_string())
-        .unwrap_or_default();
+    let name = world.sets.new.as_ref().map(|s| s.name().to_string()).unwrap_or_default();
     if complete(world, new) || (world.limits.replicas == 0 && new.replicas.is_none() && world.sets.new.is_some()) {
         let message = format!("ReplicaSet {name:?} has successfully progressed.");
         return (reason != "NewReplicaSetAvailable")
@@ -152,11 +114,7 @@ fn progress(
             true => "Created new replica set".to_string(),
             false => format!("Found new replica set {name:?}"),
         };
-        let reason = if name.is_empty() {
-            "NewReplicaSetCreated"
-        } else {
-            "FoundNewReplicaSet"
-        };
+        let reason = if name.is_empty() { "NewReplicaSetCreated" } else { "FoundNewReplicaSet" };
         plan.again(Duration::from_secs(deadline.max(0).unsigned_abs().into()));
         return Some(condition(PROGRESSING, "True", reason, message, now));
     };
@@ -198,25 +156,13 @@ fn overdue(
         return None;
     }
     let message = format!("ReplicaSet {name:?} has timed out progressing.");
-    Some(condition(
-        PROGRESSING,
-        "False",
-        "ProgressDeadlineExceeded",
-        message,
-        now,
-    ))
+    Some(condition(PROGRESSING, "False", "ProgressDeadlineExceeded", message, now))
 }
 
 /// The failure of any set, handed up.
 fn failure(world: &World<'_>) -> Option<DeploymentCondition> {
-    let conditions = world
-        .sets
-        .all()
-        .filter_map(|s| s.status.as_ref()?.conditions.as_ref())
-        .flatten();
-    let failed = conditions
-        .into_iter()
-        .find(|c| c.type_ == REPLICA_FAILURE && c.status == "True")?;
+    let conditions = world.sets.all().filter_map(|s| s.status.as_ref()?.conditions.as_ref()).flatten();
+    let failed = conditions.into_iter().find(|c| c.type_ == REPLICA_FAILURE && c.status == "True")?;
     Some(DeploymentCondition {
         type_: REPLICA_FAILURE.into(),
         status: failed.status.clone(),

@@ -67,31 +67,22 @@ pub(super) fn plan(snapshot: &Snapshot, service: &Service, found: &[Found], plan
     let mut object = json!(whole);
     object["apiVersion"] = Endpoints::API_VERSION.into();
     object["kind"] = Endpoints::KIND.into();
-    plan.write(Write::Replace {
-        object,
-        subresource: "",
-    });
+    plan.write(Write::Replace { object, subresource: "" });
 }
 
 /// Addresses by port set, sorted, so that equal states are equal objects. Only the Service's first family is shown.
 fn subsets(service: &Service, found: &[Found]) -> (Vec<EndpointSubset>, bool) {
     let families = service.spec.as_ref().and_then(|s| s.ip_families.as_ref());
     let v6 = families.and_then(|f| f.first()).is_some_and(|f| f == "IPv6");
-    let mut shown: Vec<&Found> = found
-        .iter()
-        .filter(|f| f.address.is_ipv6() == v6 && (!f.terminating || f.ready))
-        .collect();
+    let mut shown: Vec<&Found> =
+        found.iter().filter(|f| f.address.is_ipv6() == v6 && (!f.terminating || f.ready)).collect();
     shown.sort_by_key(|f| (!f.ready, f.address));
     let truncated = shown.len() > ADDRESSES_MAX;
     shown.truncate(ADDRESSES_MAX);
     let mut groups: BTreeMap<&[Port], (Vec<EndpointAddress>, Vec<EndpointAddress>)> = BTreeMap::new();
     for one in shown {
         let (ready, not_ready) = groups.entry(&one.ports).or_default();
-        if one.ready {
-            ready.push(address(service, one))
-        } else {
-            not_ready.push(address(service, one))
-        }
+        if one.ready { ready.push(address(service, one)) } else { not_ready.push(address(service, one)) }
     }
     let some = |list: Vec<EndpointAddress>| Some(list).filter(|l| !l.is_empty());
     let subset = |(ports, (ready, not_ready)): (&[Port], _)| EndpointSubset {
@@ -107,9 +98,7 @@ fn address(service: &Service, found: &Found) -> EndpointAddress {
     let subdomain = spec.and_then(|s| s.subdomain.as_deref());
     EndpointAddress {
         ip: found.address.to_string(),
-        hostname: spec
-            .and_then(|s| s.hostname.clone())
-            .filter(|_| subdomain == Some(service.name())),
+        hostname: spec.and_then(|s| s.hostname.clone()).filter(|_| subdomain == Some(service.name())),
         node_name: spec.and_then(|s| s.node_name.clone()),
         target_ref: Some(ObjectReference {
             kind: Some("Pod".into()),

@@ -88,10 +88,7 @@ fn collect(snapshot: &Snapshot, service: &Service, spec: &ServiceSpec, selector:
         let Some(node) = pod.spec.as_ref().and_then(|s| s.node_name.clone()) else {
             continue;
         };
-        let zone = zones
-            .entry(node.clone())
-            .or_insert_with(|| zone(snapshot, &node))
-            .clone();
+        let zone = zones.entry(node.clone()).or_insert_with(|| zone(snapshot, &node)).clone();
         let (ready, terminating) = (is_ready(&pod), is_terminating(&pod));
         for address in addresses(&pod) {
             found.push(Found {
@@ -115,17 +112,8 @@ fn zone(snapshot: &Snapshot, node: &str) -> Option<String> {
 
 fn addresses(pod: &Pod) -> Vec<IpAddr> {
     let Some(status) = &pod.status else { return Vec::new() };
-    let many: Vec<IpAddr> = status
-        .pod_ips
-        .iter()
-        .flatten()
-        .filter_map(|ip| ip.ip.parse().ok())
-        .collect();
-    if many.is_empty() {
-        status.pod_ip.iter().filter_map(|ip| ip.parse().ok()).collect()
-    } else {
-        many
-    }
+    let many: Vec<IpAddr> = status.pod_ips.iter().flatten().filter_map(|ip| ip.ip.parse().ok()).collect();
+    if many.is_empty() { status.pod_ip.iter().filter_map(|ip| ip.parse().ok()).collect() } else { many }
 }
 
 fn ports(spec: &ServiceSpec, pod: &Pod) -> Vec<Port> {
@@ -152,16 +140,8 @@ fn number(port: &ServicePort, protocol: &str, pod: &Pod) -> Option<i32> {
         Some(IntOrString::Int(number)) => Some(*number),
         Some(IntOrString::String(name)) => {
             let spec = pod.spec.as_ref()?;
-            let sidecars = spec
-                .init_containers
-                .iter()
-                .flatten()
-                .filter(|c| mizzen_api::pod::is_sidecar(c));
-            let declared = spec
-                .containers
-                .iter()
-                .chain(sidecars)
-                .flat_map(|c| c.ports.iter().flatten());
+            let sidecars = spec.init_containers.iter().flatten().filter(|c| mizzen_api::pod::is_sidecar(c));
+            let declared = spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten());
             let fits = |p: &&k8s_openapi::api::core::v1::ContainerPort| {
                 p.name.as_deref() == Some(name) && p.protocol.as_deref().unwrap_or("TCP") == protocol
             };

@@ -37,10 +37,7 @@ pub(super) fn plan(snapshot: &Snapshot, service: &Service, spec: &ServiceSpec, f
     for one in found {
         let family = if one.address.is_ipv4() { "IPv4" } else { "IPv6" };
         if families(spec).contains(&family) {
-            groups
-                .entry((family, one.ports.clone()))
-                .or_default()
-                .push(endpoint(service, spec, one));
+            groups.entry((family, one.ports.clone())).or_default().push(endpoint(service, spec, one));
         }
     }
     if groups.is_empty() {
@@ -49,22 +46,11 @@ pub(super) fn plan(snapshot: &Snapshot, service: &Service, spec: &ServiceSpec, f
     }
     let mut kept = Vec::new();
     for ((family, ports), endpoints) in groups {
-        let slices: Vec<_> = existing
-            .iter()
-            .filter(|s| s.address_type == family && same_ports(s, &ports))
-            .collect();
-        let mut group = GroupPlan {
-            service,
-            family,
-            ports,
-            labels: labels(service, spec),
-        };
+        let slices: Vec<_> = existing.iter().filter(|s| s.address_type == family && same_ports(s, &ports)).collect();
+        let mut group = GroupPlan { service, family, ports, labels: labels(service, spec) };
         kept.extend(group.assign(slices, endpoints, plan));
     }
-    for slice in existing
-        .iter()
-        .filter(|s| !kept.contains(&s.uid().to_string()) && !s.is_deleting())
-    {
+    for slice in existing.iter().filter(|s| !kept.contains(&s.uid().to_string()) && !s.is_deleting()) {
         plan.write(Write::Delete {
             target: Target::of::<EndpointSlice>(slice.namespace(), slice.name()),
             uid: slice.uid().to_string(),
@@ -127,14 +113,7 @@ impl GroupPlan<'_> {
         let is_empty = left.is_empty();
         let mut contents: Vec<Vec<Endpoint>> = Vec::new();
         for slice in &slices {
-            contents.push(
-                slice
-                    .endpoints
-                    .iter()
-                    .flatten()
-                    .filter_map(|e| left.remove(&identity(e)))
-                    .collect(),
-            );
+            contents.push(slice.endpoints.iter().flatten().filter_map(|e| left.remove(&identity(e))).collect());
         }
         let mut rest = left.into_values();
         for content in &mut contents {
@@ -149,15 +128,10 @@ impl GroupPlan<'_> {
             }
         }
         let rest: Vec<Endpoint> = rest.collect();
-        let chunks: Vec<&[Endpoint]> = if rest.is_empty() && kept.is_empty() {
-            vec![&[]]
-        } else {
-            rest.chunks(SLICE_MAX).collect()
-        };
+        let chunks: Vec<&[Endpoint]> =
+            if rest.is_empty() && kept.is_empty() { vec![&[]] } else { rest.chunks(SLICE_MAX).collect() };
         for chunk in chunks {
-            plan.write(Write::Create {
-                object: self.build(chunk, slices.len()),
-            });
+            plan.write(Write::Create { object: self.build(chunk, slices.len()) });
         }
         kept
     }
@@ -175,10 +149,7 @@ impl GroupPlan<'_> {
         let mut object = json!(whole);
         object["apiVersion"] = EndpointSlice::API_VERSION.into();
         object["kind"] = EndpointSlice::KIND.into();
-        plan.write(Write::Replace {
-            object,
-            subresource: "",
-        });
+        plan.write(Write::Replace { object, subresource: "" });
     }
 
     /// The name follows from the first endpoint, so that the same plan made twice makes the slice once.
@@ -186,13 +157,8 @@ impl GroupPlan<'_> {
         let first = endpoints.first().map(identity).unwrap_or_default();
         let ports = format!("{:?}", self.ports);
         let uid = self.service.uid().as_bytes();
-        let suffix = meta::suffix(&[
-            uid,
-            self.family.as_bytes(),
-            ports.as_bytes(),
-            first.as_bytes(),
-            &others.to_le_bytes(),
-        ]);
+        let suffix =
+            meta::suffix(&[uid, self.family.as_bytes(), ports.as_bytes(), first.as_bytes(), &others.to_le_bytes()]);
         let ports: Vec<EndpointPort> = self
             .ports
             .iter()
@@ -223,11 +189,7 @@ impl GroupPlan<'_> {
 
 /// What makes an endpoint the same one: its pod and address.
 fn identity(endpoint: &Endpoint) -> String {
-    let uid = endpoint
-        .target_ref
-        .as_ref()
-        .and_then(|t| t.uid.as_deref())
-        .unwrap_or_default();
+    let uid = endpoint.target_ref.as_ref().and_then(|t| t.uid.as_deref()).unwrap_or_default();
     format!("{uid}/{}", endpoint.addresses.first().map_or("", String::as_str))
 }
 
@@ -235,9 +197,7 @@ fn endpoint(service: &Service, spec: &ServiceSpec, found: &Found) -> Endpoint {
     let pod = &found.pod;
     let pod_spec = pod.spec.as_ref();
     let subdomain = pod_spec.and_then(|s| s.subdomain.as_deref());
-    let hostname = pod_spec
-        .and_then(|s| s.hostname.clone())
-        .filter(|_| subdomain == Some(service.name()));
+    let hostname = pod_spec.and_then(|s| s.hostname.clone()).filter(|_| subdomain == Some(service.name()));
     Endpoint {
         addresses: vec![found.address.to_string()],
         conditions: Some(EndpointConditions {
@@ -270,14 +230,10 @@ fn hints(spec: &ServiceSpec, found: &Found) -> Option<EndpointHints> {
     let zones = found.zone.clone().map(|name| vec![ForZone { name }]);
     let node = found.pod.spec.as_ref().and_then(|s| s.node_name.clone());
     match wish {
-        "PreferClose" | "PreferSameZone" => zones.map(|z| EndpointHints {
-            for_zones: Some(z),
-            for_nodes: None,
-        }),
-        "PreferSameNode" => Some(EndpointHints {
-            for_zones: zones,
-            for_nodes: node.map(|name| vec![ForNode { name }]),
-        }),
+        "PreferClose" | "PreferSameZone" => zones.map(|z| EndpointHints { for_zones: Some(z), for_nodes: None }),
+        "PreferSameNode" => {
+            Some(EndpointHints { for_zones: zones, for_nodes: node.map(|name| vec![ForNode { name }]) })
+        }
         _ => None,
     }
 }

@@ -115,8 +115,7 @@ impl<'a> Subject<'a> {
         let entry = snapshot.get(self.key)?;
         let object: Value = serde_json::from_slice(&entry.value).ok()?;
         let references = object["metadata"]["ownerReferences"].as_array()?;
-        let kept: Vec<&Value> =
-            references.iter().filter(|o| !gone(o["uid"].as_str().unwrap_or_default())).collect();
+        let kept: Vec<&Value> = references.iter().filter(|o| !gone(o["uid"].as_str().unwrap_or_default())).collect();
         let kept = if kept.is_empty() { Value::Null } else { json!(kept) };
         Some(self.patch(json!({"ownerReferences": kept})))
     }

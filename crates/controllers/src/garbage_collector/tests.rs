@@ -20,8 +20,16 @@ fn dependents_go_when_no_owner_is_left() {
         ("the owner is cluster-scoped", "cm/d/a owner=Node/o; node/o", ""),
         ("one owner is left", "cm/d/a owner=ConfigMap/o owner=ConfigMap/p; cm/d/p", "patch configmaps d/a"),
         ("going already", "cm/d/a owner=ConfigMap/o deleting finalizer=x", ""),
-        ("one owner waits, one stays", "cm/d/a owner=ConfigMap/o owner=ConfigMap/p; cm/d/o deleting finalizer=foregroundDeletion; cm/d/p", "patch configmaps d/a"),
-        ("the only owner waits", "cm/d/a owner=ConfigMap/o; cm/d/o deleting finalizer=foregroundDeletion", "delete configmaps d/a"),
+        (
+            "one owner waits, one stays",
+            "cm/d/a owner=ConfigMap/o owner=ConfigMap/p; cm/d/o deleting finalizer=foregroundDeletion; cm/d/p",
+            "patch configmaps d/a",
+        ),
+        (
+            "the only owner waits",
+            "cm/d/a owner=ConfigMap/o; cm/d/o deleting finalizer=foregroundDeletion",
+            "delete configmaps d/a",
+        ),
     ] {
         check(case, world, "core/configmaps/d/a", writes);
     }
@@ -63,10 +71,7 @@ fn changes_wake_whom_they_concern() {
     let event = |change| Event { revision: Revision(9), change };
     let gone = event(Change::Delete { previous: entry("core/configmaps/d/o") });
     assert_eq!(owners.follow(&snapshot, &gone), ["core/configmaps/d/a"]);
-    let same = event(Change::Put {
-        entry: entry("core/configmaps/d/a"),
-        previous: Some(entry("core/configmaps/d/a")),
-    });
+    let same = event(Change::Put { entry: entry("core/configmaps/d/a"), previous: Some(entry("core/configmaps/d/a")) });
     assert!(owners.follow(&snapshot, &same).is_empty());
     let gone = event(Change::Delete { previous: entry("core/configmaps/d/a") });
     owners.follow(&snapshot, &gone);

@@ -136,7 +136,8 @@ fn ended(pod: &Pod, now: Timestamp) -> Timestamp {
     let containers = status.and_then(|s| s.container_statuses.as_ref()).into_iter().flatten();
     let finished = containers.filter_map(|c| c.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref()).map(|t| t.0);
     let conditions = || status.and_then(|s| s.conditions.as_ref()).into_iter().flatten();
-    let unready = || conditions().find(|c| c.type_ == "Ready").and_then(|c| c.last_transition_time.as_ref()).map(|t| t.0);
+    let unready =
+        || conditions().find(|c| c.type_ == "Ready").and_then(|c| c.last_transition_time.as_ref()).map(|t| t.0);
     let deleted = || pod.metadata.deletion_timestamp.as_ref().map(|t| t.0);
     finished.max().or_else(deleted).or_else(unready).unwrap_or(now).min(now)
 }
@@ -145,9 +146,7 @@ fn ended(pod: &Pod, now: Timestamp) -> Timestamp {
 fn pending(world: &World<'_>, missing: i64, plan: &mut Plan) -> Vec<i64> {
     let (spec, tally) = (world.spec, world.tally);
     let total = tally::completions(spec).unwrap_or(0);
-    let holds = |p: &&Arc<Pod>| {
-        !is_terminal(p) && (!is_terminating(p) || tally::replaces_only_failed(spec))
-    };
+    let holds = |p: &&Arc<Pod>| !is_terminal(p) && (!is_terminating(p) || tally::replaces_only_failed(spec));
     let taken: BTreeSet<i64> = world.pods.iter().filter(holds).filter_map(|p| tally::index(p, spec)).collect();
     let mut failed: BTreeMap<i64, Vec<&Arc<Pod>>> = BTreeMap::new();
     if spec.backoff_limit_per_index.is_some() {

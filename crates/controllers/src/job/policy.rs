@@ -57,10 +57,7 @@ fn matches(rule: &PodFailurePolicyRule, pod: &Pod) -> Option<String> {
 }
 
 /// Containers that ended well match no rule.
-fn exit<'a>(
-    container: &'a ContainerStatus,
-    codes: &PodFailurePolicyOnExitCodesRequirement,
-) -> Option<(&'a str, i32)> {
+fn exit<'a>(container: &'a ContainerStatus, codes: &PodFailurePolicyOnExitCodesRequirement) -> Option<(&'a str, i32)> {
     let code = container.state.as_ref()?.terminated.as_ref()?.exit_code;
     let named = codes.container_name.as_ref().is_none_or(|n| *n == container.name);
     let listed = codes.values.contains(&code);

@@ -139,10 +139,8 @@ impl Tally {
         self.counted.0 = old.succeeded.unwrap_or(0).saturating_add(gone);
         let (failed, gone) = split(before.failed, &tracked);
         self.counted.1 = old.failed.unwrap_or(0).saturating_add(gone);
-        let stored = Indexes::parse(
-            old.completed_indexes.as_deref().unwrap_or_default(),
-            completions(spec).unwrap_or(0),
-        );
+        let stored =
+            Indexes::parse(old.completed_indexes.as_deref().unwrap_or_default(), completions(spec).unwrap_or(0));
         let (mut new_succeeded, mut new_failed, mut delayed) = (succeeded.clone(), failed.clone(), 0);
         for pod in tracked.into_values() {
             let uid = pod.uid().to_string();

@@ -2,7 +2,8 @@ use crate::testing::check;
 
 const KEY: &str = "batch/jobs/d/web";
 const STARTED: &str = r#"status.startTime="1970-01-12T13:00:00Z""#;
-const TRACKED: &str = "owner=Job/web label=web metadata.ownerReferences.0.controller=true finalizer=batch.kubernetes.io/job-tracking";
+const TRACKED: &str =
+    "owner=Job/web label=web metadata.ownerReferences.0.controller=true finalizer=batch.kubernetes.io/job-tracking";
 const ENDED: &str = r#"status.containerStatuses=[{"name":"c","image":"i","imageID":"i","ready":false,"restartCount":0,"state":{"terminated":{"exitCode":3,"finishedAt":"1970-01-12T13:10:00Z"}}}]"#;
 
 fn run(case: &str, spec: &str, pods: &[&str], writes: &str) {
@@ -15,11 +16,31 @@ fn run(case: &str, spec: &str, pods: &[&str], writes: &str) {
 fn pods_are_made_until_enough_have_succeeded() {
     let status = "patch jobs/status d/web";
     for (case, spec, pods, writes) in [
-        ("first pods", "spec.completions=3 spec.parallelism=2", &[][..], "create Pod d/web- x2; patch jobs/status d/web"),
-        ("no more than are left", "spec.completions=3 spec.parallelism=2 status.succeeded=2", &[], "create Pod d/web-; patch jobs/status d/web"),
+        (
+            "first pods",
+            "spec.completions=3 spec.parallelism=2",
+            &[][..],
+            "create Pod d/web- x2; patch jobs/status d/web",
+        ),
+        (
+            "no more than are left",
+            "spec.completions=3 spec.parallelism=2 status.succeeded=2",
+            &[],
+            "create Pod d/web-; patch jobs/status d/web",
+        ),
         ("first its uid is noted", "spec.completions=1", &["a phase=Succeeded"], status),
-        ("then the finalizer goes", r#"spec.completions=1 status.uncountedTerminatedPods={"succeeded":["uid-a"]}"#, &["a phase=Succeeded"], "patch pods d/a; patch jobs/status d/web"),
-        ("too many", "spec.completions=3 spec.parallelism=1", &["a ready", "b"], "delete pods d/b; patch jobs/status d/web"),
+        (
+            "then the finalizer goes",
+            r#"spec.completions=1 status.uncountedTerminatedPods={"succeeded":["uid-a"]}"#,
+            &["a phase=Succeeded"],
+            "patch pods d/a; patch jobs/status d/web",
+        ),
+        (
+            "too many",
+            "spec.completions=3 spec.parallelism=1",
+            &["a ready", "b"],
+            "delete pods d/b; patch jobs/status d/web",
+        ),
         ("suspended", "spec.suspend=true", &["a"], "delete pods d/a; patch jobs/status d/web"),
         ("managed by another", "spec.managedBy=x.y/z", &["a phase=Failed"], ""),
         ("a work queue that is empty", "spec.parallelism=2", &["a phase=Succeeded", "b"], status),
@@ -57,13 +78,35 @@ fn failures_are_retried_later_and_not_forever() {
 #[test]
 fn every_index_succeeds_once() {
     let indexed = "spec.completionMode=Indexed spec.parallelism=2";
-    let pod = |name: &str, index: u32, rest: &str| format!(r#"{name} metadata.annotations={{"batch.kubernetes.io/job-completion-index":"{index}"}} {rest}"#);
+    let pod = |name: &str, index: u32, rest: &str| {
+        format!(r#"{name} metadata.annotations={{"batch.kubernetes.io/job-completion-index":"{index}"}} {rest}"#)
+    };
     let (one, failed) = (pod("b", 1, ""), pod("a", 0, &format!("phase=Failed {ENDED}")));
     for (case, spec, pods, writes) in [
-        ("the lowest first", "spec.completions=3", vec![], "create Pod d/web-0-; create Pod d/web-1-; patch jobs/status d/web"),
-        ("the missing one", "spec.completions=3 status.completedIndexes=\"0\"", vec![one.as_str()], "create Pod d/web-2-; patch jobs/status d/web"),
-        ("an index fails for good", "spec.completions=2 spec.backoffLimitPerIndex=0 spec.backoffLimit=99", vec![&failed], "create Pod d/web-1-; patch jobs/status d/web"),
-        ("an index is tried again", "spec.completions=1 spec.backoffLimitPerIndex=1 spec.backoffLimit=99", vec![&failed], "create Pod d/web-0-; patch jobs/status d/web"),
+        (
+            "the lowest first",
+            "spec.completions=3",
+            vec![],
+            "create Pod d/web-0-; create Pod d/web-1-; patch jobs/status d/web",
+        ),
+        (
+            "the missing one",
+            "spec.completions=3 status.completedIndexes=\"0\"",
+            vec![one.as_str()],
+            "create Pod d/web-2-; patch jobs/status d/web",
+        ),
+        (
+            "an index fails for good",
+            "spec.completions=2 spec.backoffLimitPerIndex=0 spec.backoffLimit=99",
+            vec![&failed],
+            "create Pod d/web-1-; patch jobs/status d/web",
+        ),
+        (
+            "an index is tried again",
+            "spec.completions=1 spec.backoffLimitPerIndex=1 spec.backoffLimit=99",
+            vec![&failed],
+            "create Pod d/web-0-; patch jobs/status d/web",
+        ),
     ] {
         run(case, &format!("{indexed} {spec}"), &pods, writes);
     }

@@ -45,7 +45,11 @@ mod tests {
 
     #[test]
     fn finished_jobs_go_when_their_time_is_over() {
-        let done = |at: &str, ttl: u32| format!(r#"job/d/a spec.ttlSecondsAfterFinished={ttl} status.conditions=[{{"type":"Complete","status":"True","lastTransitionTime":"{at}"}}]"#);
+        let done = |at: &str, ttl: u32| {
+            format!(
+                r#"job/d/a spec.ttlSecondsAfterFinished={ttl} status.conditions=[{{"type":"Complete","status":"True","lastTransitionTime":"{at}"}}]"#
+            )
+        };
         for (case, world, writes) in [
             ("over", done("1970-01-12T13:00:00Z", 60), "delete jobs d/a"),
             ("not yet", done("1970-01-12T13:46:00Z", 60), ""),

@@ -8,6 +8,7 @@ mod recorder;
 mod send;
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,10 +131,7 @@ impl Runner {
             if self.follow(watches).await.is_err() {
                 return;
             }
-            tracing::info!(
-                controller = self.controller.name,
-                "fell behind the history; looking at everything again"
-            );
+            tracing::info!(controller = self.controller.name, "fell behind the history; looking at everything again");
         }
     }
 
@@ -181,7 +179,11 @@ impl Runner {
     }
 
     fn start(&self, key: String) -> BoxFuture<'static, Outcome> {
-        let plan = (self.controller.reconcile)(&self.store.snapshot(), &key, Timestamp::now());
+        let snapshot = self.store.snapshot();
+        let decide = AssertUnwindSafe(|| (self.controller.reconcile)(&snapshot, &key, Timestamp::now()));
+        // An object that a controller cannot stand costs its own key only. Decisions leave nothing behind that a panic
+        // could have left half done.
+        let plan = catch_unwind(decide).unwrap_or_else(|_| Err(ControllerError::Panicked { object: key.clone() }));
         let (client, recorder, name) = (self.client.clone(), self.recorder.clone(), self.controller.name);
         Box::pin(async move {
             let plan = match plan {
@@ -246,3 +248,6 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

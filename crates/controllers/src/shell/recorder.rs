@@ -31,11 +31,7 @@ struct Seen {
 
 impl Recorder {
     pub fn new(client: Client, component: &'static str) -> Self {
-        Self {
-            client,
-            component,
-            seen: Arc::default(),
-        }
+        Self { client, component, seen: Arc::default() }
     }
 
     /// Records all notes. An Event that cannot be recorded is logged: the object itself says what matters.
@@ -44,17 +40,12 @@ impl Recorder {
             let now = Timestamp::now();
             let namespace = note.about.namespace.clone().unwrap_or_else(|| "default".into());
             let outcome = match self.count(&note, now) {
-                Seen { count: 1, name, .. } => self
-                    .client
-                    .create(&self.event(&note, name, &namespace, now))
-                    .await
-                    .map(|_| ()),
+                Seen { count: 1, name, .. } => {
+                    self.client.create(&self.event(&note, name, &namespace, now)).await.map(|_| ())
+                }
                 Seen { count, name, .. } => {
                     let patch = Patch::Merge(json!({"count": count, "lastTimestamp": Time(now)}));
-                    self.client
-                        .patch::<Event>(&namespace, &name, "", &patch)
-                        .await
-                        .map(|_| ())
+                    self.client.patch::<Event>(&namespace, &name, "", &patch).await.map(|_| ())
                 }
             };
             if let Err(error) = outcome {
@@ -65,10 +56,7 @@ impl Recorder {
 
     fn count(&self, note: &Note, now: Timestamp) -> Seen {
         let about = &note.about;
-        let key = format!(
-            "{:?}/{:?}/{:?}/{}/{}",
-            about.kind, about.uid, about.field_path, note.reason, note.message
-        );
+        let key = format!("{:?}/{:?}/{:?}/{}/{}", about.kind, about.uid, about.field_path, note.reason, note.message);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() >= REMEMBERED_MAX {
             let mut times: Vec<Timestamp> = seen.values().map(|s| s.last).collect();
@@ -76,16 +64,8 @@ impl Recorder {
             let middle = times[times.len() / 2];
             seen.retain(|_, s| s.last > middle);
         }
-        let name = format!(
-            "{}.{:x}",
-            about.name.as_deref().unwrap_or_default(),
-            now.as_nanosecond()
-        );
-        let entry = seen.entry(key).or_insert(Seen {
-            name,
-            count: 0,
-            last: now,
-        });
+        let name = format!("{}.{:x}", about.name.as_deref().unwrap_or_default(), now.as_nanosecond());
+        let entry = seen.entry(key).or_insert(Seen { name, count: 0, last: now });
         entry.count += 1;
         entry.last = now;
         entry.clone()
@@ -93,11 +73,7 @@ impl Recorder {
 
     fn event(&self, note: &Note, name: String, namespace: &str, now: Timestamp) -> Event {
         Event {
-            metadata: ObjectMeta {
-                name: Some(name),
-                namespace: Some(namespace.to_string()),
-                ..ObjectMeta::default()
-            },
+            metadata: ObjectMeta { name: Some(name), namespace: Some(namespace.to_string()), ..ObjectMeta::default() },
             involved_object: note.about.clone(),
             reason: Some(note.reason.to_string()),
             message: Some(note.message.clone()),
@@ -105,10 +81,7 @@ impl Recorder {
             count: Some(1),
             first_timestamp: Some(Time(now)),
             last_timestamp: Some(Time(now)),
-            source: Some(EventSource {
-                component: Some(self.component.to_string()),
-                host: None,
-            }),
+            source: Some(EventSource { component: Some(self.component.to_string()), host: None }),
             reporting_component: Some(self.component.to_string()),
             ..Event::default()
         }

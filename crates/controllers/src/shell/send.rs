@@ -53,12 +53,11 @@ impl SendError {
     /// The words of a create that was refused for good reason (quota, admission, validation).
     pub fn refused_create(&self) -> Option<String> {
         match self {
-            SendError::Client(ClientError::Status {
-                method,
-                code: 400 | 403 | 422,
-                message,
-                ..
-            }) if *method == Method::POST => Some(message.clone()),
+            SendError::Client(ClientError::Status { method, code: 400 | 403 | 422, message, .. })
+                if *method == Method::POST =>
+            {
+                Some(message.clone())
+            }
             _ => None,
         }
     }
@@ -73,14 +72,8 @@ async fn one(client: Client, write: Write) -> Result<(), SendError> {
     }
     let status: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let text = |field: &str| status[field].as_str().unwrap_or_default().to_string();
-    Err(ClientError::Status {
-        method,
-        path,
-        code: answer.code,
-        reason: text("reason"),
-        message: text("message"),
-    }
-    .into())
+    Err(ClientError::Status { method, path, code: answer.code, reason: text("reason"), message: text("message") }
+        .into())
 }
 
 fn request(write: Write) -> Result<(Request, bool), SendError> {
@@ -94,24 +87,11 @@ fn request(write: Write) -> Result<(Request, bool), SendError> {
             let path = with_subresource(target_of(&object)?.path(), subresource);
             (build(Method::PUT, path, "application/json", &object)?, true)
         }
-        Write::Merge {
-            target,
-            subresource,
-            patch,
-        } => {
+        Write::Merge { target, subresource, patch } => {
             let path = with_subresource(target.path(), subresource);
-            (
-                build(Method::PATCH, path, "application/merge-patch+json", &patch)?,
-                true,
-            )
+            (build(Method::PATCH, path, "application/merge-patch+json", &patch)?, true)
         }
-        Write::Delete {
-            target,
-            uid,
-            resource_version,
-            propagation,
-            grace_seconds,
-        } => {
+        Write::Delete { target, uid, resource_version, propagation, grace_seconds } => {
             let mut options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}});
             if let Some(version) = resource_version {
                 options["preconditions"]["resourceVersion"] = version.into();
@@ -122,18 +102,11 @@ fn request(write: Write) -> Result<(Request, bool), SendError> {
             if let Some(seconds) = grace_seconds {
                 options["gracePeriodSeconds"] = seconds.into();
             }
-            (
-                build(Method::DELETE, target.path(), "application/json", &options)?,
-                true,
-            )
+            (build(Method::DELETE, target.path(), "application/json", &options)?, true)
         }
         Write::DeleteCollection { target } => {
-            let options =
-                json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"});
-            (
-                build(Method::DELETE, target.path(), "application/json", &options)?,
-                true,
-            )
+            let options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"});
+            (build(Method::DELETE, target.path(), "application/json", &options)?, true)
         }
     })
 }
@@ -147,17 +120,9 @@ fn with_subresource(mut path: String, subresource: &str) -> String {
 }
 
 fn build(method: Method, path: String, content_type: &'static str, body: &Value) -> Result<Request, SendError> {
-    let bytes = serde_json::to_vec(body).map_err(|e| ClientError::Decode {
-        path: path.clone(),
-        source: Arc::new(e),
-    })?;
-    Ok(Request {
-        method,
-        path,
-        query: Vec::new(),
-        content_type,
-        body: Bytes::from(bytes),
-    })
+    let bytes =
+        serde_json::to_vec(body).map_err(|e| ClientError::Decode { path: path.clone(), source: Arc::new(e) })?;
+    Ok(Request { method, path, query: Vec::new(), content_type, body: Bytes::from(bytes) })
 }
 
 fn target_of(object: &Value) -> Result<Target, SendError> {

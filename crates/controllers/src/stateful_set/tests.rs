@@ -15,7 +15,10 @@ fn revision() -> (String, String) {
     let object = plan.writes.iter().find_map(create).unwrap();
     let (name, hash) = (object["metadata"]["name"].as_str().unwrap(), &object["metadata"]["labels"]);
     let labels = hash.to_string();
-    (name.to_string(), format!("controllerrevision/d/{name} metadata.labels={labels} {OWNED} data.spec={}", object["data"]["spec"]))
+    (
+        name.to_string(),
+        format!("controllerrevision/d/{name} metadata.labels={labels} {OWNED} data.spec={}", object["data"]["spec"]),
+    )
 }
 
 fn run(case: &str, spec: &str, pods: &str, writes: &str) {
@@ -46,7 +49,12 @@ fn pods_come_and_go_in_order() {
         ("the first", "spec.replicas=3", "", "create Pod d/web-0"),
         ("the next waits", "spec.replicas=3", "web-0", ""),
         ("the next", "spec.replicas=3", "web-0 ready", "create Pod d/web-1"),
-        ("all at once", "spec.replicas=2 spec.podManagementPolicy=Parallel", "", "create Pod d/web-0; create Pod d/web-1"),
+        (
+            "all at once",
+            "spec.replicas=2 spec.podManagementPolicy=Parallel",
+            "",
+            "create Pod d/web-0; create Pod d/web-1",
+        ),
         ("from another start", "spec.replicas=2 spec.ordinals.start=5", "", "create Pod d/web-5"),
         ("an ended pod makes room", "spec.replicas=1", "web-0 phase=Failed", "delete pods d/web-0"),
         ("the highest goes first", "spec.replicas=1", "web-0 ready; web-1 ready; web-2 ready", "delete pods d/web-2"),
@@ -62,7 +70,12 @@ fn updates_go_from_the_top_down() {
     for (case, spec, pods, writes) in [
         ("the highest first", "spec.replicas=2", "web-0 ready old; web-1 ready old", "delete pods d/web-1"),
         ("then the next", "spec.replicas=2", "web-0 ready old; web-1 ready", "delete pods d/web-0"),
-        ("below the partition they stay", "spec.replicas=2 spec.updateStrategy.rollingUpdate.partition=1", "web-0 ready old; web-1 ready", ""),
+        (
+            "below the partition they stay",
+            "spec.replicas=2 spec.updateStrategy.rollingUpdate.partition=1",
+            "web-0 ready old; web-1 ready",
+            "",
+        ),
         ("only when deleted", "spec.replicas=1 spec.updateStrategy.type=OnDelete", "web-0 ready old", ""),
     ] {
         run(case, spec, pods, writes);
@@ -75,8 +88,11 @@ fn storage_stays_unless_told_otherwise() {
     run("a claim comes with its pod", claims, "", "create PersistentVolumeClaim d/data-web-0; create Pod d/web-0");
     let delete = r#"spec.persistentVolumeClaimRetentionPolicy={"whenScaled":"Delete","whenDeleted":"Retain"}"#;
     let (name, _) = revision();
-    let pod = |n: u32| format!(r#"pod/d/web-{n} metadata.labels={{"app":"web","controller-revision-hash":"{name}"}} {OWNED} ready"#);
-    let world = snapshot(&format!("{SET} {claims} {delete}; {}; {}; pvc/d/data-web-0; pvc/d/data-web-1", pod(0), pod(1)));
+    let pod = |n: u32| {
+        format!(r#"pod/d/web-{n} metadata.labels={{"app":"web","controller-revision-hash":"{name}"}} {OWNED} ready"#)
+    };
+    let world =
+        snapshot(&format!("{SET} {claims} {delete}; {}; {}; pvc/d/data-web-0; pvc/d/data-web-1", pod(0), pod(1)));
     let plan = super::reconcile(&world, KEY, jiff::Timestamp::from_second(1_000_000).unwrap()).unwrap();
     let owned = |w: &Write| matches!(w, Write::Merge { target, .. } if target.name == "data-web-1");
     assert!(plan.writes.iter().any(owned), "the claim of a surplus pod goes with it: {plan:?}");

@@ -162,7 +162,8 @@ fn ask(claim: &PersistentVolumeClaim, class: &StorageClass, plan: &mut Plan) {
         set_phase(claim, "Pending", None, plan);
         return;
     }
-    let names: Value = PROVISIONERS.iter().map(|p| ((*p).to_string(), Value::from(class.provisioner.clone()))).collect();
+    let names: Value =
+        PROVISIONERS.iter().map(|p| ((*p).to_string(), Value::from(class.provisioner.clone()))).collect();
     let why = format!(
         "Waiting for a volume to be created either by the external provisioner '{}' or manually by the system administrator. If volume creation is delayed, please verify that the provisioner is running and correctly registered.",
         class.provisioner
@@ -264,26 +265,63 @@ mod tests {
     #[test]
     fn claims_and_volumes_find_each_other_step_by_step() {
         let claim = r#"pvc/d/c spec.accessModes=["ReadWriteOnce"] spec.resources.requests.storage=1Gi"#;
-        let volume = |name: &str, size: &str| format!(r#"pv/{name} spec.accessModes=["ReadWriteOnce"] spec.capacity.storage={size}"#);
+        let volume = |name: &str, size: &str| {
+            format!(r#"pv/{name} spec.accessModes=["ReadWriteOnce"] spec.capacity.storage={size}"#)
+        };
         let taken = r#"spec.claimRef={"namespace":"d","name":"c","uid":"uid-c"}"#;
         let named = r#"spec.volumeName=v metadata.annotations={"pv.kubernetes.io/bind-completed":"yes"}"#;
         for (case, world, writes) in [
             ("none fits", format!("{claim}; {}", volume("v", "1Mi")), "patch persistentvolumeclaims/status d/c"),
-            ("the smallest that fits", format!("{claim}; {}; {}", volume("a", "9Gi"), volume("v", "2Gi")), "patch persistentvolumes v"),
-            ("another class", format!("{claim} spec.storageClassName=x; {}", volume("v", "2Gi")), "patch persistentvolumeclaims/status d/c"),
-            ("taken by another", format!("{claim}; {} {}", volume("v", "2Gi"), taken.replace("uid-c", "other")), "patch persistentvolumeclaims/status d/c"),
+            (
+                "the smallest that fits",
+                format!("{claim}; {}; {}", volume("a", "9Gi"), volume("v", "2Gi")),
+                "patch persistentvolumes v",
+            ),
+            (
+                "another class",
+                format!("{claim} spec.storageClassName=x; {}", volume("v", "2Gi")),
+                "patch persistentvolumeclaims/status d/c",
+            ),
+            (
+                "taken by another",
+                format!("{claim}; {} {}", volume("v", "2Gi"), taken.replace("uid-c", "other")),
+                "patch persistentvolumeclaims/status d/c",
+            ),
             ("taken for it", format!("{claim}; {} {taken}", volume("v", "2Gi")), "patch persistentvolumeclaims d/c"),
-            ("both know", format!("{claim} {named}; {} {taken}", volume("v", "2Gi")), "patch persistentvolumeclaims/status d/c"),
-            ("the volume is lost", format!("{claim} {named} status.phase=Bound"), "patch persistentvolumeclaims/status d/c"),
-            ("a provisioner is asked", format!("{claim} spec.storageClassName=x; sc/x .provisioner=p"), "patch persistentvolumeclaims d/c"),
-            ("it waits for a pod", format!("{claim} spec.storageClassName=x; sc/x .volumeBindingMode=WaitForFirstConsumer; {} spec.storageClassName=x", volume("v", "2Gi")), "patch persistentvolumeclaims/status d/c"),
+            (
+                "both know",
+                format!("{claim} {named}; {} {taken}", volume("v", "2Gi")),
+                "patch persistentvolumeclaims/status d/c",
+            ),
+            (
+                "the volume is lost",
+                format!("{claim} {named} status.phase=Bound"),
+                "patch persistentvolumeclaims/status d/c",
+            ),
+            (
+                "a provisioner is asked",
+                format!("{claim} spec.storageClassName=x; sc/x .provisioner=p"),
+                "patch persistentvolumeclaims d/c",
+            ),
+            (
+                "it waits for a pod",
+                format!(
+                    "{claim} spec.storageClassName=x; sc/x .volumeBindingMode=WaitForFirstConsumer; {} spec.storageClassName=x",
+                    volume("v", "2Gi")
+                ),
+                "patch persistentvolumeclaims/status d/c",
+            ),
         ] {
             check(case, &world, "core/persistentvolumeclaims/d/c", super::reconcile, writes);
         }
         for (case, world, writes) in [
             ("free", volume("v", "1Gi"), "patch persistentvolumes/status v"),
             ("bound", format!("{} {taken} status.phase=Bound; {claim}", volume("v", "1Gi")), ""),
-            ("released", format!("{} {taken} status.phase=Bound", volume("v", "1Gi")), "patch persistentvolumes/status v"),
+            (
+                "released",
+                format!("{} {taken} status.phase=Bound", volume("v", "1Gi")),
+                "patch persistentvolumes/status v",
+            ),
         ] {
             check(case, &world, "core/persistentvolumes//v", super::reconcile, writes);
         }
