@@ -16,6 +16,8 @@ const CHECK: Duration = Duration::from_secs(300);
 /// Percent of the disk in use above which images are removed, and down to which (kubelet's defaults).
 const HIGH_PERCENT: u64 = 85;
 const LOW_PERCENT: u64 = 80;
+/// With this much free no image is removed, whatever share of a large disk it is.
+const ENOUGH: u64 = 10 << 30;
 
 /// Looks after the disk until `stop`.
 pub async fn run(ctx: Arc<Context>, pods: Reflector<Pod>, stop: CancellationToken) {
@@ -47,7 +49,8 @@ async fn collect(ctx: &Context, pods: &Reflector<Pod>) -> Result<(), ImageError>
 fn excess(usage: &ImageUsage) -> u64 {
     let in_use = usage.capacity_bytes.saturating_sub(usage.available_bytes);
     let share = |percent: u64| usage.capacity_bytes / 100 * percent;
-    if usage.capacity_bytes == 0 || in_use <= share(HIGH_PERCENT) { 0 } else { in_use - share(LOW_PERCENT) }
+    let enough = usage.available_bytes >= ENOUGH || in_use <= share(HIGH_PERCENT);
+    if usage.capacity_bytes == 0 || enough { 0 } else { in_use - share(LOW_PERCENT) }
 }
 
 /// Ids of images that pods of this node name.
