@@ -44,6 +44,9 @@ impl Cluster {
         let log = std::fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
         let mut command = self.command(Path::new(env!("CARGO_BIN_EXE_mizzen")));
         command.args(["up", "--node-name", "node", "--log-level", "info", "--data-dir"]).arg(self.path("data"));
+        if self.path("config.yaml").exists() {
+            command.arg("--config").arg(self.path("config.yaml"));
+        }
         let mut server = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut words = BufReader::new(server.stdout.take().unwrap()).lines();
         let ready = words.by_ref().map_while(Result::ok).any(|line| line.starts_with("ready in"));
@@ -215,7 +218,8 @@ fn kubectl() -> Option<PathBuf> {
     named.or_else(|| on_path("kubectl")).filter(|p| p.is_file())
 }
 
-fn on_path(program: &str) -> Option<PathBuf> {
+/// Where a program is.
+pub fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|d| d.join(program)).find(|p| p.is_file())
 }

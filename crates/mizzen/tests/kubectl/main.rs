@@ -7,6 +7,8 @@ mod bad_input;
 mod cluster;
 mod image;
 mod lifecycle;
+mod node;
 mod objects;
 mod python;
+mod registry;
 mod workloads;

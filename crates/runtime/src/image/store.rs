@@ -210,11 +210,7 @@ impl ImageService for ImageStore {
     ) -> BoxFuture<'a, Result<Ensured, ImageError>> {
         Box::pin(async move {
             let began = Instant::now();
-            let took = |image, pulled| Ensured {
-                image,
-                pulled,
-                took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-            };
+            let took_ms = || u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
             let parsed = Reference::parse(reference).map_err(|e| ImageError {
                 reason: ImageErrorReason::InvalidImageName,
                 message: format!("Failed to apply default image tag {reference:?}: {e}"),
@@ -222,7 +218,7 @@ impl ImageService for ImageStore {
             if policy != PullPolicy::Always
                 && let Some(image) = self.inner.find(&parsed.to_string())?
             {
-                return Ok(took(image, false));
+                return Ok(Ensured { image: named_first(image, &parsed), pulled: false, took_ms: took_ms() });
             }
             if policy == PullPolicy::Never {
                 let message = format!("Container image {reference:?} is not present with pull policy of Never");
@@ -232,7 +228,7 @@ impl ImageService for ImageStore {
                 });
             }
             let (image, pulled) = self.ensure_named(&parsed, policy, credentials).await?;
-            Ok(took(image, pulled))
+            Ok(Ensured { image: named_first(image, &parsed), pulled, took_ms: took_ms() })
         })
     }
 
@@ -360,6 +356,13 @@ impl Inner {
         locks.retain(|_, lock| Arc::strong_count(lock) > 1);
         Arc::clone(locks.entry(name.to_string()).or_default())
     }
+}
+
+/// The image with the digest of the repository it was asked for by in front: several may hold the same image.
+fn named_first(mut image: Image, reference: &Reference) -> Image {
+    let prefix = format!("{}@", reference.name());
+    image.digests.sort_by_key(|digest| !digest.starts_with(&prefix));
+    image
 }
 
 fn missing(what: &'static str, digest: &str) -> StoreError {
