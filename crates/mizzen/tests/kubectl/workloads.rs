@@ -95,6 +95,26 @@ fn one_looks_inside_with_logs_exec_cp_and_port_forward() {
 }
 
 #[test]
+fn top_shows_what_pods_and_the_node_use() {
+    let Some(cluster) = Cluster::start() else { return };
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: busy, labels: {app: busy}}\nspec: {terminationGracePeriodSeconds: 0, \
+        containers: [{name: c, image: 'busybox:1', command: [sh, -c, 'while :; do :; done'], resources: {limits: {cpu: 300m}}}]}\n";
+    cluster.apply(pod);
+    // Cores in thousandths: the second column of the line that starts with a name.
+    let cores = |args: &[&str], name: &str| -> Option<u32> {
+        let output = cluster.try_kubectl(args);
+        let table = text(&output);
+        let line = table.lines().find(|l| l.starts_with(name))?;
+        line.split_whitespace().nth(1)?.strip_suffix('m')?.parse().ok()
+    };
+    let used = || cores(&["top", "pods", "-l", "app=busy"], "busy").unwrap_or(0);
+    // A machine that is busy otherwise gives less than the limit.
+    cluster.until("use up to the limit", || (50..=400).contains(&used()));
+    assert!(cores(&["top", "nodes"], "node").is_some_and(|node| node >= 50), "{}", cluster.kubectl(&["top", "nodes"]));
+    assert!(cluster.refused(&["top", "pod", "none"]).contains("NotFound"));
+}
+
+#[test]
 fn rollouts_go_forward_and_back() {
     let Some(cluster) = deployed() else { return };
     cluster.kubectl(&["set", "env", "deployment/web", "WORD=goodbye"]);
