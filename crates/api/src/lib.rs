@@ -34,6 +34,7 @@ pub mod key;
 pub mod kind;
 pub mod kinds;
 pub mod names;
+pub mod node_affinity;
 pub mod openapi;
 pub mod patch;
 pub mod pod;
