@@ -29,31 +29,15 @@ fn sources() -> Option<PathBuf> {
     let cargo = std::env::var_os("CARGO")?;
     let target = std::env::var_os("TARGET")?;
     // Without the filter cargo would want the dependencies of every platform.
-    let filter = [
-        "metadata",
-        "--format-version",
-        "1",
-        "--offline",
-        "--locked",
-        "--filter-platform",
-    ];
+    let filter = ["metadata", "--format-version", "1", "--offline", "--locked", "--filter-platform"];
     let output = Command::new(cargo).args(filter).arg(target).output().ok()?;
     let metadata = String::from_utf8(output.stdout).ok()?;
     // Each package is told with the path of its manifest; that of the one wanted is the only one to end so.
-    let path = metadata
-        .split("\"manifest_path\":\"")
-        .skip(1)
-        .filter_map(|rest| rest.split('"').next());
+    let path = metadata.split("\"manifest_path\":\"").skip(1).filter_map(|rest| rest.split('"').next());
     let manifest = path.into_iter().find(|p| {
-        let folder = Path::new(p)
-            .parent()
-            .and_then(Path::file_name)
-            .and_then(|f| f.to_str())
-            .unwrap_or("");
+        let folder = Path::new(p).parent().and_then(Path::file_name).and_then(|f| f.to_str()).unwrap_or("");
         folder == "k8s-openapi"
-            || folder
-                .strip_prefix("k8s-openapi-")
-                .is_some_and(|v| v.starts_with(|c: char| c.is_ascii_digit()))
+            || folder.strip_prefix("k8s-openapi-").is_some_and(|v| v.starts_with(|c: char| c.is_ascii_digit()))
     })?;
     let module = Path::new(manifest).parent()?.join("src/v1_36");
     module.is_dir().then_some(module)
@@ -74,11 +58,7 @@ fn collect(folder: &Path, out: &mut String) {
 
 /// One line for a type (`=name<TAB>description`) and one for each field (`name<TAB>description`); `\x01` is a line break.
 fn describe(source: &str, out: &mut String) {
-    let Some(name) = source
-        .lines()
-        .next()
-        .and_then(|l| l.strip_prefix("// Generated from definition "))
-    else {
+    let Some(name) = source.lines().next().and_then(|l| l.strip_prefix("// Generated from definition ")) else {
         return;
     };
     let names: Vec<(&str, &str)> = source.lines().filter_map(json_name).collect();
@@ -97,15 +77,8 @@ fn describe(source: &str, out: &mut String) {
             if !in_type {
                 return;
             }
-        } else if let Some((field, _)) = line
-            .strip_prefix("pub ")
-            .filter(|_| in_type)
-            .and_then(|l| l.split_once(':'))
-        {
-            let json = names
-                .iter()
-                .find(|(rust, _)| *rust == field)
-                .map_or(field, |(_, json)| *json);
+        } else if let Some((field, _)) = line.strip_prefix("pub ").filter(|_| in_type).and_then(|l| l.split_once(':')) {
+            let json = names.iter().find(|(rust, _)| *rust == field).map_or(field, |(_, json)| *json);
             let _ = writeln!(out, "{json}\t{}", std::mem::take(&mut doc));
         } else if in_type && line == "}" {
             return;

@@ -74,19 +74,12 @@ impl Kind {
 
     /// The resource as errors name it.
     pub fn subject(&self) -> Subject<'static> {
-        Subject {
-            group: self.group,
-            resource: self.plural,
-        }
+        Subject { group: self.group, resource: self.plural }
     }
 }
 
 fn join(group: &str, version: &str) -> String {
-    if group.is_empty() {
-        version.to_string()
-    } else {
-        format!("{group}/{version}")
-    }
+    if group.is_empty() { version.to_string() } else { format!("{group}/{version}") }
 }
 
 /// A sub-resource such as `status` or `scale`.

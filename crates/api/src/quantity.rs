@@ -38,25 +38,16 @@ pub struct BadQuantity;
 
 impl Quantity {
     /// Nothing, written in decimal.
-    pub const ZERO: Quantity = Quantity {
-        nanos: 0,
-        format: Format::DecimalSi,
-    };
+    pub const ZERO: Quantity = Quantity { nanos: 0, format: Format::DecimalSi };
 
     /// A whole number.
     pub fn from_units(units: i64, format: Format) -> Self {
-        Self {
-            nanos: i128::from(units) * NANO,
-            format,
-        }
+        Self { nanos: i128::from(units) * NANO, format }
     }
 
     /// Thousandths, as CPU is counted.
     pub fn from_millis(millis: i64) -> Self {
-        Self {
-            nanos: i128::from(millis) * 1_000_000,
-            format: Format::DecimalSi,
-        }
+        Self { nanos: i128::from(millis) * 1_000_000, format: Format::DecimalSi }
     }
 
     /// The whole number not below this amount (`Value()` in Go).
@@ -100,10 +91,7 @@ impl std::ops::Add for Quantity {
     /// The sum, printed like the left side, or like the right one when the left is zero.
     fn add(self, other: Self) -> Self {
         let format = if self.is_zero() { other.format } else { self.format };
-        Self {
-            nanos: (self.nanos + other.nanos).clamp(-LIMIT, LIMIT),
-            format,
-        }
+        Self { nanos: (self.nanos + other.nanos).clamp(-LIMIT, LIMIT), format }
     }
 }
 
@@ -111,10 +99,7 @@ impl std::ops::Sub for Quantity {
     type Output = Self;
     /// The difference, printed like the left side, or like the right one when the left is zero.
     fn sub(self, other: Self) -> Self {
-        self + Self {
-            nanos: -other.nanos,
-            format: other.format,
-        }
+        self + Self { nanos: -other.nanos, format: other.format }
     }
 }
 
@@ -169,9 +154,7 @@ fn suffix(text: &str) -> Option<(Scale, Format)> {
             let bare = digits.strip_prefix(['+', '-']).unwrap_or(digits);
             let valid = !bare.is_empty() && bare.bytes().all(|b| b.is_ascii_digit());
             // An exponent too large for the type only says "far beyond the limits".
-            let exponent = digits
-                .parse::<i32>()
-                .unwrap_or(if digits.starts_with('-') { -1000 } else { 1000 });
+            let exponent = digits.parse::<i32>().unwrap_or(if digits.starts_with('-') { -1000 } else { 1000 });
             valid.then_some((Scale::Ten(exponent.clamp(-1000, 1000)), Format::DecimalExponent))
         }
     }
@@ -186,10 +169,7 @@ impl FromStr for Quantity {
         }
         let negative = text.starts_with('-');
         let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-        let whole_end = unsigned
-            .bytes()
-            .position(|b| !b.is_ascii_digit())
-            .unwrap_or(unsigned.len());
+        let whole_end = unsigned.bytes().position(|b| !b.is_ascii_digit()).unwrap_or(unsigned.len());
         let (whole, rest) = unsigned.split_at(whole_end);
         let (fraction, rest) = match rest.strip_prefix('.') {
             Some(rest) => rest.split_at(rest.bytes().position(|b| !b.is_ascii_digit()).unwrap_or(rest.len())),
@@ -200,10 +180,7 @@ impl FromStr for Quantity {
         }
         let (scale, format) = suffix(rest).ok_or(BadQuantity)?;
         let nanos = scaled(whole, fraction, &scale);
-        Ok(Self {
-            nanos: if negative { -nanos } else { nanos },
-            format,
-        })
+        Ok(Self { nanos: if negative { -nanos } else { nanos }, format })
     }
 }
 
@@ -244,11 +221,7 @@ fn scaled(whole: &str, fraction: &str, scale: &Scale) -> i128 {
         value /= 10;
         exponent += 1;
     }
-    if inexact {
-        (value + 1).min(LIMIT)
-    } else {
-        value.min(LIMIT)
-    }
+    if inexact { (value + 1).min(LIMIT) } else { value.min(LIMIT) }
 }
 
 impl fmt::Display for Quantity {
@@ -287,11 +260,7 @@ impl fmt::Display for Quantity {
 pub fn canonical(text: &str) -> Result<Cow<'_, str>, BadQuantity> {
     let trimmed = text.trim();
     let out = trimmed.parse::<Quantity>()?.to_string();
-    Ok(if out == text {
-        Cow::Borrowed(text)
-    } else {
-        Cow::Owned(out)
-    })
+    Ok(if out == text { Cow::Borrowed(text) } else { Cow::Owned(out) })
 }
 
 #[cfg(test)]
@@ -334,9 +303,7 @@ mod tests {
         ] {
             assert_eq!(canonical(text).map(|c| c.into_owned()), Ok(expected.into()), "{text}");
         }
-        for bad in [
-            "", "a", "1x", "1e", "1 Gi", "--1", "1.2.3", "Ki", ".", "1KI", "1mi", "1e3Ki", "+-1",
-        ] {
+        for bad in ["", "a", "1x", "1e", "1 Gi", "--1", "1.2.3", "Ki", ".", "1KI", "1mi", "1e3Ki", "+-1"] {
             assert!(canonical(bad).is_err(), "{bad}");
         }
     }

@@ -70,7 +70,8 @@ impl ApiError {
     }
 
     fn about(code: u16, reason: &'static str, what: Subject<'_>, name: &str, message: String) -> Self {
-        let details = Details { name: name.into(), group: what.group.into(), kind: what.resource.into(), ..Details::default() };
+        let details =
+            Details { name: name.into(), group: what.group.into(), kind: what.resource.into(), ..Details::default() };
         Self { code, reason, message, details: Some(Box::new(details)) }
     }
 
@@ -108,7 +109,8 @@ impl ApiError {
 
     /// 405: the resource does not support the verb.
     pub fn method_not_allowed() -> Self {
-        let mut error = Self::plain(405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
+        let mut error =
+            Self::plain(405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
         error.details = Some(Box::default());
         error
     }
@@ -186,7 +188,8 @@ impl ApiError {
 
     /// The `v1 Status` object.
     pub fn to_status(&self) -> Value {
-        let mut status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": self.message});
+        let mut status =
+            json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": self.message});
         if !self.reason.is_empty() {
             status["reason"] = self.reason.into();
         }

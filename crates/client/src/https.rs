@@ -87,18 +87,11 @@ impl HttpsApi {
 
     async fn exchange(&self, request: Request) -> Result<http::Response<hyper::body::Incoming>, ClientError> {
         let path = request.path.clone();
-        let broken = |source: Arc<dyn std::error::Error + Send + Sync>| ClientError::Transport {
-            path: path.clone(),
-            source,
-        };
+        let broken =
+            |source: Arc<dyn std::error::Error + Send + Sync>| ClientError::Transport { path: path.clone(), source };
         let mut builder = http::Request::builder()
             .method(request.method)
-            .uri(format!(
-                "{}{}{}",
-                self.server,
-                request.path,
-                query_string(&request.query)
-            ))
+            .uri(format!("{}{}{}", self.server, request.path, query_string(&request.query)))
             .header(ACCEPT, "application/json")
             .header(USER_AGENT, &self.user_agent);
         if !request.content_type.is_empty() {
@@ -114,12 +107,7 @@ impl HttpsApi {
     async fn collect(path: &str, answer: http::Response<hyper::body::Incoming>) -> Result<Response, ClientError> {
         let code = answer.status().as_u16();
         let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
-        let body = body
-            .map_err(|e| ClientError::Transport {
-                path: path.into(),
-                source: Arc::from(e),
-            })?
-            .to_bytes();
+        let body = body.map_err(|e| ClientError::Transport { path: path.into(), source: Arc::from(e) })?.to_bytes();
         Ok(Response { code, body })
     }
 }
@@ -129,10 +117,7 @@ impl Api for HttpsApi {
         Box::pin(async move {
             let path = request.path.clone();
             let whole = async { Self::collect(&path, self.exchange(request).await?).await };
-            let late = |_| ClientError::Timeout {
-                path: path.clone(),
-                after: REQUEST_TIMEOUT,
-            };
+            let late = |_| ClientError::Timeout { path: path.clone(), after: REQUEST_TIMEOUT };
             tokio::time::timeout(REQUEST_TIMEOUT, whole).await.map_err(late)?
         })
     }
@@ -145,11 +130,7 @@ impl Api for HttpsApi {
                 let answer = Self::collect(&path, answer).await?;
                 return Err(crate::typed::status_error(method, path, &answer));
             }
-            let lines = Lines {
-                body: answer.into_body(),
-                buffer: BytesMut::new(),
-                path,
-            };
+            let lines = Lines { body: answer.into_body(), buffer: BytesMut::new(), path };
             Ok(Box::pin(futures_util::stream::try_unfold(lines, Lines::next)) as WatchStream)
         })
     }
@@ -172,13 +153,8 @@ impl Lines {
             }
             searched = self.buffer.len();
             if searched > EVENT_MAX {
-                let source = Arc::new(std::io::Error::other(format!(
-                    "a watch event is longer than {EVENT_MAX} bytes"
-                )));
-                return Err(ClientError::Transport {
-                    path: self.path,
-                    source,
-                });
+                let source = Arc::new(std::io::Error::other(format!("a watch event is longer than {EVENT_MAX} bytes")));
+                return Err(ClientError::Transport { path: self.path, source });
             }
             match self.body.frame().await {
                 Some(Ok(frame)) => {
@@ -187,10 +163,7 @@ impl Lines {
                     }
                 }
                 Some(Err(error)) => {
-                    return Err(ClientError::Transport {
-                        path: self.path,
-                        source: Arc::new(error),
-                    });
+                    return Err(ClientError::Transport { path: self.path, source: Arc::new(error) });
                 }
                 None => return Ok(None),
             }
@@ -201,10 +174,7 @@ impl Lines {
 fn tls_config(config: &HttpsConfig) -> Result<rustls::ClientConfig, HttpsError> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&config.ca_pem) {
-        roots.add(certificate.map_err(|source| HttpsError::Pem {
-            what: "the CA certificate",
-            source,
-        })?)?;
+        roots.add(certificate.map_err(|source| HttpsError::Pem { what: "the CA certificate", source })?)?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
@@ -214,14 +184,9 @@ fn tls_config(config: &HttpsConfig) -> Result<rustls::ClientConfig, HttpsError> 
         return Ok(builder.with_no_client_auth());
     };
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
-    let chain = chain.map_err(|source| HttpsError::Pem {
-        what: "the client certificate",
-        source,
-    })?;
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|source| HttpsError::Pem {
-        what: "the client key",
-        source,
-    })?;
+    let chain = chain.map_err(|source| HttpsError::Pem { what: "the client certificate", source })?;
+    let key =
+        PrivateKeyDer::from_pem_slice(key).map_err(|source| HttpsError::Pem { what: "the client key", source })?;
     Ok(builder.with_client_auth_cert(chain, key)?)
 }
 
@@ -254,10 +219,7 @@ fn escape(text: &str, out: &mut String) {
 mod tests {
     #[test]
     fn queries_are_escaped() {
-        let query = [
-            ("fieldSelector".to_string(), "a=b,c".to_string()),
-            ("x".into(), "ü".into()),
-        ];
+        let query = [("fieldSelector".to_string(), "a=b,c".to_string()), ("x".into(), "ü".into())];
         assert_eq!(super::query_string(&query), "?fieldSelector=a%3Db%2Cc&x=%C3%BC");
         assert_eq!(super::query_string(&[]), "");
     }

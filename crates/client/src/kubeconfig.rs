@@ -89,10 +89,8 @@ pub enum KubeconfigError {
 impl Kubeconfig {
     /// Reads a file.
     pub fn read(path: &Path) -> Result<Self, KubeconfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| KubeconfigError::Read {
-            path: path.into(),
-            source,
-        })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| KubeconfigError::Read { path: path.into(), source })?;
         Self::parse(&text)
     }
 
@@ -106,20 +104,13 @@ impl Kubeconfig {
         let context = find(&self.contexts, "context", &self.current_context)?;
         let cluster = find(&self.clusters, "cluster", &context.cluster)?;
         let user = find(&self.users, "user", &context.user)?;
-        let ca_pem = material(
-            "certificate-authority",
-            &cluster.certificate_authority_data,
-            &cluster.certificate_authority,
-        )?
-        .ok_or_else(|| KubeconfigError::Missing {
-            what: "certificate-authority",
-            name: context.cluster.clone(),
-        })?;
-        let certificate = material(
-            "client-certificate",
-            &user.client_certificate_data,
-            &user.client_certificate,
-        )?;
+        let ca_pem =
+            material("certificate-authority", &cluster.certificate_authority_data, &cluster.certificate_authority)?
+                .ok_or_else(|| KubeconfigError::Missing {
+                    what: "certificate-authority",
+                    name: context.cluster.clone(),
+                })?;
+        let certificate = material("client-certificate", &user.client_certificate_data, &user.client_certificate)?;
         let key = material("client-key", &user.client_key_data, &user.client_key)?;
         Ok(HttpsConfig {
             server: cluster.server.clone(),
@@ -135,10 +126,7 @@ fn find<'a, T>(list: &'a [Named<T>], what: &'static str, name: &str) -> Result<&
     list.iter()
         .find(|n| n.name == name)
         .map(|n| &n.item)
-        .ok_or_else(|| KubeconfigError::Missing {
-            what,
-            name: name.into(),
-        })
+        .ok_or_else(|| KubeconfigError::Missing { what, name: name.into() })
 }
 
 fn material(
@@ -147,16 +135,10 @@ fn material(
     path: &Option<PathBuf>,
 ) -> Result<Option<Vec<u8>>, KubeconfigError> {
     if let Some(data) = data {
-        return STANDARD
-            .decode(data.trim())
-            .map(Some)
-            .map_err(|_| KubeconfigError::Base64 { field });
+        return STANDARD.decode(data.trim()).map(Some).map_err(|_| KubeconfigError::Base64 { field });
     }
     let Some(path) = path else { return Ok(None) };
-    std::fs::read(path).map(Some).map_err(|source| KubeconfigError::Read {
-        path: path.clone(),
-        source,
-    })
+    std::fs::read(path).map(Some).map_err(|source| KubeconfigError::Read { path: path.clone(), source })
 }
 
 #[cfg(test)]

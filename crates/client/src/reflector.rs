@@ -44,10 +44,7 @@ pub struct Reflector<K> {
 
 impl<K> Clone for Reflector<K> {
     fn clone(&self) -> Self {
-        Self {
-            map: Arc::clone(&self.map),
-            version: self.version.clone(),
-        }
+        Self { map: Arc::clone(&self.map), version: self.version.clone() }
     }
 }
 
@@ -63,24 +60,14 @@ where
     ) -> (Self, impl Future<Output = ()> + Send) {
         let map = Arc::new(RwLock::new(ObjectMap::new()));
         let (version, receiver) = watch::channel(0);
-        let feeder = Feeder {
-            api,
-            selection,
-            map: Arc::clone(&map),
-            version,
-            path: String::new(),
-            pending: None,
-        };
+        let feeder = Feeder { api, selection, map: Arc::clone(&map), version, path: String::new(), pending: None };
         (Self { map, version: receiver }, feeder.run(shutdown))
     }
 
     /// The map as it now is.
     pub fn objects(&self) -> ObjectMap<K> {
         // Nothing panics while the lock is held, so it is never poisoned; if it were, the map is still whole.
-        self.map
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clone()
+        self.map.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// One object.
@@ -161,10 +148,7 @@ where
 
     /// One watch, until it ends. `position` is where to go on, or `None` to start with all objects.
     async fn follow(&mut self, position: &mut Option<String>) -> Result<(), ClientError> {
-        let mut query = vec![
-            ("watch".to_string(), "true".to_string()),
-            ("allowWatchBookmarks".into(), "true".into()),
-        ];
+        let mut query = vec![("watch".to_string(), "true".to_string()), ("allowWatchBookmarks".into(), "true".into())];
         match position {
             Some(version) => query.push(("resourceVersion".into(), version.clone())),
             None => {
@@ -173,21 +157,13 @@ where
                 self.pending = Some(ObjectMap::new());
             }
         }
-        for (name, value) in [
-            ("labelSelector", &self.selection.labels),
-            ("fieldSelector", &self.selection.fields),
-        ] {
+        for (name, value) in [("labelSelector", &self.selection.labels), ("fieldSelector", &self.selection.fields)] {
             if !value.is_empty() {
                 query.push((name.into(), value.clone()));
             }
         }
-        let request = Request {
-            method: Method::GET,
-            path: self.path.clone(),
-            query,
-            content_type: "",
-            body: Bytes::new(),
-        };
+        let request =
+            Request { method: Method::GET, path: self.path.clone(), query, content_type: "", body: Bytes::new() };
         let mut events = self.api.watch(request).await?;
         while let Some(event) = events.next().await {
             if let Some(version) = self.handle(&event?)? {
@@ -199,10 +175,7 @@ where
 
     /// Takes in one event; the position after it, once the initial list is complete.
     fn handle(&mut self, bytes: &[u8]) -> Result<Option<String>, ClientError> {
-        let decode_error = |e| ClientError::Decode {
-            path: self.path.clone(),
-            source: Arc::new(e),
-        };
+        let decode_error = |e| ClientError::Decode { path: self.path.clone(), source: Arc::new(e) };
         let event: WatchEvent = serde_json::from_slice(bytes).map_err(decode_error)?;
         match event.kind {
             "ADDED" | "MODIFIED" => {
@@ -214,43 +187,22 @@ where
             "DELETED" => {
                 let meta: Meta = serde_json::from_str(event.object.get()).map_err(decode_error)?;
                 self.remove(&meta.metadata);
-                Ok(if self.pending.is_some() {
-                    None
-                } else {
-                    meta.metadata.resource_version
-                })
+                Ok(if self.pending.is_some() { None } else { meta.metadata.resource_version })
             }
             "BOOKMARK" => {
                 let meta: Meta = serde_json::from_str(event.object.get()).map_err(decode_error)?;
-                let initial_end = meta
-                    .metadata
-                    .annotations
-                    .as_ref()
-                    .is_some_and(|a| a.contains_key("k8s.io/initial-events-end"));
+                let initial_end =
+                    meta.metadata.annotations.as_ref().is_some_and(|a| a.contains_key("k8s.io/initial-events-end"));
                 if initial_end && let Some(complete) = self.pending.take() {
                     self.publish(|map| *map = complete);
                 }
-                Ok(if self.pending.is_some() {
-                    None
-                } else {
-                    meta.metadata.resource_version
-                })
+                Ok(if self.pending.is_some() { None } else { meta.metadata.resource_version })
             }
             _ => {
-                let answer = crate::Response {
-                    code: 0,
-                    body: Bytes::copy_from_slice(event.object.get().as_bytes()),
-                };
+                let answer = crate::Response { code: 0, body: Bytes::copy_from_slice(event.object.get().as_bytes()) };
                 let status: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-                let code = status["code"]
-                    .as_u64()
-                    .and_then(|c| u16::try_from(c).ok())
-                    .unwrap_or(500);
-                Err(typed::status_error(
-                    Method::GET,
-                    self.path.clone(),
-                    &crate::Response { code, ..answer },
-                ))
+                let code = status["code"].as_u64().and_then(|c| u16::try_from(c).ok()).unwrap_or(500);
+                Err(typed::status_error(Method::GET, self.path.clone(), &crate::Response { code, ..answer }))
             }
         }
     }
@@ -287,10 +239,7 @@ where
 }
 
 fn key_of(meta: &ObjectMeta) -> (Arc<str>, Arc<str>) {
-    (
-        Arc::from(meta.namespace.as_deref().unwrap_or_default()),
-        Arc::from(meta.name.as_deref().unwrap_or_default()),
-    )
+    (Arc::from(meta.namespace.as_deref().unwrap_or_default()), Arc::from(meta.name.as_deref().unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -315,9 +264,7 @@ mod tests {
                 Box::pin(futures_util::stream::pending())
             } else {
                 let events = scripts.remove(0);
-                Box::pin(futures_util::stream::iter(
-                    events.into_iter().map(|e| Ok(Bytes::from(e.to_string()))),
-                ))
+                Box::pin(futures_util::stream::iter(events.into_iter().map(|e| Ok(Bytes::from(e.to_string())))))
             };
             Box::pin(async move { Ok(stream) })
         }
@@ -343,11 +290,7 @@ mod tests {
         let (reflector, feed) = Reflector::<ConfigMap>::new(api.clone(), Selection::default(), shutdown.clone());
         let feed = tokio::spawn(feed);
         assert!(reflector.synced().await);
-        reflector
-            .changes()
-            .wait_for(|_| reflector.objects().len() == 1)
-            .await
-            .unwrap();
+        reflector.changes().wait_for(|_| reflector.objects().len() == 1).await.unwrap();
         assert!(reflector.get("d", "b").is_some());
         let asked: Vec<_> = api.1.lock().unwrap().iter().map(|r| r.query.clone()).collect();
         assert!(asked[0].contains(&("sendInitialEvents".into(), "true".into())));

@@ -14,11 +14,8 @@ use crate::{Api, ClientError, Request, Response};
 ///
 /// `namespace` is empty for cluster-scoped kinds and for collections over all namespaces.
 pub fn path<K: Resource>(namespace: &str, name: &str, subresource: &str) -> String {
-    let mut path = if K::GROUP.is_empty() {
-        format!("/api/{}", K::VERSION)
-    } else {
-        format!("/apis/{}/{}", K::GROUP, K::VERSION)
-    };
+    let mut path =
+        if K::GROUP.is_empty() { format!("/api/{}", K::VERSION) } else { format!("/apis/{}/{}", K::GROUP, K::VERSION) };
     if !namespace.is_empty() {
         path.push_str("/namespaces/");
         path.push_str(namespace);
@@ -116,8 +113,7 @@ impl Client {
         body: Option<&Value>,
     ) -> Result<Response, ClientError> {
         let body = body.map(|b| encode(path, b)).transpose()?.unwrap_or_default();
-        self.checked(request(method, path.to_string(), query, "application/json", body))
-            .await
+        self.checked(request(method, path.to_string(), query, "application/json", body)).await
     }
 
     /// One object, `None` if it does not exist.
@@ -153,14 +149,9 @@ impl Client {
             }
         }
         let path = path::<K>(namespace, "", "");
-        let answer = self
-            .checked(request(Method::GET, path.clone(), &query, "", Bytes::new()))
-            .await?;
+        let answer = self.checked(request(Method::GET, path.clone(), &query, "", Bytes::new())).await?;
         let list: List = decode(&path, &answer.body)?;
-        list.items
-            .into_iter()
-            .map(|item| typed_item::<K>(&path, item))
-            .collect()
+        list.items.into_iter().map(|item| typed_item::<K>(&path, item)).collect()
     }
 
     /// Creates; the object as stored.
@@ -191,12 +182,9 @@ impl Client {
         K: Resource + Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned,
     {
         let meta = object.metadata();
-        let (namespace, name) = (
-            meta.namespace.as_deref().unwrap_or_default(),
-            meta.name.as_deref().unwrap_or_default(),
-        );
-        self.write(Method::PUT, path::<K>(namespace, name, subresource), object)
-            .await
+        let (namespace, name) =
+            (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+        self.write(Method::PUT, path::<K>(namespace, name, subresource), object).await
     }
 
     /// Patches the object, or its sub-resource if one is named.
@@ -214,17 +202,11 @@ impl Client {
             Patch::Json(body) => ("application/json-patch+json", body, vec![]),
             Patch::Apply { object, manager, force } => {
                 let force = if *force { "true" } else { "false" };
-                (
-                    "application/apply-patch+yaml",
-                    object,
-                    vec![("fieldManager", manager), ("force", force)],
-                )
+                ("application/apply-patch+yaml", object, vec![("fieldManager", manager), ("force", force)])
             }
         };
         let body = encode(&path, body)?;
-        let answer = self
-            .checked(request(Method::PATCH, path.clone(), &query, content_type, body))
-            .await?;
+        let answer = self.checked(request(Method::PATCH, path.clone(), &query, content_type, body)).await?;
         decode(&path, &answer.body)
     }
 
@@ -250,20 +232,14 @@ impl Client {
         object: &K,
     ) -> Result<K, ClientError> {
         let body = encode(&path, object)?;
-        let answer = self
-            .checked(request(method, path.clone(), &[], "application/json", body))
-            .await?;
+        let answer = self.checked(request(method, path.clone(), &[], "application/json", body)).await?;
         decode(&path, &answer.body)
     }
 
     async fn checked(&self, request: Request) -> Result<Response, ClientError> {
         let (method, path) = (request.method.clone(), request.path.clone());
         let answer = self.api.send(request).await?;
-        if answer.code < 400 {
-            Ok(answer)
-        } else {
-            Err(status_error(method, path, &answer))
-        }
+        if answer.code < 400 { Ok(answer) } else { Err(status_error(method, path, &answer)) }
     }
 }
 
@@ -274,53 +250,29 @@ pub(crate) fn status_error(method: Method, path: String, answer: &Response) -> C
         Some(message) => message.to_string(),
         None => String::from_utf8_lossy(&answer.body[..answer.body.len().min(512)]).into_owned(),
     };
-    ClientError::Status {
-        method,
-        path,
-        code: answer.code,
-        reason: text("reason"),
-        message,
-    }
+    ClientError::Status { method, path, code: answer.code, reason: text("reason"), message }
 }
 
 fn request(method: Method, path: String, query: &[(&str, &str)], content_type: &'static str, body: Bytes) -> Request {
-    let query = query
-        .iter()
-        .map(|(k, v)| ((*k).to_string(), (*v).to_string()))
-        .collect();
-    Request {
-        method,
-        path,
-        query,
-        content_type,
-        body,
-    }
+    let query = query.iter().map(|(k, v)| ((*k).to_string(), (*v).to_string())).collect();
+    Request { method, path, query, content_type, body }
 }
 
 fn encode(path: &str, value: &impl Serialize) -> Result<Bytes, ClientError> {
     serde_json::to_vec(value)
         .map(Bytes::from)
-        .map_err(|e| ClientError::Decode {
-            path: path.into(),
-            source: Arc::new(e),
-        })
+        .map_err(|e| ClientError::Decode { path: path.into(), source: Arc::new(e) })
 }
 
 fn decode<T: DeserializeOwned>(path: &str, body: &[u8]) -> Result<T, ClientError> {
-    serde_json::from_slice(body).map_err(|e| ClientError::Decode {
-        path: path.into(),
-        source: Arc::new(e),
-    })
+    serde_json::from_slice(body).map_err(|e| ClientError::Decode { path: path.into(), source: Arc::new(e) })
 }
 
 /// An item of a list, which carries neither apiVersion nor kind for built-in kinds.
 pub(crate) fn typed_item<K: Resource + DeserializeOwned>(path: &str, mut item: Value) -> Result<K, ClientError> {
     item["apiVersion"] = K::API_VERSION.into();
     item["kind"] = K::KIND.into();
-    serde_json::from_value(item).map_err(|e| ClientError::Decode {
-        path: path.into(),
-        source: Arc::new(e),
-    })
+    serde_json::from_value(item).map_err(|e| ClientError::Decode { path: path.into(), source: Arc::new(e) })
 }
 
 #[cfg(test)]
@@ -329,10 +281,7 @@ mod tests {
 
     #[test]
     fn paths_are_those_of_the_api() {
-        assert_eq!(
-            super::path::<Pod>("default", "a", "status"),
-            "/api/v1/namespaces/default/pods/a/status"
-        );
+        assert_eq!(super::path::<Pod>("default", "a", "status"), "/api/v1/namespaces/default/pods/a/status");
         assert_eq!(super::path::<Deployment>("", "", ""), "/apis/apps/v1/deployments");
     }
 }

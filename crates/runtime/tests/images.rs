@@ -49,11 +49,8 @@ fn layout(name: &str, path: &str, content: &str) -> Layout {
     let mut entry = put(manifest.to_string().as_bytes());
     entry["mediaType"] = "application/vnd.oci.image.manifest.v1+json".into();
     entry["annotations"] = json!({"org.opencontainers.image.ref.name": name});
-    std::fs::write(
-        dir.path().join("index.json"),
-        json!({"schemaVersion": 2, "manifests": [entry]}).to_string(),
-    )
-    .unwrap();
+    std::fs::write(dir.path().join("index.json"), json!({"schemaVersion": 2, "manifests": [entry]}).to_string())
+        .unwrap();
     std::fs::write(dir.path().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
     Layout { dir, manifest }
 }
@@ -85,47 +82,25 @@ async fn loads_layouts_and_forgets_them() {
 #[test]
 fn broken_layouts_are_refused_and_leave_nothing() {
     for (case, spoil) in [
-        (
-            "missing layer",
-            (|l: &Layout| std::fs::remove_file(blob(l, 0)).unwrap()) as fn(&Layout),
-        ),
-        ("wrong digest", |l| {
-            std::fs::write(blob(l, 0), layer("hello", "other").0).unwrap()
-        }),
-        ("no index", |l| {
-            std::fs::remove_file(l.dir.path().join("index.json")).unwrap()
-        }),
+        ("missing layer", (|l: &Layout| std::fs::remove_file(blob(l, 0)).unwrap()) as fn(&Layout)),
+        ("wrong digest", |l| std::fs::write(blob(l, 0), layer("hello", "other").0).unwrap()),
+        ("no index", |l| std::fs::remove_file(l.dir.path().join("index.json")).unwrap()),
     ] {
         let (dir, store) = store();
         let layout = layout("hello:1", "hello", "hi");
         spoil(&layout);
         assert!(store.load(layout.dir.path()).is_err(), "{case}");
-        assert_eq!(
-            std::fs::read_dir(dir.path().join("layers")).unwrap().count(),
-            0,
-            "{case}"
-        );
-        assert_eq!(
-            std::fs::read_dir(dir.path().join("scratch")).unwrap().count(),
-            0,
-            "{case}"
-        );
+        assert_eq!(std::fs::read_dir(dir.path().join("layers")).unwrap().count(), 0, "{case}");
+        assert_eq!(std::fs::read_dir(dir.path().join("scratch")).unwrap().count(), 0, "{case}");
     }
     let (_dir, store) = store();
-    let error = store
-        .load(layout("hello:1", "../../evil", "x").dir.path())
-        .unwrap_err()
-        .to_string();
+    let error = store.load(layout("hello:1", "../../evil", "x").dir.path()).unwrap_err().to_string();
     assert!(error.contains("../../evil"), "{error}");
 }
 
 fn blob(layout: &Layout, layer: usize) -> PathBuf {
     let digest = layout.manifest["layers"][layer]["digest"].as_str().unwrap();
-    layout
-        .dir
-        .path()
-        .join("blobs/sha256")
-        .join(digest.strip_prefix("sha256:").unwrap())
+    layout.dir.path().join("blobs/sha256").join(digest.strip_prefix("sha256:").unwrap())
 }
 
 /// A registry process on a free loopback port.
@@ -144,10 +119,7 @@ impl Drop for Registry {
 }
 
 fn program(name: &str) -> bool {
-    let found = std::env::var("PATH")
-        .unwrap_or_default()
-        .split(':')
-        .any(|d| Path::new(d).join(name).exists());
+    let found = std::env::var("PATH").unwrap_or_default().split(':').any(|d| Path::new(d).join(name).exists());
     if !found {
         println!("skipped: {name} is not installed (apt-get install {name})");
     }
@@ -156,20 +128,13 @@ fn program(name: &str) -> bool {
 
 async fn registry(password: bool) -> Registry {
     let dir = tempfile::tempdir().unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut auth = String::new();
     if password {
         // bcrypt of "secret", made once with htpasswd -B.
         let line = "user:$2y$05$ggECH8Bh2AwCzHRWtQ9LzOkl21SW/gKRWG7uMZpkV4xF3ZMHg8h6K\n";
         std::fs::write(dir.path().join("htpasswd"), line).unwrap();
-        auth = format!(
-            "auth:\n  htpasswd:\n    realm: test\n    path: {}/htpasswd\n",
-            dir.path().display()
-        );
+        auth = format!("auth:\n  htpasswd:\n    realm: test\n    path: {}/htpasswd\n", dir.path().display());
     }
     let config = format!(
         "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{port}\n{auth}",
@@ -182,11 +147,7 @@ async fn registry(password: bool) -> Registry {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let registry = Registry {
-        child,
-        host: format!("127.0.0.1:{port}"),
-        _dir: dir,
-    };
+    let registry = Registry { child, host: format!("127.0.0.1:{port}"), _dir: dir };
     for _ in 0..200 {
         if tokio::net::TcpStream::connect(&registry.host).await.is_ok() {
             return registry;
@@ -222,21 +183,9 @@ async fn pulls_from_a_registry() {
     assert!(!store.ensure(&name, PullPolicy::IfNotPresent, &[]).await.unwrap().pulled);
     assert!(store.ensure(&name, PullPolicy::Always, &[]).await.unwrap().pulled);
     let pinned = pulled.image.digests[0].clone();
-    assert!(
-        !store
-            .ensure(&pinned, PullPolicy::IfNotPresent, &[])
-            .await
-            .unwrap()
-            .pulled
-    );
-    let error = store
-        .ensure(&format!("{}/team/none:v1", registry.host), PullPolicy::Always, &[])
-        .await
-        .unwrap_err();
-    assert!(
-        error.reason == ImageErrorReason::ErrImagePull && error.message.contains("404"),
-        "{error}"
-    );
+    assert!(!store.ensure(&pinned, PullPolicy::IfNotPresent, &[]).await.unwrap().pulled);
+    let error = store.ensure(&format!("{}/team/none:v1", registry.host), PullPolicy::Always, &[]).await.unwrap_err();
+    assert!(error.reason == ImageErrorReason::ErrImagePull && error.message.contains("404"), "{error}");
 }
 
 #[tokio::test]
@@ -259,32 +208,16 @@ async fn signs_in_with_a_pull_secret() {
         let error = store.ensure(&name, PullPolicy::Always, &wrong).await.unwrap_err();
         assert!(error.message.contains("401"), "{error}");
     }
-    assert!(
-        store
-            .ensure(&name, PullPolicy::Always, &[credential("secret")])
-            .await
-            .unwrap()
-            .pulled
-    );
+    assert!(store.ensure(&name, PullPolicy::Always, &[credential("secret")]).await.unwrap().pulled);
 }
 
 #[tokio::test]
 async fn an_unreachable_registry_is_named() {
     let (_dir, store) = store();
-    let error = store
-        .ensure("127.0.0.1:1/a:b", PullPolicy::Always, &[])
-        .await
-        .unwrap_err();
-    assert!(
-        error.reason == ImageErrorReason::ErrImagePull && error.message.contains("127.0.0.1:1"),
-        "{error}"
-    );
+    let error = store.ensure("127.0.0.1:1/a:b", PullPolicy::Always, &[]).await.unwrap_err();
+    assert!(error.reason == ImageErrorReason::ErrImagePull && error.message.contains("127.0.0.1:1"), "{error}");
     assert_eq!(
-        store
-            .ensure("No Name", PullPolicy::Always, &[])
-            .await
-            .unwrap_err()
-            .reason,
+        store.ensure("No Name", PullPolicy::Always, &[]).await.unwrap_err().reason,
         ImageErrorReason::InvalidImageName
     );
 }

@@ -53,27 +53,11 @@ impl PodInfo {
 }
 
 fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
-    let sidecars = spec
-        .init_containers
-        .iter()
-        .flatten()
-        .filter(|c| mizzen_api::pod::is_sidecar(c));
-    let ports = spec
-        .containers
-        .iter()
-        .chain(sidecars)
-        .flat_map(|c| c.ports.iter().flatten());
+    let sidecars = spec.init_containers.iter().flatten().filter(|c| mizzen_api::pod::is_sidecar(c));
+    let ports = spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten());
     let wanted = ports.filter(|p| p.host_port.is_some_and(|n| n > 0)).map(|p| {
-        let address = p
-            .host_ip
-            .clone()
-            .filter(|ip| !ip.is_empty())
-            .unwrap_or_else(|| "0.0.0.0".into());
-        (
-            p.protocol.clone().unwrap_or_else(|| "TCP".into()),
-            address,
-            p.host_port.unwrap_or(0),
-        )
+        let address = p.host_ip.clone().filter(|ip| !ip.is_empty()).unwrap_or_else(|| "0.0.0.0".into());
+        (p.protocol.clone().unwrap_or_else(|| "TCP".into()), address, p.host_port.unwrap_or(0))
     });
     wanted.collect()
 }
@@ -94,18 +78,8 @@ pub struct NodeInfo {
 impl NodeInfo {
     /// An empty node.
     pub fn new(node: Arc<Node>) -> Self {
-        let allocatable = node
-            .status
-            .as_ref()
-            .and_then(|s| s.allocatable.as_ref())
-            .map(amounts)
-            .unwrap_or_default();
-        Self {
-            node,
-            allocatable,
-            requested: Amounts::new(),
-            pods: Vec::new(),
-        }
+        let allocatable = node.status.as_ref().and_then(|s| s.allocatable.as_ref()).map(amounts).unwrap_or_default();
+        Self { node, allocatable, requested: Amounts::new(), pods: Vec::new() }
     }
 
     /// Takes a pod in.
@@ -129,11 +103,7 @@ impl NodeInfo {
 
     /// Its taints.
     pub fn taints(&self) -> &[Taint] {
-        self.node
-            .spec
-            .as_ref()
-            .and_then(|s| s.taints.as_deref())
-            .unwrap_or_default()
+        self.node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default()
     }
 
     /// What is left of a resource, in thousandths.
@@ -155,24 +125,14 @@ pub struct Cluster {
 impl Cluster {
     /// Reads the nodes and the pods on them.
     pub fn read(snapshot: &Snapshot) -> Self {
-        let nodes: Vec<NodeInfo> = snapshot
-            .list_as::<Node>(&key::all::<Node>())
-            .map(NodeInfo::new)
-            .collect();
+        let nodes: Vec<NodeInfo> = snapshot.list_as::<Node>(&key::all::<Node>()).map(NodeInfo::new).collect();
         let mut index: BTreeMap<String, usize> = BTreeMap::new();
         for (at, node) in nodes.iter().enumerate() {
             index.insert(node.name().to_string(), at);
         }
-        let mut cluster = Self {
-            nodes,
-            namespaces: namespaces(snapshot),
-        };
+        let mut cluster = Self { nodes, namespaces: namespaces(snapshot) };
         for pod in snapshot.list_as::<Pod>(&key::all::<Pod>()) {
-            let node = pod
-                .spec
-                .as_ref()
-                .and_then(|s| s.node_name.as_deref())
-                .and_then(|n| index.get(n));
+            let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).and_then(|n| index.get(n));
             if let Some(at) = node
                 && !is_terminal(&pod)
             {
@@ -187,11 +147,5 @@ fn namespaces(snapshot: &Snapshot) -> BTreeMap<String, BTreeMap<String, String>>
     use k8s_openapi::api::core::v1::Namespace;
     let prefix = key::all::<Namespace>();
     let all = snapshot.list_as::<Namespace>(&prefix);
-    all.map(|n| {
-        (
-            n.metadata.name.clone().unwrap_or_default(),
-            n.metadata.labels.clone().unwrap_or_default(),
-        )
-    })
-    .collect()
+    all.map(|n| (n.metadata.name.clone().unwrap_or_default(), n.metadata.labels.clone().unwrap_or_default())).collect()
 }

@@ -36,22 +36,14 @@ pub enum Outcome {
 
 /// Places all pending pods of a snapshot: higher priority first, then the older. Each placement counts for the next.
 pub fn schedule(snapshot: &Snapshot) -> Vec<Decision> {
-    let mut pending: Vec<Arc<Pod>> = snapshot
-        .list_as::<Pod>(&key::all::<Pod>())
-        .filter(|p| is_pending(p))
-        .collect();
+    let mut pending: Vec<Arc<Pod>> = snapshot.list_as::<Pod>(&key::all::<Pod>()).filter(|p| is_pending(p)).collect();
     if pending.is_empty() {
         return Vec::new();
     }
     pending.sort_by_cached_key(|pod| {
         let priority = pod.spec.as_ref().and_then(|s| s.priority).unwrap_or(0);
         let created = pod.metadata.creation_timestamp.as_ref().map(|t| t.0);
-        (
-            std::cmp::Reverse(priority),
-            created,
-            pod.metadata.namespace.clone(),
-            pod.metadata.name.clone(),
-        )
+        (std::cmp::Reverse(priority), created, pod.metadata.namespace.clone(), pod.metadata.name.clone())
     });
     let mut cluster = Cluster::read(snapshot);
     pending.into_iter().map(|pod| decide(&mut cluster, pod)).collect()
@@ -65,16 +57,9 @@ fn is_pending(pod: &Pod) -> bool {
 }
 
 fn decide(cluster: &mut Cluster, pod: Arc<Pod>) -> Decision {
-    let gated = pod
-        .spec
-        .as_ref()
-        .and_then(|s| s.scheduling_gates.as_ref())
-        .is_some_and(|g| !g.is_empty());
+    let gated = pod.spec.as_ref().and_then(|s| s.scheduling_gates.as_ref()).is_some_and(|g| !g.is_empty());
     if gated {
-        return Decision {
-            pod,
-            outcome: Outcome::Gated,
-        };
+        return Decision { pod, outcome: Outcome::Gated };
     }
     let info = PodInfo::new(Arc::clone(&pod));
     let outcome = match place(cluster, &info) {
@@ -115,11 +100,7 @@ mod tests {
     fn places_pods() {
         for (case, world, placed) in [
             ("fits", "node/a cpu=2; pod/x cpu=1", "x→a"),
-            (
-                "the emptier node",
-                "node/a cpu=4; node/b cpu=4; pod/y cpu=2 on=a; pod/x cpu=1",
-                "x→b",
-            ),
+            ("the emptier node", "node/a cpu=4; node/b cpu=4; pod/y cpu=2 on=a; pod/x cpu=1", "x→b"),
             (
                 "each placement counts",
                 "node/a cpu=2; pod/x cpu=1500m; pod/y cpu=1",
@@ -131,11 +112,7 @@ mod tests {
                 "x: 0/2 nodes are available: 2 Insufficient cpu.",
             ),
             ("no nodes", "pod/x cpu=1", "x: no nodes available to schedule pods"),
-            (
-                "too many pods",
-                "node/a cpu=9 pods=1; pod/y on=a; pod/x",
-                "x: 0/1 nodes are available: 1 Too many pods.",
-            ),
+            ("too many pods", "node/a cpu=9 pods=1; pod/y on=a; pod/x", "x: 0/1 nodes are available: 1 Too many pods."),
             ("node selector", "node/a zone=1; node/b zone=2; pod/x select=2", "x→b"),
             (
                 "selector matches none",
@@ -149,38 +126,22 @@ mod tests {
                 "node/a taint=gpu; pod/x",
                 "x: 0/1 nodes are available: 1 node(s) had untolerated taint(s).",
             ),
-            (
-                "cordoned",
-                "node/a cordoned; pod/x",
-                "x: 0/1 nodes are available: 1 node(s) were unschedulable.",
-            ),
+            ("cordoned", "node/a cordoned; pod/x", "x: 0/1 nodes are available: 1 node(s) were unschedulable."),
             (
                 "port taken",
                 "node/a; pod/y port=80 on=a; pod/x port=80",
                 "x: 0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.",
             ),
-            (
-                "anti-affinity",
-                "node/a; node/b; pod/y app=w on=a; pod/x app=w apart=w",
-                "x→b",
-            ),
+            ("anti-affinity", "node/a; node/b; pod/y app=w on=a; pod/x app=w apart=w", "x→b"),
             (
                 "anti-affinity everywhere",
                 "node/a; pod/y app=w on=a; pod/x app=w apart=w",
                 "x: 0/1 nodes are available: 1 node(s) didn't match pod anti-affinity rules.",
             ),
-            (
-                "symmetry",
-                "node/a; node/b; pod/y app=w apart=v on=a; pod/x app=v",
-                "x→b",
-            ),
+            ("symmetry", "node/a; node/b; pod/y app=w apart=v on=a; pod/x app=v", "x→b"),
             ("affinity", "node/a; node/b; pod/y app=w on=b; pod/x together=w", "x→b"),
             ("affinity to itself", "node/a; pod/x app=w together=w", "x→a"),
-            (
-                "spread",
-                "node/a; node/b; pod/y app=w on=a; pod/x app=w spread=w",
-                "x→b",
-            ),
+            ("spread", "node/a; node/b; pod/y app=w on=a; pod/x app=w spread=w", "x→b"),
             ("gated", "node/a; pod/x gated", "x: gated"),
             (
                 "priority first",

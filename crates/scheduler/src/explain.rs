@@ -13,10 +13,7 @@ pub fn unschedulable(nodes: usize, reasons: &[Vec<Reason>]) -> String {
     for reason in reasons.iter().flatten() {
         *counts.entry(reason.to_string()).or_default() += 1;
     }
-    let mut listed: Vec<String> = counts
-        .into_iter()
-        .map(|(reason, count)| format!("{count} {reason}"))
-        .collect();
+    let mut listed: Vec<String> = counts.into_iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     listed.sort();
     format!("0/{nodes} nodes are available: {}.", listed.join(", "))
 }

@@ -28,11 +28,7 @@ const RETRY: Duration = Duration::from_millis(250);
 
 /// Schedules until `shutdown` is cancelled.
 pub async fn run(store: Arc<dyn Store>, api: Arc<dyn Api>, shutdown: CancellationToken) {
-    let scheduler = Scheduler {
-        store,
-        client: Client::new(api),
-        told: HashMap::new(),
-    };
+    let scheduler = Scheduler { store, client: Client::new(api), told: HashMap::new() };
     tokio::select! {
         () = scheduler.run() => {}
         () = shutdown.cancelled() => {}
@@ -107,10 +103,7 @@ impl Scheduler {
             }
             work.push(execute(self.client.clone(), decision));
         }
-        stream::iter(work)
-            .buffer_unordered(PARALLEL)
-            .any(|failed| async move { failed })
-            .await
+        stream::iter(work).buffer_unordered(PARALLEL).any(|failed| async move { failed }).await
     }
 }
 
@@ -121,13 +114,7 @@ async fn execute(client: Client, decision: Decision) -> bool {
         Outcome::Node(node) => bind(&client, &pod, &node).await,
         Outcome::Unschedulable(why) => refuse(&client, &pod, "Unschedulable", &why).await,
         Outcome::Gated => {
-            refuse(
-                &client,
-                &pod,
-                "SchedulingGated",
-                "Scheduling is blocked due to non-empty scheduling gates",
-            )
-            .await
+            refuse(&client, &pod, "SchedulingGated", "Scheduling is blocked due to non-empty scheduling gates").await
         }
     };
     match result {
@@ -150,14 +137,7 @@ async fn bind(client: &Client, pod: &Pod, node: &str) -> Result<(), ClientError>
         "target": {"kind": "Node", "name": node},
     });
     client.create_in::<Pod>(namespace, name, "binding", &body).await?;
-    event(
-        client,
-        pod,
-        "Normal",
-        "Scheduled",
-        format!("Successfully assigned {namespace}/{name} to {node}"),
-    )
-    .await;
+    event(client, pod, "Normal", "Scheduled", format!("Successfully assigned {namespace}/{name} to {node}")).await;
     Ok(())
 }
 
@@ -207,10 +187,7 @@ async fn event(client: &Client, pod: &Pod, kind: &str, reason: &str, message: St
         count: Some(1),
         first_timestamp: Some(Time(now)),
         last_timestamp: Some(Time(now)),
-        source: Some(EventSource {
-            component: Some(SCHEDULER_NAME.into()),
-            host: None,
-        }),
+        source: Some(EventSource { component: Some(SCHEDULER_NAME.into()), host: None }),
         reporting_component: Some(SCHEDULER_NAME.into()),
         ..Event::default()
     };
@@ -220,8 +197,5 @@ async fn event(client: &Client, pod: &Pod, kind: &str, reason: &str, message: St
 }
 
 fn names(pod: &Pod) -> (&str, &str) {
-    (
-        pod.metadata.namespace.as_deref().unwrap_or_default(),
-        pod.metadata.name.as_deref().unwrap_or_default(),
-    )
+    (pod.metadata.namespace.as_deref().unwrap_or_default(), pod.metadata.name.as_deref().unwrap_or_default())
 }

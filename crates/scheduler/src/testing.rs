@@ -11,10 +11,7 @@ use crate::{Outcome, schedule};
 /// Schedules a world and compares the decisions.
 pub fn check(case: &str, world: &str, placed: &str) {
     let items = world.split(';').map(str::trim);
-    let snapshot: Snapshot = items
-        .enumerate()
-        .map(|(index, item)| entry(item, index as u64 + 1))
-        .collect();
+    let snapshot: Snapshot = items.enumerate().map(|(index, item)| entry(item, index as u64 + 1)).collect();
     let decisions: Vec<String> = schedule(&snapshot)
         .into_iter()
         .map(|d| {
@@ -47,11 +44,7 @@ fn entry(item: &str, revision: u64) -> Entry {
     };
     for word in words {
         let (attribute, value) = word.split_once('=').unwrap_or((word, ""));
-        if kind == "node" {
-            node(&mut object, attribute, value)
-        } else {
-            pod(&mut object, attribute, value)
-        }
+        if kind == "node" { node(&mut object, attribute, value) } else { pod(&mut object, attribute, value) }
     }
     let bytes = serde_json::to_vec(&object).unwrap();
     Entry::new(key.into(), bytes.into(), Revision(revision), Revision(revision), 0..0)

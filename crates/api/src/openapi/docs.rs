@@ -20,10 +20,7 @@ impl Docs {
         let packed: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptions.z"));
         let mut text = String::new();
         // What the build script wrote unpacks; if it did not, there would be no descriptions.
-        if flate2::read::DeflateDecoder::new(packed)
-            .read_to_string(&mut text)
-            .is_err()
-        {
+        if flate2::read::DeflateDecoder::new(packed).read_to_string(&mut text).is_err() {
             return Self::default();
         }
         let mut docs = Self::default();
@@ -50,11 +47,7 @@ impl Docs {
 
     /// What a field is for.
     pub fn of_field(&self, name: &str, field: &str) -> Option<&str> {
-        let found = self
-            .types
-            .get(name)
-            .and_then(|t| t.fields.get(field))
-            .map(String::as_str);
+        let found = self.types.get(name).and_then(|t| t.fields.get(field)).map(String::as_str);
         // The two fields that every object has are no fields in Rust.
         let common = match field {
             "apiVersion" => Some("Group and version of the schema that this object follows, as in apps/v1."),

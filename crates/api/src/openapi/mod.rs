@@ -22,11 +22,7 @@ pub use v2_protobuf::{V2_PROTOBUF, V2_PROTOBUF_ASKED, v2_protobuf};
 
 /// The path of a group version's document below `/openapi/v3/`: `api/v1`, `apis/apps/v1`.
 pub fn v3_path(group: &str, version: &str) -> String {
-    if group.is_empty() {
-        format!("api/{version}")
-    } else {
-        format!("apis/{group}/{version}")
-    }
+    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
 }
 
 /// What changes when a document does: for the `hash` parameter and the ETag. Does not make the document.
@@ -47,22 +43,14 @@ pub fn hash<'a>(kinds: impl IntoIterator<Item = &'a Kind>, group: &str, version:
 pub fn v3_index<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) -> Value {
     let paths: Map<String, Value> = entries
         .into_iter()
-        .map(|(path, hash)| {
-            (
-                path.to_string(),
-                json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}")}),
-            )
-        })
+        .map(|(path, hash)| (path.to_string(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}")})))
         .collect();
     json!({"paths": paths})
 }
 
 /// The v3 document of a group and version. `None` if no kind is served there.
 pub fn v3<'a>(kinds: impl IntoIterator<Item = &'a Kind>, group: &str, version: &str) -> Option<Value> {
-    let kinds: Vec<&Kind> = kinds
-        .into_iter()
-        .filter(|k| k.group == group && k.version == version)
-        .collect();
+    let kinds: Vec<&Kind> = kinds.into_iter().filter(|k| k.group == group && k.version == version).collect();
     let first = kinds.first()?;
     let base = paths::base(first);
     let mut all = Map::new();
@@ -113,11 +101,7 @@ fn reachable(kinds: &[&Kind]) -> Vec<&'static Object> {
     for kind in kinds {
         todo.extend(schema::of(kind));
         todo.extend(schema::by_gvk(kind.group, kind.version, kind.list_kind));
-        todo.extend(
-            kind.subresources
-                .iter()
-                .filter_map(|s| schema::by_gvk(s.group, s.version, s.kind)),
-        );
+        todo.extend(kind.subresources.iter().filter_map(|s| schema::by_gvk(s.group, s.version, s.kind)));
     }
     todo.extend(paths::COMMON_TYPES.iter().filter_map(|name| schema::by_name(name)));
     let mut seen = BTreeSet::new();
@@ -133,10 +117,8 @@ fn reachable(kinds: &[&Kind]) -> Vec<&'static Object> {
 }
 
 fn definitions(dialect: Dialect, objects: Vec<&'static Object>, docs: &Docs) -> Map<String, Value> {
-    let mut out: Vec<(String, Value)> = objects
-        .into_iter()
-        .map(|o| (o.name.to_string(), schemas::definition(dialect, o, docs)))
-        .collect();
+    let mut out: Vec<(String, Value)> =
+        objects.into_iter().map(|o| (o.name.to_string(), schemas::definition(dialect, o, docs))).collect();
     out.extend(schemas::scalars(dialect, docs));
     out.sort_by(|a, b| a.0.cmp(&b.0));
     out.into_iter().collect()
@@ -184,16 +166,8 @@ mod tests {
             json!({"group": "apps", "kind": "Deployment", "version": "v1"})
         );
         let parameters = patch["parameters"].as_array().cloned().unwrap_or_default();
-        assert!(
-            parameters
-                .iter()
-                .any(|p| p["name"] == "fieldValidation" && p["in"] == "query")
-        );
-        assert!(
-            patch["requestBody"]["content"]
-                .get("application/strategic-merge-patch+json")
-                .is_some()
-        );
+        assert!(parameters.iter().any(|p| p["name"] == "fieldValidation" && p["in"] == "query"));
+        assert!(patch["requestBody"]["content"].get("application/strategic-merge-patch+json").is_some());
         assert!(v3(kinds().iter(), "apps", "v9").is_none());
     }
 
@@ -202,10 +176,7 @@ mod tests {
         let document = v3(kinds().iter(), "", "v1").expect("v1");
         check_references(&document, &document);
         let container = &document["components"]["schemas"]["io.k8s.api.core.v1.Container"];
-        for text in [
-            &container["description"],
-            &container["properties"]["imagePullPolicy"]["description"],
-        ] {
+        for text in [&container["description"], &container["properties"]["imagePullPolicy"]["description"]] {
             assert!(text.as_str().is_some_and(|t| t.len() > 20), "{text}");
         }
     }
@@ -218,17 +189,10 @@ mod tests {
             .as_object()
             .into_iter()
             .flatten()
-            .filter_map(|(_, path)| {
-                path.get("patch")
-                    .map(|p| p["x-kubernetes-group-version-kind"]["kind"].to_string())
-            })
+            .filter_map(|(_, path)| path.get("patch").map(|p| p["x-kubernetes-group-version-kind"]["kind"].to_string()))
             .collect();
         for kind in kinds().iter().filter(|k| k.allows("patch")) {
-            assert!(
-                kinds_with_a_patch.contains(&format!("{:?}", kind.kind)),
-                "{}",
-                kind.kind
-            );
+            assert!(kinds_with_a_patch.contains(&format!("{:?}", kind.kind)), "{}", kind.kind);
         }
     }
 

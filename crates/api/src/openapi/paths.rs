@@ -13,11 +13,7 @@ const RESOURCE_LIST: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.APIResourceLis
 /// Types that operations of every group use.
 pub(super) const COMMON_TYPES: &[&str] = &[STATUS, DELETE_OPTIONS, RESOURCE_LIST];
 
-const PRODUCES: &[&str] = &[
-    "application/json",
-    "application/yaml",
-    "application/vnd.kubernetes.protobuf",
-];
+const PRODUCES: &[&str] = &["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
 const PATCHES: &[&str] = &[
     "application/json-patch+json",
     "application/merge-patch+json",
@@ -28,12 +24,8 @@ const PATCHES: &[&str] = &[
 /// A query parameter: name and type.
 type Parameter = (&'static str, &'static str);
 
-const WRITE: &[Parameter] = &[
-    ("dryRun", "string"),
-    ("fieldManager", "string"),
-    ("fieldValidation", "string"),
-    ("pretty", "string"),
-];
+const WRITE: &[Parameter] =
+    &[("dryRun", "string"), ("fieldManager", "string"), ("fieldValidation", "string"), ("pretty", "string")];
 const APPLY: &[Parameter] = &[
     ("dryRun", "string"),
     ("fieldManager", "string"),
@@ -111,22 +103,10 @@ pub(super) fn of_kind(dialect: Dialect, kind: &Kind, paths: &mut Map<String, Val
         }
     };
     let object = format!("{collection}/{{name}}");
-    add(
-        collection.clone(),
-        operations(dialect, kind, &["list", "create", "deletecollection"]),
-        paths,
-    );
-    add(
-        object.clone(),
-        operations(dialect, kind, &["get", "update", "patch", "delete"]),
-        paths,
-    );
+    add(collection.clone(), operations(dialect, kind, &["list", "create", "deletecollection"]), paths);
+    add(object.clone(), operations(dialect, kind, &["get", "update", "patch", "delete"]), paths);
     if kind.namespaced && kind.allows("list") {
-        add(
-            format!("{}/{}", base(kind), kind.plural),
-            operations(dialect, kind, &["list"]),
-            paths,
-        );
+        add(format!("{}/{}", base(kind), kind.plural), operations(dialect, kind, &["list"]), paths);
     }
     for sub in kind.subresources {
         let ty = schema::by_gvk(sub.group, sub.version, sub.kind).map(|o| o.name);
@@ -142,11 +122,7 @@ pub(super) fn of_kind(dialect: Dialect, kind: &Kind, paths: &mut Map<String, Val
 }
 
 fn tag(kind: &Kind) -> String {
-    let group = if kind.group.is_empty() {
-        "core"
-    } else {
-        kind.group.split('.').next().unwrap_or(kind.group)
-    };
+    let group = if kind.group.is_empty() { "core" } else { kind.group.split('.').next().unwrap_or(kind.group) };
     format!("{group}_{}", kind.version)
 }
 
@@ -172,53 +148,13 @@ fn operation<'a>(
     ty: Option<&'a str>,
     list: Option<&'a str>,
 ) -> Option<(&'static str, Operation<'a>)> {
-    let plain = Operation {
-        verb,
-        scope,
-        gvk,
-        tag,
-        query: READ,
-        body: None,
-        answer: ty,
-        codes: &["200"],
-    };
+    let plain = Operation { verb, scope, gvk, tag, query: READ, body: None, answer: ty, codes: &["200"] };
     Some(match verb {
         "get" => ("get", plain),
-        "list" => (
-            "get",
-            Operation {
-                query: LIST,
-                answer: list,
-                ..plain
-            },
-        ),
-        "create" => (
-            "post",
-            Operation {
-                query: WRITE,
-                body: ty,
-                codes: &["200", "201", "202"],
-                ..plain
-            },
-        ),
-        "update" => (
-            "put",
-            Operation {
-                query: WRITE,
-                body: ty,
-                codes: &["200", "201"],
-                ..plain
-            },
-        ),
-        "patch" => (
-            "patch",
-            Operation {
-                query: APPLY,
-                body: Some(PATCH),
-                codes: &["200", "201"],
-                ..plain
-            },
-        ),
+        "list" => ("get", Operation { query: LIST, answer: list, ..plain }),
+        "create" => ("post", Operation { query: WRITE, body: ty, codes: &["200", "201", "202"], ..plain }),
+        "update" => ("put", Operation { query: WRITE, body: ty, codes: &["200", "201"], ..plain }),
+        "patch" => ("patch", Operation { query: APPLY, body: Some(PATCH), codes: &["200", "201"], ..plain }),
         "delete" => (
             "delete",
             Operation {
@@ -229,15 +165,9 @@ fn operation<'a>(
                 ..plain
             },
         ),
-        "deletecollection" => (
-            "delete",
-            Operation {
-                query: DELETE,
-                body: Some(DELETE_OPTIONS),
-                answer: Some(STATUS),
-                ..plain
-            },
-        ),
+        "deletecollection" => {
+            ("delete", Operation { query: DELETE, body: Some(DELETE_OPTIONS), answer: Some(STATUS), ..plain })
+        }
         _ => return None,
     })
 }
@@ -245,22 +175,14 @@ fn operation<'a>(
 impl Operation<'_> {
     fn render(&self, dialect: Dialect) -> Value {
         let (group, version, kind) = self.gvk;
-        let on = [self.scope, kind]
-            .iter()
-            .filter(|s| !s.is_empty())
-            .copied()
-            .collect::<Vec<_>>()
-            .join(" of ");
+        let on = [self.scope, kind].iter().filter(|s| !s.is_empty()).copied().collect::<Vec<_>>().join(" of ");
         let mut out = json!({
             "tags": [self.tag],
             "description": format!("{} {on}", self.verb),
             "operationId": format!("{}_{}_{}{}", self.verb, self.tag, kind, self.scope),
         });
-        let mut parameters: Vec<Value> = self
-            .query
-            .iter()
-            .map(|(name, ty)| parameter(dialect, "query", name, ty))
-            .collect();
+        let mut parameters: Vec<Value> =
+            self.query.iter().map(|(name, ty)| parameter(dialect, "query", name, ty)).collect();
         if let Some(body) = self.body {
             let schema = reference(dialect, body);
             match dialect {
@@ -312,11 +234,7 @@ impl Operation<'_> {
 }
 
 fn content(types: &[&str], schema: &Value) -> Value {
-    types
-        .iter()
-        .map(|t| ((*t).to_string(), json!({"schema": schema})))
-        .collect::<Map<_, _>>()
-        .into()
+    types.iter().map(|t| ((*t).to_string(), json!({"schema": schema}))).collect::<Map<_, _>>().into()
 }
 
 fn parameter(dialect: Dialect, place: &str, name: &str, ty: &str) -> Value {

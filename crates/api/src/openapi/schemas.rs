@@ -43,11 +43,8 @@ pub(super) fn reference(dialect: Dialect, name: &str) -> Value {
 /// The definitions of types that are written as scalars.
 pub(super) fn scalars(dialect: Dialect, docs: &Docs) -> Vec<(String, Value)> {
     let one_of = |a: &str, b: &str| json!([{"type": a}, {"type": b}]);
-    let quantity = if dialect == Dialect::V2 {
-        json!({"type": "string"})
-    } else {
-        json!({"oneOf": one_of("string", "number")})
-    };
+    let quantity =
+        if dialect == Dialect::V2 { json!({"type": "string"}) } else { json!({"oneOf": one_of("string", "number")}) };
     let int_or_string = match dialect {
         Dialect::V2 => json!({"type": "string", "format": "int-or-string"}),
         Dialect::V3 => json!({"format": "int-or-string", "oneOf": one_of("integer", "string")}),
@@ -83,11 +80,8 @@ pub(super) fn definition(dialect: Dialect, object: &'static Object, docs: &Docs)
     if !required.is_empty() {
         out.insert("required".into(), required.into());
     }
-    let properties: Map<String, Value> = object
-        .fields()
-        .iter()
-        .map(|f| (f.name.to_string(), property(dialect, object, f, docs)))
-        .collect();
+    let properties: Map<String, Value> =
+        object.fields().iter().map(|f| (f.name.to_string(), property(dialect, object, f, docs))).collect();
     if !properties.is_empty() {
         out.insert("properties".into(), properties.into());
     }
@@ -97,16 +91,9 @@ pub(super) fn definition(dialect: Dialect, object: &'static Object, docs: &Docs)
     } else if object.everywhere {
         let kind = object.name.rsplit('.').next().unwrap_or_default();
         let everywhere = |(group, versions): (&str, Vec<&str>)| {
-            versions
-                .into_iter()
-                .map(|v| json!({"group": group, "kind": kind, "version": v}))
-                .collect::<Vec<_>>()
+            versions.into_iter().map(|v| json!({"group": group, "kind": kind, "version": v})).collect::<Vec<_>>()
         };
-        let gvks: Vec<Value> = crate::kinds::kinds()
-            .groups()
-            .into_iter()
-            .flat_map(everywhere)
-            .collect();
+        let gvks: Vec<Value> = crate::kinds::kinds().groups().into_iter().flat_map(everywhere).collect();
         out.insert("x-kubernetes-group-version-kind".into(), gvks.into());
     }
     if object.atomic {
@@ -129,11 +116,7 @@ fn property(dialect: Dialect, object: &Object, field: &Field, docs: &Docs) -> Va
         map.insert("x-kubernetes-map-type".into(), "granular".into());
     }
     let patch = field.patch;
-    let words = [
-        (patch.merge, "merge"),
-        (patch.replace, "replace"),
-        (patch.retain_keys, "retainKeys"),
-    ];
+    let words = [(patch.merge, "merge"), (patch.replace, "replace"), (patch.retain_keys, "retainKeys")];
     let strategy: Vec<&str> = words.iter().filter(|(set, _)| *set).map(|(_, word)| *word).collect();
     if !strategy.is_empty() {
         map.insert("x-kubernetes-patch-strategy".into(), strategy.join(",").into());
@@ -187,9 +170,5 @@ fn of_type(dialect: Dialect, ty: Type) -> Value {
 /// The type of items and entries: Kubernetes wraps references here as well.
 fn inner(dialect: Dialect, ty: Type) -> Value {
     let schema = of_type(dialect, ty);
-    if dialect == Dialect::V3 && schema.get("$ref").is_some() {
-        json!({"allOf": [schema]})
-    } else {
-        schema
-    }
+    if dialect == Dialect::V3 && schema.get("$ref").is_some() { json!({"allOf": [schema]}) } else { schema }
 }

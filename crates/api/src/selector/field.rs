@@ -33,15 +33,9 @@ impl FieldSelector {
             if requirements.len() == REQUIREMENTS_MAX {
                 return Err(SelectorError::TooMany { max: REQUIREMENTS_MAX });
             }
-            let (field, equals, value) = split_term(term).ok_or_else(|| SelectorError::FieldTerm {
-                selector: text.into(),
-                term: term.into(),
-            })?;
-            requirements.push(FieldRequirement {
-                field: field.into(),
-                equals,
-                value: unescape(value)?,
-            });
+            let (field, equals, value) = split_term(term)
+                .ok_or_else(|| SelectorError::FieldTerm { selector: text.into(), term: term.into() })?;
+            requirements.push(FieldRequirement { field: field.into(), equals, value: unescape(value)? });
         }
         Ok(Self { requirements })
     }
@@ -55,26 +49,19 @@ impl FieldSelector {
             field == "metadata.name" || field == "metadata.namespace" || selectable.iter().any(|s| s.label == field)
         };
         match self.requirements.iter().find(|r| !known(&r.field)) {
-            Some(unknown) => Err(SelectorError::FieldNotSupported {
-                label: unknown.field.clone(),
-            }),
+            Some(unknown) => Err(SelectorError::FieldNotSupported { label: unknown.field.clone() }),
             None => Ok(()),
         }
     }
 
     /// The value that a field must equal, if one is asked for.
     pub fn required(&self, field: &str) -> Option<&str> {
-        self.requirements
-            .iter()
-            .find(|r| r.equals && r.field == field)
-            .map(|r| r.value.as_str())
+        self.requirements.iter().find(|r| r.equals && r.field == field).map(|r| r.value.as_str())
     }
 
     /// Whether an object is selected. `value` tells a field; one that is unset is empty.
     pub fn matches(&self, value: impl Fn(&str) -> String) -> bool {
-        self.requirements
-            .iter()
-            .all(|r| (value(&r.field) == r.value) == r.equals)
+        self.requirements.iter().all(|r| (value(&r.field) == r.value) == r.equals)
     }
 
     /// Whether an object of a kind with these selectable fields is selected.
@@ -84,10 +71,7 @@ impl FieldSelector {
             match field {
                 "metadata.name" => metadata("name"),
                 "metadata.namespace" => metadata("namespace"),
-                other => selectable
-                    .iter()
-                    .find(|s| s.label == other)
-                    .map_or_else(String::new, |s| (s.value)(object)),
+                other => selectable.iter().find(|s| s.label == other).map_or_else(String::new, |s| (s.value)(object)),
             }
         })
     }
@@ -176,20 +160,12 @@ mod tests {
             assert_eq!(selector.check(&selectable), Ok(()), "{text}");
             assert_eq!(selector.matches_object(&object, &selectable), selected, "{text}");
         }
-        let unknown = FieldSelector::parse("spec.foo=1")
-            .expect("readable")
-            .check(&selectable)
-            .expect_err("unknown");
+        let unknown = FieldSelector::parse("spec.foo=1").expect("readable").check(&selectable).expect_err("unknown");
         assert_eq!(unknown.to_string(), "field label not supported: spec.foo");
         for bad in ["a", "a=b=c", "a=\\x", "a=b\\"] {
             assert!(FieldSelector::parse(bad).is_err(), "{bad}");
         }
-        assert_eq!(
-            FieldSelector::parse("metadata.name=x")
-                .expect("readable")
-                .required("metadata.name"),
-            Some("x")
-        );
+        assert_eq!(FieldSelector::parse("metadata.name=x").expect("readable").required("metadata.name"), Some("x"));
     }
 
     proptest::proptest! {

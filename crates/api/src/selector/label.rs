@@ -49,10 +49,7 @@ impl Requirement {
     /// [`SelectorError`] for bad keys, values, or numbers of values.
     pub fn new(key: &str, operator: Operator, values: Vec<String>) -> Result<Self, SelectorError> {
         if let Some(problem) = names::qualified_name(key).into_iter().next() {
-            return Err(SelectorError::Key {
-                key: key.into(),
-                problem,
-            });
+            return Err(SelectorError::Key { key: key.into(), problem });
         }
         let problem = match (operator, values.len()) {
             (Operator::In | Operator::NotIn, 0) => Some("for 'in', 'notin' operators, values set can't be empty"),
@@ -68,26 +65,14 @@ impl Requirement {
             _ => None,
         };
         if let Some(problem) = problem {
-            return Err(SelectorError::Count {
-                count: values.len(),
-                problem,
-            });
+            return Err(SelectorError::Count { count: values.len(), problem });
         }
         for (index, value) in values.iter().enumerate() {
             if let Some(problem) = names::label_value(value).into_iter().next() {
-                return Err(SelectorError::Value {
-                    key: key.into(),
-                    index,
-                    value: value.clone(),
-                    problem,
-                });
+                return Err(SelectorError::Value { key: key.into(), index, value: value.clone(), problem });
             }
         }
-        Ok(Self {
-            key: key.into(),
-            operator,
-            values,
-        })
+        Ok(Self { key: key.into(), operator, values })
     }
 
     /// Whether it holds for a label with this value, or for its absence.
@@ -98,14 +83,12 @@ impl Requirement {
             (Operator::In, Some(label)) => self.values.iter().any(|v| v == label),
             (Operator::NotIn, Some(label)) => self.values.iter().all(|v| v != label),
             (Operator::NotIn, None) => true,
-            (Operator::GreaterThan, Some(label)) => self
-                .number()
-                .zip(label.parse().ok())
-                .is_some_and(|(n, l): (i64, i64)| l > n),
-            (Operator::LessThan, Some(label)) => self
-                .number()
-                .zip(label.parse().ok())
-                .is_some_and(|(n, l): (i64, i64)| l < n),
+            (Operator::GreaterThan, Some(label)) => {
+                self.number().zip(label.parse().ok()).is_some_and(|(n, l): (i64, i64)| l > n)
+            }
+            (Operator::LessThan, Some(label)) => {
+                self.number().zip(label.parse().ok()).is_some_and(|(n, l): (i64, i64)| l < n)
+            }
             (Operator::In | Operator::GreaterThan | Operator::LessThan, None) => false,
         }
     }
@@ -123,18 +106,12 @@ impl LabelSelector {
 
     /// No object at all: an absent selector in a spec.
     pub fn nothing() -> Self {
-        Self {
-            requirements: Vec::new(),
-            nothing: true,
-        }
+        Self { requirements: Vec::new(), nothing: true }
     }
 
     /// From requirements.
     pub fn all_of(requirements: Vec<Requirement>) -> Self {
-        Self {
-            requirements,
-            nothing: false,
-        }
+        Self { requirements, nothing: false }
     }
 
     /// Objects with exactly these labels among theirs: the selectors of Services and ReplicationControllers.
@@ -204,11 +181,7 @@ impl LabelSelector {
         }
         for expression in selector.match_expressions.iter().flatten() {
             let values = expression.values.clone().unwrap_or_default();
-            requirements.push(Requirement::new(
-                &expression.key,
-                operator(&expression.operator)?,
-                values,
-            )?);
+            requirements.push(Requirement::new(&expression.key, operator(&expression.operator)?, values)?);
         }
         Ok(Self::all_of(requirements))
     }
@@ -241,12 +214,7 @@ impl LabelSelector {
 }
 
 fn from_expression(expression: &Value) -> Result<Requirement, SelectorError> {
-    let text = |field: &str| {
-        expression
-            .get(field)
-            .and_then(Value::as_str)
-            .ok_or(SelectorError::Shape)
-    };
+    let text = |field: &str| expression.get(field).and_then(Value::as_str).ok_or(SelectorError::Shape);
     let values = match expression.get("values") {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::Array(values)) => {
@@ -337,10 +305,7 @@ mod tests {
         ] {
             let selector = LabelSelector::parse(text).unwrap_or_else(|e| panic!("{text}: {e}"));
             assert_eq!(selector.matches_object(&object), selected, "{text}");
-            assert_eq!(
-                LabelSelector::parse(&selector.to_string()).map(|s| s.to_string()),
-                Ok(selector.to_string())
-            );
+            assert_eq!(LabelSelector::parse(&selector.to_string()).map(|s| s.to_string()), Ok(selector.to_string()));
         }
         for bad in [
             "=",
@@ -369,14 +334,8 @@ mod tests {
             (Value::Null, false),
             (json!({}), true),
             (json!({"matchLabels": {"app": "web"}}), true),
-            (
-                json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["db", "web"]}]}),
-                true,
-            ),
-            (
-                json!({"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}),
-                false,
-            ),
+            (json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["db", "web"]}]}), true),
+            (json!({"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}), false),
         ] {
             let parsed = LabelSelector::from_object(&selector).unwrap_or_else(|e| panic!("{selector}: {e}"));
             assert_eq!(parsed.matches_object(&object), selected, "{selector}");

@@ -77,7 +77,9 @@ fn volumes_and_environment_hold_what_they_should() {
     ] {
         assert_eq!(run(script), expected, "{script}");
     }
-    assert!(text(&cluster.try_kubectl(&["exec", "volumes", "-c", "c", "--", "touch", "/image/x"])).contains("Read-only"));
+    assert!(
+        text(&cluster.try_kubectl(&["exec", "volumes", "-c", "c", "--", "touch", "/image/x"])).contains("Read-only")
+    );
     cluster.kubectl(&["patch", "configmap", "settings", "-p", r#"{"data":{"colour":"green"}}"#]);
     cluster.until("the changed ConfigMap in the volume", || run("cat /settings/colour") == "green");
     let curl = "curl -sS -m 3 --cacert /var/run/secrets/kubernetes.io/serviceaccount/ca.crt \
@@ -97,13 +99,25 @@ fn host_network_and_host_ports_are_reached() {
     };
     cluster.apply(&pod("shared", "hostNetwork: true", "8081"));
     cluster.apply(&pod("mapped", "dnsPolicy: Default", "8082"));
-    for (name, url) in [("shared", "http://127.0.0.1:8081/"), ("mapped", "http://192.168.99.1:8082/"), ("mapped", "http://127.0.0.1:8082/")] {
+    for (name, url) in [
+        ("shared", "http://127.0.0.1:8081/"),
+        ("mapped", "http://192.168.99.1:8082/"),
+        ("mapped", "http://127.0.0.1:8082/"),
+    ] {
         cluster.until(url, || cluster.fetch(url).is_ok_and(|body| body == format!("{name}\n")));
     }
     let shared = cluster.get(&["pod", "shared"]);
     assert_eq!(shared["status"]["podIP"], shared["status"]["hostIP"]);
     cluster.apply(&pod("third", "dnsPolicy: Default", "8082"));
-    let why = || cluster.kubectl(&["get", "pod", "third", "-o", "jsonpath={.status.conditions[?(@.type=='PodScheduled')].message}"]);
+    let why = || {
+        cluster.kubectl(&[
+            "get",
+            "pod",
+            "third",
+            "-o",
+            "jsonpath={.status.conditions[?(@.type=='PodScheduled')].message}",
+        ])
+    };
     cluster.until("a taken port being told", || why().contains("didn't have free ports"));
 }
 
@@ -125,7 +139,8 @@ fn a_full_disk_refuses_writes_and_recovers() {
     // The same server over a small file system of its own.
     let small = cluster.path("small");
     std::fs::create_dir(&small).unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "mizzen-test"]).arg(&small).status().unwrap();
+    let mounted =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "mizzen-test"]).arg(&small).status().unwrap();
     assert!(mounted.success());
     let unmount = Unmount(small.clone());
     std::fs::create_dir(small.join("store")).unwrap();
@@ -145,10 +160,16 @@ fn a_full_disk_refuses_writes_and_recovers() {
         assert!(kept < 100, "the disk never filled");
     };
     assert!(refusal.contains("no space"), "{refusal}");
-    assert_eq!(cluster.get(&["configmaps"])["items"].as_array().unwrap().len(), kept + 1, "the CA's and all acknowledged");
+    assert_eq!(
+        cluster.get(&["configmaps"])["items"].as_array().unwrap().len(),
+        kept + 1,
+        "the CA's and all acknowledged"
+    );
     let resized = Command::new("mount").args(["-o", "remount,size=200m"]).arg(&small).status().unwrap();
     assert!(resized.success());
-    cluster.until("writes after there is room", || cluster.try_kubectl(&["create", "configmap", "after"]).status.success());
+    cluster.until("writes after there is room", || {
+        cluster.try_kubectl(&["create", "configmap", "after"]).status.success()
+    });
     cluster.stop_server("KILL");
     cluster.start_server();
     assert_eq!(cluster.get(&["configmaps"])["items"].as_array().unwrap().len(), kept + 2);

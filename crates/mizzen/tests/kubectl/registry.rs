@@ -55,7 +55,15 @@ fn a_deployment_pulls_with_its_secret() {
     std::fs::write(cluster.path("config.yaml"), format!("registries:\n  insecure: ['{HOST}']\n")).unwrap();
     cluster.start_server();
     let server = format!("--docker-server={HOST}");
-    cluster.kubectl(&["create", "secret", "docker-registry", "pull", &server, "--docker-username=user", "--docker-password=secret"]);
+    cluster.kubectl(&[
+        "create",
+        "secret",
+        "docker-registry",
+        "pull",
+        &server,
+        "--docker-username=user",
+        "--docker-password=secret",
+    ]);
     let pod = |name: &str, secret: &str| {
         format!(
             "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  {secret}\n  terminationGracePeriodSeconds: 1\n  \
@@ -67,6 +75,7 @@ fn a_deployment_pulls_with_its_secret() {
     cluster.kubectl(&["wait", "pod/friend", "--for=condition=Ready", "--timeout=30s"]);
     let events = cluster.kubectl(&["events", "--for", "pod/stranger"]);
     assert!(events.contains("Failed") && events.contains("401"), "{events}");
-    let image = cluster.get(&["pod", "friend"])["status"]["containerStatuses"][0]["imageID"].as_str().unwrap().to_string();
+    let image =
+        cluster.get(&["pod", "friend"])["status"]["containerStatuses"][0]["imageID"].as_str().unwrap().to_string();
     assert!(image.contains("/team/busybox@sha256:"), "{image}");
 }

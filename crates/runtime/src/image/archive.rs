@@ -43,10 +43,7 @@ struct LayoutIndex {
 /// Reads every image of `path` into `layers`. Blocks.
 pub(super) fn read(path: &Path, layers: &Layers) -> Result<Vec<Loaded>, StoreError> {
     if path.is_dir() {
-        return Folder {
-            root: path.to_path_buf(),
-        }
-        .read(layers);
+        return Folder { root: path.to_path_buf() }.read(layers);
     }
     let scratch = tempfile_in(&layers.scratch, "archive")?;
     let result = extract(path, &scratch).and_then(|()| Folder { root: scratch.clone() }.read(layers));
@@ -57,9 +54,8 @@ pub(super) fn read(path: &Path, layers: &Layers) -> Result<Vec<Loaded>, StoreErr
 fn extract(path: &Path, into: &Path) -> Result<(), StoreError> {
     let file = File::open(path).map_err(StoreError::file("opening", path))?;
     let mut reader = BufReader::with_capacity(256 << 10, file);
-    let gzip = std::io::BufRead::fill_buf(&mut reader)
-        .map_err(StoreError::file("reading", path))?
-        .starts_with(&[0x1f, 0x8b]);
+    let gzip =
+        std::io::BufRead::fill_buf(&mut reader).map_err(StoreError::file("reading", path))?.starts_with(&[0x1f, 0x8b]);
     let name = path.display().to_string();
     if gzip {
         unpack::unpack(&name, flate2::read::MultiGzDecoder::new(reader), into)
@@ -80,10 +76,7 @@ impl Folder {
             let what = "manifest.json of the archive";
             let images: Vec<DockerImage> =
                 serde_json::from_slice(&bytes).map_err(|e| StoreError::malformed(what, e))?;
-            return images
-                .into_iter()
-                .map(|image| self.docker_image(image, layers))
-                .collect();
+            return images.into_iter().map(|image| self.docker_image(image, layers)).collect();
         }
         let Some(bytes) = self.document("index.json")? else {
             let message = "it holds neither manifest.json (docker save) nor index.json (OCI layout)";
@@ -91,36 +84,18 @@ impl Folder {
         };
         let index: LayoutIndex =
             serde_json::from_slice(&bytes).map_err(|e| StoreError::malformed("index.json of the layout", e))?;
-        index
-            .manifests
-            .into_iter()
-            .map(|descriptor| self.layout_image(&descriptor, layers))
-            .collect()
+        index.manifests.into_iter().map(|descriptor| self.layout_image(&descriptor, layers)).collect()
     }
 
     fn docker_image(&self, image: DockerImage, layers: &Layers) -> Result<Loaded, StoreError> {
-        let bytes = self
-            .document(&image.config)?
-            .ok_or_else(|| missing("configuration", &image.config))?;
-        let config = ConfigDocument::parse(
-            &format!("the configuration {}", image.config),
-            &bytes,
-            image.layers.len(),
-        )?;
+        let bytes = self.document(&image.config)?.ok_or_else(|| missing("configuration", &image.config))?;
+        let config = ConfigDocument::parse(&format!("the configuration {}", image.config), &bytes, image.layers.len())?;
         for (file, diff_id) in image.layers.iter().zip(config.diff_ids()) {
             layers.add(diff_id, None, self.open(file)?.ok_or_else(|| missing("layer", file))?)?;
         }
         let tags = image.repo_tags.unwrap_or_default();
-        let tags = tags
-            .iter()
-            .map(|t| Reference::parse(t).map(|r| r.to_string()))
-            .collect::<Result<_, _>>()?;
-        Ok(Loaded {
-            id: Digest::of(&bytes),
-            config,
-            tags,
-            digests: Vec::new(),
-        })
+        let tags = tags.iter().map(|t| Reference::parse(t).map(|r| r.to_string())).collect::<Result<_, _>>()?;
+        Ok(Loaded { id: Digest::of(&bytes), config, tags, digests: Vec::new() })
     }
 
     fn layout_image(&self, descriptor: &Descriptor, layers: &Layers) -> Result<Loaded, StoreError> {
@@ -133,9 +108,7 @@ impl Folder {
         )?;
         for (blob, diff_id) in manifest.layers.iter().zip(config.diff_ids()) {
             let file = blob_path(&blob.digest);
-            let reader = self
-                .open(&file)?
-                .ok_or_else(|| missing("layer", &blob.digest.to_string()))?;
+            let reader = self.open(&file)?.ok_or_else(|| missing("layer", &blob.digest.to_string()))?;
             layers.add(diff_id, Some(&blob.digest), reader)?;
         }
         let name = ["io.containerd.image.name", "org.opencontainers.image.ref.name"]
@@ -144,12 +117,7 @@ impl Folder {
         let reference = name.map(|n| Reference::parse(n)).transpose()?;
         let digests = reference.iter().map(|r| r.pinned(&descriptor.digest)).collect();
         let tags = reference.iter().map(ToString::to_string).collect();
-        Ok(Loaded {
-            id: manifest.config.digest,
-            config,
-            tags,
-            digests,
-        })
+        Ok(Loaded { id: manifest.config.digest, config, tags, digests })
     }
 
     /// The manifest behind a digest, through at most two indexes.
@@ -163,9 +131,7 @@ impl Folder {
     }
 
     fn blob(&self, digest: &Digest, what: &'static str) -> Result<Vec<u8>, StoreError> {
-        let bytes = self
-            .document(&blob_path(digest))?
-            .ok_or_else(|| missing(what, &digest.to_string()))?;
+        let bytes = self.document(&blob_path(digest))?.ok_or_else(|| missing(what, &digest.to_string()))?;
         let actual = Digest::of(&bytes);
         if actual != *digest {
             return Err(StoreError::DigestMismatch {
@@ -185,10 +151,7 @@ impl Folder {
             .read_to_end(&mut bytes)
             .map_err(StoreError::file("reading", self.root.join(name)))?;
         if bytes.len() as u64 > DOCUMENT_MAX {
-            return Err(StoreError::malformed(
-                name,
-                format!("it is larger than {DOCUMENT_MAX} bytes"),
-            ));
+            return Err(StoreError::malformed(name, format!("it is larger than {DOCUMENT_MAX} bytes")));
         }
         Ok(Some(bytes))
     }
@@ -197,20 +160,10 @@ impl Folder {
     fn open(&self, name: &str) -> Result<Option<BufReader<File>>, StoreError> {
         let path = self.root.join(name);
         let failed = |e: rustix::io::Errno| StoreError::file("opening", &path)(e.into());
-        let root = rustix::fs::openat(
-            CWD,
-            &self.root,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(failed)?;
-        match rustix::fs::openat2(
-            &root,
-            name,
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-            ResolveFlags::IN_ROOT,
-        ) {
+        let root =
+            rustix::fs::openat(CWD, &self.root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(failed)?;
+        match rustix::fs::openat2(&root, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT) {
             Ok(fd) => Ok(Some(BufReader::with_capacity(256 << 10, File::from(fd)))),
             Err(rustix::io::Errno::NOENT) => Ok(None),
             Err(error) => Err(failed(error)),
@@ -223,8 +176,5 @@ fn blob_path(digest: &Digest) -> String {
 }
 
 fn missing(what: &'static str, digest: &str) -> StoreError {
-    StoreError::Missing {
-        what,
-        digest: digest.to_string(),
-    }
+    StoreError::Missing { what, digest: digest.to_string() }
 }

@@ -72,11 +72,7 @@ pub struct Hashing<T> {
 impl<T> Hashing<T> {
     /// Starts a new hash.
     pub fn new(inner: T) -> Self {
-        Self {
-            inner,
-            hash: Sha256::new(),
-            bytes: 0,
-        }
+        Self { inner, hash: Sha256::new(), bytes: 0 }
     }
 
     /// Adds bytes that were passed before (a resumed download).
@@ -127,13 +123,7 @@ mod tests {
         let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(Digest::of(b"").to_string(), empty);
         assert_eq!(Digest::parse(empty).unwrap(), Digest::of(b""));
-        for bad in [
-            "",
-            "sha256:",
-            "sha512:00",
-            "sha256:../../etc/passwd",
-            &empty.to_uppercase(),
-        ] {
+        for bad in ["", "sha256:", "sha512:00", "sha256:../../etc/passwd", &empty.to_uppercase()] {
             assert!(Digest::parse(bad).is_none(), "{bad}");
         }
     }

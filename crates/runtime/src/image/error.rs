@@ -90,10 +90,7 @@ impl StoreError {
     }
 
     pub(crate) fn malformed(what: impl Into<String>, message: impl ToString) -> Self {
-        StoreError::Malformed {
-            what: what.into(),
-            message: message.to_string(),
-        }
+        StoreError::Malformed { what: what.into(), message: message.to_string() }
     }
 
     /// As a container's waiting state shows it.
@@ -102,10 +99,7 @@ impl StoreError {
             StoreError::Name { .. } => ImageErrorReason::InvalidImageName,
             _ => ImageErrorReason::ErrImagePull,
         };
-        ImageError {
-            reason,
-            message: format!("failed to pull image {reference:?}: {}", chain(self)),
-        }
+        ImageError { reason, message: format!("failed to pull image {reference:?}: {}", chain(self)) }
     }
 }
 

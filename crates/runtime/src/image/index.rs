@@ -85,20 +85,14 @@ pub struct IndexFile {
 impl IndexFile {
     /// The index of the store in `directory`, which exists.
     pub fn new(directory: &Path) -> Self {
-        Self {
-            path: directory.join("index.json"),
-            lock: directory.join("lock"),
-        }
+        Self { path: directory.join("index.json"), lock: directory.join("lock") }
     }
 
     /// The index as it now is; empty if there is none yet.
     pub fn read(&self) -> Result<Index, StoreError> {
         match std::fs::read(&self.path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| {
-                StoreError::malformed(
-                    format!("{} (remove it and load the images again)", self.path.display()),
-                    e,
-                )
+                StoreError::malformed(format!("{} (remove it and load the images again)", self.path.display()), e)
             }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Index::default()),
             Err(error) => Err(StoreError::file("reading", &self.path)(error)),
@@ -126,12 +120,7 @@ impl IndexFile {
 
     fn lock(&self) -> Result<File, StoreError> {
         let failed = |e| StoreError::file("locking", &self.lock)(e);
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&self.lock)
-            .map_err(failed)?;
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&self.lock).map_err(failed)?;
         file.lock().map_err(|e| StoreError::file("locking", &self.lock)(e))?;
         Ok(file)
     }
@@ -146,9 +135,7 @@ impl IndexFile {
             .map_err(|e| StoreError::file("writing", &temporary)(e))?;
         std::fs::rename(&temporary, &self.path).map_err(|e| StoreError::file("replacing", &self.path)(e))?;
         let directory = self.path.parent().unwrap_or(Path::new("."));
-        File::open(directory)
-            .and_then(|d| d.sync_all())
-            .map_err(StoreError::file("syncing", directory))
+        File::open(directory).and_then(|d| d.sync_all()).map_err(StoreError::file("syncing", directory))
     }
 }
 

@@ -112,15 +112,11 @@ impl Document {
             (Some(config), Some(layers), None) if layers.len() <= LAYERS_MAX => {
                 Ok(Self::Manifest(Manifest { config, layers }))
             }
-            (Some(_), Some(_), None) => Err(StoreError::malformed(
-                what,
-                format!("it has more than {LAYERS_MAX} layers"),
-            )),
+            (Some(_), Some(_), None) => {
+                Err(StoreError::malformed(what, format!("it has more than {LAYERS_MAX} layers")))
+            }
             (None, None, Some(manifests)) => Ok(Self::Index(manifests)),
-            _ => Err(StoreError::malformed(
-                what,
-                "it is neither an image manifest (schema 2 or OCI) nor an index",
-            )),
+            _ => Err(StoreError::malformed(what, "it is neither an image manifest (schema 2 or OCI) nor an index")),
         }
     }
 }
@@ -128,21 +124,14 @@ impl Document {
 /// The entry of an index for this machine.
 pub fn select<'a>(what: &str, manifests: &'a [Descriptor]) -> Result<&'a Descriptor, StoreError> {
     let architecture = machine_architecture();
-    let fits = |d: &&Descriptor| {
-        d.platform
-            .as_ref()
-            .is_none_or(|p| p.os == "linux" && p.architecture == architecture)
-    };
+    let fits = |d: &&Descriptor| d.platform.as_ref().is_none_or(|p| p.os == "linux" && p.architecture == architecture);
     manifests.iter().find(fits).ok_or_else(|| {
         let offered: Vec<String> = manifests
             .iter()
             .filter_map(|d| d.platform.as_ref())
             .map(|p| format!("{}/{}", p.os, p.architecture))
             .collect();
-        StoreError::malformed(
-            what,
-            format!("no image for linux/{architecture}; there are: {}", offered.join(", ")),
-        )
+        StoreError::malformed(what, format!("no image for linux/{architecture}; there are: {}", offered.join(", ")))
     })
 }
 
@@ -161,18 +150,14 @@ impl ConfigDocument {
     pub fn parse(what: &str, bytes: &[u8], layers: usize) -> Result<Self, StoreError> {
         let document: Self = serde_json::from_slice(bytes).map_err(|e| StoreError::malformed(what, e))?;
         if document.rootfs.diff_ids.len() != layers {
-            let message = format!(
-                "the configuration names {} layers, the manifest {layers}",
-                document.rootfs.diff_ids.len()
-            );
+            let message =
+                format!("the configuration names {} layers, the manifest {layers}", document.rootfs.diff_ids.len());
             return Err(StoreError::malformed(what, message));
         }
         let (os, architecture) = (document.os.as_str(), document.architecture.as_str());
         if !matches!(os, "" | "linux") || !(architecture.is_empty() || architecture == machine_architecture()) {
-            let message = format!(
-                "the image is for {os}/{architecture}, this machine is linux/{}",
-                machine_architecture()
-            );
+            let message =
+                format!("the image is for {os}/{architecture}, this machine is linux/{}", machine_architecture());
             return Err(StoreError::malformed(what, message));
         }
         Ok(document)
@@ -207,19 +192,11 @@ mod tests {
     fn tells_manifests_from_indexes() {
         let d = |extra: &str| format!(r#"{{"digest":"{}","size":1{extra}}}"#, Digest::of(b"x"));
         let manifest = format!(r#"{{"config":{},"layers":[{}]}}"#, d(""), d(""));
-        assert!(matches!(
-            Document::parse("m", manifest.as_bytes()),
-            Ok(Document::Manifest(_))
-        ));
+        assert!(matches!(Document::parse("m", manifest.as_bytes()), Ok(Document::Manifest(_))));
         let other = d(r#","platform":{"os":"linux","architecture":"s390x"}"#);
-        let mine = d(&format!(
-            r#","platform":{{"os":"linux","architecture":"{}"}}"#,
-            machine_architecture()
-        ));
+        let mine = d(&format!(r#","platform":{{"os":"linux","architecture":"{}"}}"#, machine_architecture()));
         let index = format!(r#"{{"manifests":[{other},{mine}]}}"#);
-        let Ok(Document::Index(list)) = Document::parse("i", index.as_bytes()) else {
-            panic!("no index")
-        };
+        let Ok(Document::Index(list)) = Document::parse("i", index.as_bytes()) else { panic!("no index") };
         assert_eq!(select("i", &list).unwrap(), &list[1]);
         assert!(select("i", &list[..1]).unwrap_err().to_string().contains("linux/s390x"));
         for bad in ["{}", "[]", "{\"schemaVersion\":1,\"fsLayers\":[]}", "nonsense"] {

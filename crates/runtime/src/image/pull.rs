@@ -95,10 +95,7 @@ impl Layers {
     /// Bytes of the layer's files.
     pub fn size(&self, diff_id: &Digest) -> u64 {
         // The size is for people; a layer without one counts nothing.
-        std::fs::read_to_string(self.path(diff_id).join("size"))
-            .ok()
-            .and_then(|t| t.parse().ok())
-            .unwrap_or(0)
+        std::fs::read_to_string(self.path(diff_id).join("size")).ok().and_then(|t| t.parse().ok()).unwrap_or(0)
     }
 
     /// Removes a layer's directory.
@@ -131,16 +128,10 @@ impl<R: Read> Peeked<R> {
 
 fn decompress<R: Read>(what: &str, mut inner: Hashing<R>) -> Result<Plain<Peeked<R>>, StoreError> {
     let mut head = Vec::with_capacity(4);
-    (&mut inner)
-        .take(4)
-        .read_to_end(&mut head)
-        .map_err(|e| StoreError::malformed(what, e))?;
+    (&mut inner).take(4).read_to_end(&mut head).map_err(|e| StoreError::malformed(what, e))?;
     let gzip = head.starts_with(&[0x1f, 0x8b]);
     let zstd = head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
-    let peeked = Peeked {
-        head: io::Cursor::new(head),
-        inner,
-    };
+    let peeked = Peeked { head: io::Cursor::new(head), inner };
     Ok(if gzip {
         Plain::Gzip(Box::new(flate2::read::MultiGzDecoder::new(peeked)))
     } else if zstd {
@@ -155,11 +146,7 @@ fn check(what: &str, expected: &Digest, actual: &Digest) -> Result<(), StoreErro
     if expected == actual {
         return Ok(());
     }
-    Err(StoreError::DigestMismatch {
-        what: what.into(),
-        expected: expected.to_string(),
-        actual: actual.to_string(),
-    })
+    Err(StoreError::DigestMismatch { what: what.into(), expected: expected.to_string(), actual: actual.to_string() })
 }
 
 /// A fresh directory that no other process uses.
@@ -171,10 +158,7 @@ pub(super) fn tempfile_in(directory: &Path, name: &str) -> Result<PathBuf, Store
 
 /// Opens a file for reading in large pieces.
 pub(super) fn open(path: &Path) -> Result<BufReader<File>, StoreError> {
-    Ok(BufReader::with_capacity(
-        256 << 10,
-        File::open(path).map_err(StoreError::file("opening", path))?,
-    ))
+    Ok(BufReader::with_capacity(256 << 10, File::open(path).map_err(StoreError::file("opening", path))?))
 }
 
 #[cfg(test)]
@@ -184,10 +168,7 @@ mod tests {
 
     fn store() -> (tempfile::TempDir, Layers) {
         let dir = tempfile::tempdir().unwrap();
-        let layers = Layers {
-            directory: dir.path().join("layers"),
-            scratch: dir.path().join("scratch"),
-        };
+        let layers = Layers { directory: dir.path().join("layers"), scratch: dir.path().join("scratch") };
         std::fs::create_dir(&layers.directory).unwrap();
         std::fs::create_dir(&layers.scratch).unwrap();
         (dir, layers)
@@ -212,14 +193,8 @@ mod tests {
         encoder.write_all(&plain).unwrap();
         let gzip = encoder.finish().unwrap();
         let (diff_id, blob, wrong) = (Digest::of(&plain), Digest::of(&gzip), Digest::of(b"wrong"));
-        assert!(matches!(
-            layers.add(&diff_id, Some(&wrong), gzip.as_slice()),
-            Err(StoreError::DigestMismatch { .. })
-        ));
-        assert!(matches!(
-            layers.add(&wrong, Some(&blob), gzip.as_slice()),
-            Err(StoreError::DigestMismatch { .. })
-        ));
+        assert!(matches!(layers.add(&diff_id, Some(&wrong), gzip.as_slice()), Err(StoreError::DigestMismatch { .. })));
+        assert!(matches!(layers.add(&wrong, Some(&blob), gzip.as_slice()), Err(StoreError::DigestMismatch { .. })));
         assert!(!layers.has(&diff_id) && std::fs::read_dir(&layers.scratch).unwrap().next().is_none());
         layers.add(&diff_id, Some(&blob), gzip.as_slice()).unwrap();
         assert_eq!(std::fs::read(layers.path(&diff_id).join("fs/hello")).unwrap(), b"world");

@@ -28,15 +28,11 @@ impl Reference {
     /// # Errors
     /// [`StoreError::Name`].
     pub fn parse(text: &str) -> Result<Self, StoreError> {
-        let bad = |message| StoreError::Name {
-            name: text.to_string(),
-            message,
-        };
+        let bad = |message| StoreError::Name { name: text.to_string(), message };
         let (rest, digest) = match text.split_once('@') {
-            Some((rest, digest)) => (
-                rest,
-                Some(Digest::parse(digest).ok_or_else(|| bad("the digest is not sha256:<64 hex digits>"))?),
-            ),
+            Some((rest, digest)) => {
+                (rest, Some(Digest::parse(digest).ok_or_else(|| bad("the digest is not sha256:<64 hex digits>"))?))
+            }
             None => (text, None),
         };
         let (name, tag) = match rest.rsplit_once(':') {
@@ -50,17 +46,9 @@ impl Reference {
             Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (host, path.to_string()),
             _ => ("docker.io", name.to_string()),
         };
-        let registry = if registry == "index.docker.io" {
-            "docker.io"
-        } else {
-            registry
-        };
+        let registry = if registry == "index.docker.io" { "docker.io" } else { registry };
         let official = registry == "docker.io" && !repository.contains('/');
-        let repository = if official {
-            format!("library/{repository}")
-        } else {
-            repository
-        };
+        let repository = if official { format!("library/{repository}") } else { repository };
         if !valid_host(registry) || name.len() > NAME_MAX || !repository.split('/').all(valid_component) {
             return Err(bad("must be [host[:port]/]path[:tag][@digest] in lower case"));
         }
@@ -69,12 +57,7 @@ impl Reference {
             (None, None) => Some("latest".to_string()),
             (None, Some(_)) => None,
         };
-        Ok(Self {
-            registry: registry.to_string(),
-            repository,
-            tag,
-            digest,
-        })
+        Ok(Self { registry: registry.to_string(), repository, tag, digest })
     }
 
     /// `registry/repository`.
@@ -117,9 +100,7 @@ fn valid_tag(tag: &str) -> bool {
 }
 
 fn valid_host(host: &str) -> bool {
-    let (name, port) = host
-        .rsplit_once(':')
-        .map_or((host, None), |(name, port)| (name, Some(port)));
+    let (name, port) = host.rsplit_once(':').map_or((host, None), |(name, port)| (name, Some(port)));
     let port_ok = port.is_none_or(|p| p.parse::<u16>().is_ok());
     let label = |l: &str| !l.is_empty() && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     port_ok && name.split('.').all(label)
@@ -134,9 +115,7 @@ fn valid_component(component: &str) -> bool {
     };
     alphanumeric(*first)
         && alphanumeric(*last)
-        && bytes
-            .iter()
-            .all(|b| alphanumeric(*b) || matches!(b, b'.' | b'_' | b'-'))
+        && bytes.iter().all(|b| alphanumeric(*b) || matches!(b, b'.' | b'_' | b'-'))
         && !component.contains("..")
         && !component.contains("___")
 }
@@ -156,10 +135,7 @@ mod tests {
             ("10.0.0.1:5000/a/b:v1", "10.0.0.1:5000/a/b:v1"),
             ("registry.k8s.io/pause:3.10", "registry.k8s.io/pause:3.10"),
             (&format!("a@sha256:{hex}"), &format!("docker.io/library/a@sha256:{hex}")),
-            (
-                &format!("a:1@sha256:{hex}"),
-                &format!("docker.io/library/a:1@sha256:{hex}"),
-            ),
+            (&format!("a:1@sha256:{hex}"), &format!("docker.io/library/a:1@sha256:{hex}")),
         ] {
             assert_eq!(Reference::parse(text).unwrap().to_string(), full);
         }
@@ -167,20 +143,9 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_name() {
-        for text in [
-            "",
-            "Nginx",
-            "a//b",
-            "a:",
-            "a:b c",
-            "a@sha256:12",
-            "-a",
-            "a/",
-            "http://a/b",
-            "a b",
-            "../x",
-            "x:y:z/w",
-        ] {
+        for text in
+            ["", "Nginx", "a//b", "a:", "a:b c", "a@sha256:12", "-a", "a/", "http://a/b", "a b", "../x", "x:y:z/w"]
+        {
             assert!(Reference::parse(text).is_err(), "{text}");
         }
     }

@@ -87,9 +87,7 @@ impl RegistryClient {
             let unreadable = |e: rustls_pki_types::pem::Error| StoreError::malformed(path.display().to_string(), e);
             for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
                 let certificate = certificate.map_err(unreadable)?;
-                roots
-                    .add(certificate)
-                    .map_err(|e| StoreError::malformed(path.display().to_string(), e))?;
+                roots.add(certificate).map_err(|e| StoreError::malformed(path.display().to_string(), e))?;
             }
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -106,10 +104,7 @@ impl RegistryClient {
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
-        Ok(Self {
-            config: Arc::new(config),
-            http: Client::builder(TokioExecutor::new()).build(connector),
-        })
+        Ok(Self { config: Arc::new(config), http: Client::builder(TokioExecutor::new()).build(connector) })
     }
 
     /// Finds out what a reference stands for, at the first mirror or registry that knows it.
@@ -145,33 +140,19 @@ impl RegistryClient {
     fn places(&self, registry: &str) -> Vec<(String, bool)> {
         let mirrors = self.config.mirrors.get(registry).into_iter().flatten();
         let mut places: Vec<_> = mirrors.map(|m| (m.trim_end_matches('/').to_string(), false)).collect();
-        let host = if registry == "docker.io" {
-            "registry-1.docker.io"
-        } else {
-            registry
-        };
-        let scheme = if self.config.insecure.contains(registry) || is_loopback(registry) {
-            "http"
-        } else {
-            "https"
-        };
+        let host = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
+        let scheme = if self.config.insecure.contains(registry) || is_loopback(registry) { "http" } else { "https" };
         places.push((format!("{scheme}://{host}"), true));
         places
     }
 
     async fn get(&self, url: &str, headers: HeaderMap) -> Result<http::Response<Incoming>, StoreError> {
-        let broken = |message: String| StoreError::Transport {
-            url: url.to_string(),
-            message,
-        };
-        let mut request = http::Request::get(url)
-            .body(Empty::new())
-            .map_err(|e| broken(e.to_string()))?;
+        let broken = |message: String| StoreError::Transport { url: url.to_string(), message };
+        let mut request = http::Request::get(url).body(Empty::new()).map_err(|e| broken(e.to_string()))?;
         *request.headers_mut() = headers;
-        request.headers_mut().insert(
-            USER_AGENT,
-            http::HeaderValue::from_static(concat!("mizzen/", env!("CARGO_PKG_VERSION"))),
-        );
+        request
+            .headers_mut()
+            .insert(USER_AGENT, http::HeaderValue::from_static(concat!("mizzen/", env!("CARGO_PKG_VERSION"))));
         match tokio::time::timeout(SILENCE_MAX, self.http.request(request)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(broken(super::error::chain(&error))),
@@ -190,40 +171,27 @@ impl RegistryClient {
             let location = answer.headers().get(LOCATION).and_then(|l| l.to_str().ok());
             let next = location
                 .and_then(|l| join(&url, l))
-                .ok_or_else(|| StoreError::Transport {
-                    url: url.clone(),
-                    message: "it redirects to nowhere".into(),
-                })?;
+                .ok_or_else(|| StoreError::Transport { url: url.clone(), message: "it redirects to nowhere".into() })?;
             if host_of(&next) != host_of(&url) {
                 headers.remove(AUTHORIZATION);
             }
             url = next;
         }
-        Err(StoreError::Transport {
-            url,
-            message: format!("it redirects more than {REDIRECTS_MAX} times"),
-        })
+        Err(StoreError::Transport { url, message: format!("it redirects more than {REDIRECTS_MAX} times") })
     }
 }
 
 impl Session {
     async fn manifest(&self, reference: &Reference) -> Result<FetchedManifest, StoreError> {
-        let (top, bytes) = self
-            .document("manifests", &reference.selector(), reference.digest.as_ref())
-            .await?;
+        let (top, bytes) = self.document("manifests", &reference.selector(), reference.digest.as_ref()).await?;
         let what = format!("the manifest of {reference}");
         let (digest, bytes) = match Document::parse(&what, &bytes)? {
             Document::Manifest(manifest) => {
-                return Ok(FetchedManifest {
-                    digest: top.clone(),
-                    top,
-                    manifest,
-                });
+                return Ok(FetchedManifest { digest: top.clone(), top, manifest });
             }
             Document::Index(list) => {
                 let chosen = manifest::select(&what, &list)?;
-                self.document("manifests", &chosen.digest.to_string(), Some(&chosen.digest))
-                    .await?
+                self.document("manifests", &chosen.digest.to_string(), Some(&chosen.digest)).await?
             }
         };
         match Document::parse(&what, &bytes)? {
@@ -234,9 +202,7 @@ impl Session {
 
     /// A small blob (the configuration), verified.
     pub async fn small_blob(&self, descriptor: &Descriptor) -> Result<Bytes, StoreError> {
-        let (_, bytes) = self
-            .document("blobs", &descriptor.digest.to_string(), Some(&descriptor.digest))
-            .await?;
+        let (_, bytes) = self.document("blobs", &descriptor.digest.to_string(), Some(&descriptor.digest)).await?;
         Ok(bytes)
     }
 
@@ -250,14 +216,8 @@ impl Session {
         let answer = self.request(&url, None).await?;
         let limit = usize::try_from(manifest::DOCUMENT_MAX).unwrap_or(usize::MAX);
         let body = tokio::time::timeout(SILENCE_MAX, Limited::new(answer.into_body(), limit).collect()).await;
-        let broken = |message: String| StoreError::Transport {
-            url: url.clone(),
-            message,
-        };
-        let bytes = body
-            .map_err(|_| broken("it fell silent".into()))?
-            .map_err(|e| broken(e.to_string()))?
-            .to_bytes();
+        let broken = |message: String| StoreError::Transport { url: url.clone(), message };
+        let bytes = body.map_err(|_| broken("it fell silent".into()))?.map_err(|e| broken(e.to_string()))?.to_bytes();
         let actual = Digest::of(&bytes);
         match expected {
             Some(expected) if *expected != actual => Err(StoreError::DigestMismatch {
@@ -287,12 +247,7 @@ impl Session {
 
     async fn download_once(&self, url: &str, descriptor: &Descriptor, path: &Path) -> Result<(), StoreError> {
         let written = |e| StoreError::file("writing", path)(e);
-        let mut file = tokio::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .await
-            .map_err(written)?;
+        let mut file = tokio::fs::OpenOptions::new().create(true).append(true).open(path).await.map_err(written)?;
         let mut have = file.metadata().await.map_err(written)?.len();
         if have > descriptor.size {
             file.set_len(0).await.map_err(written)?;
@@ -307,15 +262,11 @@ impl Session {
             file.set_len(0).await.map_err(written)?;
             have = 0;
         }
-        let broken = |message: String| StoreError::Transport {
-            url: url.to_string(),
-            message,
-        };
+        let broken = |message: String| StoreError::Transport { url: url.to_string(), message };
         let mut body = answer.into_body();
         loop {
-            let frame = tokio::time::timeout(SILENCE_MAX, body.frame())
-                .await
-                .map_err(|_| broken("it fell silent".into()))?;
+            let frame =
+                tokio::time::timeout(SILENCE_MAX, body.frame()).await.map_err(|_| broken("it fell silent".into()))?;
             let Some(frame) = frame else { break };
             let frame = frame.map_err(|e| broken(super::error::chain(&e)))?;
             let Some(data) = frame.data_ref() else { continue };
@@ -352,12 +303,8 @@ impl Session {
         }
         let mut answer = self.client.get_following(url, &headers).await?;
         if answer.status() == StatusCode::UNAUTHORIZED {
-            let challenge = answer
-                .headers()
-                .get(WWW_AUTHENTICATE)
-                .and_then(|h| h.to_str().ok())
-                .unwrap_or_default()
-                .to_string();
+            let challenge =
+                answer.headers().get(WWW_AUTHENTICATE).and_then(|h| h.to_str().ok()).unwrap_or_default().to_string();
             let value = auth::answer(&self.client, &challenge, &self.repository, self.credential.as_ref()).await?;
             if let Some(value) = value {
                 *self.authorization.lock().await = Some(value.clone());
@@ -367,11 +314,7 @@ impl Session {
                 answer = self.client.get_following(url, &headers).await?;
             }
         }
-        if answer.status().is_success() {
-            Ok(answer)
-        } else {
-            Err(refusal(url, answer).await)
-        }
+        if answer.status().is_success() { Ok(answer) } else { Err(refusal(url, answer).await) }
     }
 }
 
@@ -390,14 +333,8 @@ async fn refusal(url: &str, answer: http::Response<Incoming>) -> StoreError {
     }
     let code = answer.status();
     let body = tokio::time::timeout(SILENCE_MAX, Limited::new(answer.into_body(), ERROR_BODY_MAX).collect()).await;
-    let body = body
-        .ok()
-        .and_then(Result::ok)
-        .map(http_body_util::Collected::to_bytes)
-        .unwrap_or_default();
-    let words = serde_json::from_slice::<Errors>(&body)
-        .ok()
-        .and_then(|e| e.errors.into_iter().next());
+    let body = body.ok().and_then(Result::ok).map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let words = serde_json::from_slice::<Errors>(&body).ok().and_then(|e| e.errors.into_iter().next());
     let message = match (words, code) {
         (Some(item), _) => format!("{}: {}", item.code.to_lowercase().replace('_', " "), item.message),
         (None, StatusCode::NOT_FOUND) => "not found".to_string(),
@@ -406,11 +343,7 @@ async fn refusal(url: &str, answer: http::Response<Incoming>) -> StoreError {
         }
         (None, code) => code.canonical_reason().unwrap_or("unknown status").to_string(),
     };
-    StoreError::Refused {
-        url: url.to_string(),
-        code: code.as_u16(),
-        message,
-    }
+    StoreError::Refused { url: url.to_string(), code: code.as_u16(), message }
 }
 
 fn is_loopback(registry: &str) -> bool {
@@ -429,10 +362,6 @@ fn join(base: &str, location: &str) -> Option<String> {
     }
     let base: Uri = base.parse().ok()?;
     location.starts_with('/').then(|| {
-        format!(
-            "{}://{}{location}",
-            base.scheme_str().unwrap_or("https"),
-            base.authority().map_or("", |a| a.as_str())
-        )
+        format!("{}://{}{location}", base.scheme_str().unwrap_or("https"), base.authority().map_or("", |a| a.as_str()))
     })
 }

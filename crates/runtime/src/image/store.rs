@@ -49,10 +49,7 @@ struct Cached {
 impl ImageStore {
     /// Opens (or makes) the store in `directory`. Several processes may use it at once.
     pub fn open(directory: &Path, registries: RegistryConfig) -> Result<Self, StoreError> {
-        let layers = Layers {
-            directory: directory.join("layers"),
-            scratch: directory.join("scratch"),
-        };
+        let layers = Layers { directory: directory.join("layers"), scratch: directory.join("scratch") };
         let downloads = directory.join("downloads");
         for path in [&layers.directory, &layers.scratch, &downloads] {
             std::fs::create_dir_all(path).map_err(StoreError::file("creating", path))?;
@@ -77,19 +74,9 @@ impl ImageStore {
         if let Some(layer) = absent {
             return Err(missing("layer", &layer.to_string()));
         }
-        let now = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |d| d.as_secs().cast_signed());
-        self.inner
-            .last_used
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id.clone(), now);
-        Ok(record
-            .layers
-            .iter()
-            .map(|l| self.inner.layers.path(l).join("fs"))
-            .collect())
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs().cast_signed());
+        self.inner.last_used.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), now);
+        Ok(record.layers.iter().map(|l| self.inner.layers.path(l).join("fs")).collect())
     }
 
     /// Loads an OCI layout (directory or tar) or a `docker save` archive; the images it held. Blocks.
@@ -117,17 +104,12 @@ impl ImageStore {
         let known = self.inner.current()?.images.get(&id).cloned();
         let complete = known.filter(|r| r.layers.iter().all(|l| self.inner.layers.has(l)));
         let record = match complete {
-            Some(record) => Record {
-                tags,
-                digests: vec![pinned],
-                ..record
-            },
+            Some(record) => Record { tags, digests: vec![pinned], ..record },
             None => {
                 let bytes = session.small_blob(&fetched.manifest.config).await?;
                 let what = format!("the configuration of {reference}");
                 let config = ConfigDocument::parse(&what, &bytes, fetched.manifest.layers.len())?;
-                self.fetch_layers(&session, &fetched.manifest.layers, config.diff_ids())
-                    .await?;
+                self.fetch_layers(&session, &fetched.manifest.layers, config.diff_ids()).await?;
                 self.inner.record(&config, tags, vec![pinned])
             }
         };
@@ -167,12 +149,8 @@ impl ImageStore {
         }
         let file = self.inner.downloads.join(blob.digest.hex());
         session.download(blob, &file).await?;
-        let (layers, blob, diff_id, path) = (
-            self.inner.layers.clone(),
-            blob.digest.clone(),
-            diff_id.clone(),
-            file.clone(),
-        );
+        let (layers, blob, diff_id, path) =
+            (self.inner.layers.clone(), blob.digest.clone(), diff_id.clone(), file.clone());
         let unpacked = tokio::task::spawn_blocking(move || layers.add(&diff_id, Some(&blob), pull::open(&path)?)).await;
         // Right or wrong, the download has served: a wrong one must not be taken up again.
         std::fs::remove_file(&file).map_err(StoreError::file("removing", &file))?;
@@ -193,10 +171,7 @@ impl ImageStore {
         {
             return Ok((image, false));
         }
-        let image = self
-            .pull(reference, credentials)
-            .await
-            .map_err(|e| e.for_image(&shown))?;
+        let image = self.pull(reference, credentials).await.map_err(|e| e.for_image(&shown))?;
         Ok((image, true))
     }
 }
@@ -222,10 +197,7 @@ impl ImageService for ImageStore {
             }
             if policy == PullPolicy::Never {
                 let message = format!("Container image {reference:?} is not present with pull policy of Never");
-                return Err(ImageError {
-                    reason: ImageErrorReason::ErrImageNeverPull,
-                    message,
-                });
+                return Err(ImageError { reason: ImageErrorReason::ErrImageNeverPull, message });
             }
             let (image, pulled) = self.ensure_named(&parsed, policy, credentials).await?;
             Ok(Ensured { image: named_first(image, &parsed), pulled, took_ms: took_ms() })
@@ -236,9 +208,7 @@ impl ImageService for ImageStore {
         Box::pin(async move {
             match self.inner.find(reference)? {
                 Some(image) => Ok(Some(image)),
-                None => Reference::parse(reference)
-                    .ok()
-                    .map_or(Ok(None), |r| self.inner.find(&r.to_string())),
+                None => Reference::parse(reference).ok().map_or(Ok(None), |r| self.inner.find(&r.to_string())),
             }
         })
     }
@@ -246,11 +216,7 @@ impl ImageService for ImageStore {
     fn list(&self) -> BoxFuture<'_, Result<Vec<Image>, ImageError>> {
         Box::pin(async move {
             let index = self.inner.current().map_err(|e| unreadable(&e))?;
-            Ok(index
-                .images
-                .iter()
-                .map(|(id, record)| self.inner.describe(id, record))
-                .collect())
+            Ok(index.images.iter().map(|(id, record)| self.inner.describe(id, record)).collect())
         })
     }
 
@@ -259,9 +225,7 @@ impl ImageService for ImageStore {
             let store = self.clone();
             let id = id.to_string();
             let removed = tokio::task::spawn_blocking(move || store.inner.remove(&id)).await;
-            removed
-                .map_err(|e| unreadable(&StoreError::malformed("removing an image", e)))?
-                .map_err(|e| unreadable(&e))
+            removed.map_err(|e| unreadable(&StoreError::malformed("removing an image", e)))?.map_err(|e| unreadable(&e))
         })
     }
 
@@ -287,10 +251,7 @@ impl Inner {
         let stamp = self.index.stamp();
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         if stamp.is_none() || cached.stamp != stamp {
-            *cached = Cached {
-                stamp,
-                index: Arc::new(self.index.read()?),
-            };
+            *cached = Cached { stamp, index: Arc::new(self.index.read()?) };
         }
         Ok(Arc::clone(&cached.index))
     }
@@ -298,20 +259,11 @@ impl Inner {
     fn find(&self, name: &str) -> Result<Option<Image>, ImageError> {
         let index = self.current().map_err(|e| unreadable(&e))?;
         let complete = |record: &Record| record.layers.iter().all(|l| self.layers.has(l));
-        Ok(index
-            .find(name)
-            .filter(|(_, record)| complete(record))
-            .map(|(id, record)| self.describe(id, record)))
+        Ok(index.find(name).filter(|(_, record)| complete(record)).map(|(id, record)| self.describe(id, record)))
     }
 
     fn describe(&self, id: &Digest, record: &Record) -> Image {
-        let last_used = self
-            .last_used
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(id)
-            .copied()
-            .unwrap_or(0);
+        let last_used = self.last_used.lock().unwrap_or_else(PoisonError::into_inner).get(id).copied().unwrap_or(0);
         Image {
             id: id.to_string(),
             config: record.config.clone(),
@@ -325,13 +277,7 @@ impl Inner {
     fn record(&self, config: &ConfigDocument, tags: Vec<String>, digests: Vec<String>) -> Record {
         let layers = config.diff_ids().to_vec();
         let size_bytes = layers.iter().map(|l| self.layers.size(l)).sum();
-        Record {
-            layers,
-            config: config.run_config(),
-            tags,
-            digests,
-            size_bytes,
-        }
+        Record { layers, config: config.run_config(), tags, digests, size_bytes }
     }
 
     fn put(&self, id: Digest, record: Record) -> Result<(), StoreError> {
@@ -366,17 +312,11 @@ fn named_first(mut image: Image, reference: &Reference) -> Image {
 }
 
 fn missing(what: &'static str, digest: &str) -> StoreError {
-    StoreError::Missing {
-        what,
-        digest: digest.to_string(),
-    }
+    StoreError::Missing { what, digest: digest.to_string() }
 }
 
 fn unreadable(error: &StoreError) -> ImageError {
-    ImageError {
-        reason: ImageErrorReason::ImageInspectError,
-        message: super::error::chain(error),
-    }
+    ImageError { reason: ImageErrorReason::ImageInspectError, message: super::error::chain(error) }
 }
 
 /// Removes downloads and half-unpacked layers that an earlier process left. Call it while no other process uses the store.

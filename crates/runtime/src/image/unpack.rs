@@ -47,21 +47,13 @@ pub fn unpack(layer: &str, reader: impl Read, directory: &Path) -> Result<u64, S
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root =
         fs::open(directory, flags, Mode::empty()).map_err(|e| StoreError::file("opening", directory)(e.into()))?;
-    let mut target = Unpacker {
-        root,
-        directories: Vec::new(),
-        bytes: 0,
-    };
+    let mut target = Unpacker { root, directories: Vec::new(), bytes: 0 };
     let mut archive = tar::Archive::new(reader);
     let malformed = |e: io::Error| StoreError::malformed(format!("layer {layer}"), e);
     for (count, entry) in archive.entries().map_err(malformed)?.enumerate() {
         let mut entry = entry.map_err(malformed)?;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let failed = |message: String| StoreError::Entry {
-            layer: layer.to_string(),
-            entry: name.clone(),
-            message,
-        };
+        let failed = |message: String| StoreError::Entry { layer: layer.to_string(), entry: name.clone(), message };
         if count >= ENTRIES_MAX {
             return Err(failed(format!("the layer has more than {ENTRIES_MAX} entries")));
         }
@@ -70,9 +62,7 @@ pub fn unpack(layer: &str, reader: impl Read, directory: &Path) -> Result<u64, S
             EntryError::Unsafe(message) => failed(message.to_string()),
         })?;
     }
-    target
-        .finish()
-        .map_err(|e| StoreError::file("setting the times of directories in", directory)(e))?;
+    target.finish().map_err(|e| StoreError::file("setting the times of directories in", directory)(e))?;
     Ok(target.bytes)
 }
 
@@ -144,18 +134,9 @@ impl Unpacker {
 
     fn whiteout(&self, parent: &OwnedFd, hidden: &[u8]) -> EntryResult<()> {
         if hidden == b".wh..opq" {
-            let directory = fs::openat(
-                parent,
-                ".",
-                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-                Mode::empty(),
-            )?;
-            return Ok(fs::fsetxattr(
-                &directory,
-                "trusted.overlay.opaque",
-                b"y",
-                XattrFlags::empty(),
-            )?);
+            let directory =
+                fs::openat(parent, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            return Ok(fs::fsetxattr(&directory, "trusted.overlay.opaque", b"y", XattrFlags::empty())?);
         }
         if hidden.starts_with(b".wh.") {
             return Ok(()); // AUFS' own bookkeeping, of no meaning here.
@@ -194,12 +175,7 @@ impl Unpacker {
     }
 
     fn attributes_of_root<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>) -> EntryResult<()> {
-        let root = fs::openat(
-            &self.root,
-            ".",
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
+        let root = fs::openat(&self.root, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         attributes(entry, &root)
     }
 
@@ -213,9 +189,7 @@ impl Unpacker {
     }
 
     fn make_symlink<R: Read>(&self, entry: &tar::Entry<'_, R>, parent: &OwnedFd, name: &OsStr) -> EntryResult<()> {
-        let target = entry
-            .link_name_bytes()
-            .ok_or(EntryError::Unsafe("a symbolic link without target"))?;
+        let target = entry.link_name_bytes().ok_or(EntryError::Unsafe("a symbolic link without target"))?;
         remove(parent, name)?;
         fs::symlinkat(OsStr::from_bytes(&target), parent, name)?;
         owner(entry, parent, name)?;
@@ -223,18 +197,12 @@ impl Unpacker {
     }
 
     fn make_hard_link<R: Read>(&self, entry: &tar::Entry<'_, R>, parent: &OwnedFd, name: &OsStr) -> EntryResult<()> {
-        let target = entry
-            .link_name_bytes()
-            .ok_or(EntryError::Unsafe("a hard link without target"))?;
+        let target = entry.link_name_bytes().ok_or(EntryError::Unsafe("a hard link without target"))?;
         let target = relative(&target)?;
         let (Some(directory), Some(file)) = (target.parent(), target.file_name()) else {
             return Err(EntryError::Unsafe("a hard link to the root"));
         };
-        let directory = if directory.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            directory
-        };
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
         let directory = self.open(directory, OFlags::PATH | OFlags::DIRECTORY)?;
         remove(parent, name)?;
         Ok(fs::linkat(&directory, file, parent, name, AtFlags::empty())?)
@@ -269,9 +237,7 @@ impl Unpacker {
 /// The entry's path below the root: without leading `/` or `./`, refused with `..`.
 fn relative(bytes: &[u8]) -> EntryResult<PathBuf> {
     if bytes.len() > PATH_MAX || bytes.contains(&0) {
-        return Err(EntryError::Unsafe(
-            "the path is longer than 4096 bytes or holds a zero byte",
-        ));
+        return Err(EntryError::Unsafe("the path is longer than 4096 bytes or holds a zero byte"));
     }
     let mut path = PathBuf::new();
     for component in Path::new(OsStr::from_bytes(bytes)).components() {
@@ -288,11 +254,7 @@ fn relative(bytes: &[u8]) -> EntryResult<PathBuf> {
 
 /// Device nodes below `/dev` are of no use (a container has its own `/dev`) and are left out; elsewhere they are refused.
 fn device(path: &Path) -> EntryResult<()> {
-    if path.starts_with("dev") {
-        Ok(())
-    } else {
-        Err(EntryError::Unsafe("device nodes are not allowed in images"))
-    }
+    if path.starts_with("dev") { Ok(()) } else { Err(EntryError::Unsafe("device nodes are not allowed in images")) }
 }
 
 /// Removes what is there, a whole directory too, without following links.
@@ -301,9 +263,7 @@ fn remove(parent: &OwnedFd, name: &OsStr) -> EntryResult<()> {
         Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
         Err(rustix::io::Errno::ISDIR | rustix::io::Errno::PERM) => {
             // remove_dir_all does not follow symbolic links, and the parent is held open by descriptor.
-            Ok(std::fs::remove_dir_all(
-                Path::new(&format!("/proc/self/fd/{}", parent.as_raw_fd())).join(name),
-            )?)
+            Ok(std::fs::remove_dir_all(Path::new(&format!("/proc/self/fd/{}", parent.as_raw_fd())).join(name))?)
         }
         Err(error) => Err(error.into()),
     }
@@ -326,12 +286,7 @@ fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>, file: impl AsFd) -> EntryR
         if !(name.starts_with(b"user.") || name == b"security.capability") {
             continue;
         }
-        match fs::fsetxattr(
-            &file,
-            OsStr::from_bytes(name),
-            extension.value_bytes(),
-            XattrFlags::empty(),
-        ) {
+        match fs::fsetxattr(&file, OsStr::from_bytes(name), extension.value_bytes(), XattrFlags::empty()) {
             Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
             Err(error) => return Err(error.into()),
         }
@@ -341,43 +296,20 @@ fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>, file: impl AsFd) -> EntryR
 
 fn owner<R: Read>(entry: &tar::Entry<'_, R>, parent: &OwnedFd, name: &OsStr) -> EntryResult<()> {
     let (uid, gid) = ids(entry)?;
-    Ok(fs::chownat(
-        parent,
-        name,
-        Some(uid),
-        Some(gid),
-        AtFlags::SYMLINK_NOFOLLOW,
-    )?)
+    Ok(fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 fn ids<R: Read>(entry: &tar::Entry<'_, R>) -> EntryResult<(fs::Uid, fs::Gid)> {
     let id = |value: u64| {
-        u32::try_from(value)
-            .ok()
-            .filter(|v| *v != u32::MAX)
-            .ok_or(EntryError::Unsafe("the owner is out of range"))
+        u32::try_from(value).ok().filter(|v| *v != u32::MAX).ok_or(EntryError::Unsafe("the owner is out of range"))
     };
-    Ok((
-        fs::Uid::from_raw(id(entry.header().uid()?)?),
-        fs::Gid::from_raw(id(entry.header().gid()?)?),
-    ))
+    Ok((fs::Uid::from_raw(id(entry.header().uid()?)?), fs::Gid::from_raw(id(entry.header().gid()?)?)))
 }
 
 fn times<R: Read>(entry: &tar::Entry<'_, R>) -> Timestamps {
-    let seconds = entry
-        .header()
-        .mtime()
-        .ok()
-        .and_then(|t| i64::try_from(t).ok())
-        .unwrap_or(0);
-    let time = Timespec {
-        tv_sec: seconds,
-        tv_nsec: 0,
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
-    }
+    let seconds = entry.header().mtime().ok().and_then(|t| i64::try_from(t).ok()).unwrap_or(0);
+    let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
+    Timestamps { last_access: time, last_modification: time }
 }
 
 /// Removes a tree that may be half written. Missing is fine.
@@ -390,12 +322,7 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
 
 /// Makes all that was written to the file system of `path` durable.
 pub fn sync_file_system(path: &Path) -> io::Result<()> {
-    let fd = fs::openat(
-        CWD,
-        path,
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
+    let fd = fs::openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     Ok(fs::syncfs(fd)?)
 }
 
@@ -450,11 +377,8 @@ mod tests {
             assert!(matches!(result, Err(StoreError::Entry { .. })), "{case}: {result:?}");
             assert!(!dir.path().join("outside").exists(), "{case}");
         }
-        let (dir, result) = try_unpack(&[
-            (T::Symlink, "up", "/.."),
-            (T::Regular, "up/outside", "x"),
-            (T::Regular, "/etc/x", "y"),
-        ]);
+        let (dir, result) =
+            try_unpack(&[(T::Symlink, "up", "/.."), (T::Regular, "up/outside", "x"), (T::Regular, "/etc/x", "y")]);
         result.unwrap();
         assert!(!dir.path().join("outside").exists());
         assert!(dir.path().join("layer/outside").exists() && dir.path().join("layer/etc/x").exists());
@@ -476,12 +400,7 @@ mod tests {
         let layer = dir.path().join("layer");
         assert_eq!(std::fs::read_to_string(layer.join("b")).unwrap(), "two!");
         assert_eq!(std::fs::metadata(layer.join("a")).unwrap().nlink(), 2);
-        assert!(
-            std::fs::symlink_metadata(layer.join("d/gone"))
-                .unwrap()
-                .file_type()
-                .is_char_device()
-        );
+        assert!(std::fs::symlink_metadata(layer.join("d/gone")).unwrap().file_type().is_char_device());
         assert_eq!(std::fs::read_to_string(layer.join("s")).unwrap(), "now a file");
         assert!(!layer.join("nowhere").exists() && !layer.join("dev/null").exists());
     }

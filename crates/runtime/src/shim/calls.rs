@@ -192,7 +192,8 @@ impl Shim {
     fn attach(&mut self, asker: Asker, id: &str, stdin: bool) -> Result<(), Failure> {
         self.running(id)?;
         let index = self.find(id)?;
-        let (streams, fds) = self.containers[index].streams.attach(stdin).step(|| format!("attach to container {id}"))?;
+        let (streams, fds) =
+            self.containers[index].streams.attach(stdin).step(|| format!("attach to container {id}"))?;
         self.reply(asker, Ok(Answer::Attached { streams }), fds);
         Ok(())
     }

@@ -70,10 +70,7 @@ pub struct Prepared {
 
 /// Looks at the whole cluster once for a pod.
 pub fn prepare(cluster: &Cluster, pod: &PodInfo) -> Prepared {
-    Prepared {
-        affinity: pod_affinity::prepare(cluster, pod),
-        spread: spread::prepare(cluster, pod),
-    }
+    Prepared { affinity: pod_affinity::prepare(cluster, pod), spread: spread::prepare(cluster, pod) }
 }
 
 /// Is the node possible? The first rule that says no is heard, with all it has to say.
@@ -95,31 +92,10 @@ type Scores = Vec<f64>;
 pub fn best(prepared: &Prepared, pod: &PodInfo, cluster: &Cluster, possible: &[usize]) -> usize {
     let nodes: Vec<&NodeInfo> = possible.iter().map(|at| &cluster.nodes[*at]).collect();
     let weighted: [(f64, Scores); 6] = [
-        (
-            3.0,
-            reversed(normalized(
-                nodes.iter().map(|n| taints::preferences_broken(pod, n)).collect(),
-            )),
-        ),
-        (
-            2.0,
-            normalized(nodes.iter().map(|n| node_affinity::preference(pod, n)).collect()),
-        ),
-        (
-            2.0,
-            reversed(normalized(
-                nodes.iter().map(|n| spread::crowding(&prepared.spread, n)).collect(),
-            )),
-        ),
-        (
-            2.0,
-            normalized(
-                nodes
-                    .iter()
-                    .map(|n| pod_affinity::preference(&prepared.affinity, n))
-                    .collect(),
-            ),
-        ),
+        (3.0, reversed(normalized(nodes.iter().map(|n| taints::preferences_broken(pod, n)).collect()))),
+        (2.0, normalized(nodes.iter().map(|n| node_affinity::preference(pod, n)).collect())),
+        (2.0, reversed(normalized(nodes.iter().map(|n| spread::crowding(&prepared.spread, n)).collect()))),
+        (2.0, normalized(nodes.iter().map(|n| pod_affinity::preference(&prepared.affinity, n)).collect())),
         (1.0, nodes.iter().map(|n| resources::least_allocated(pod, n)).collect()),
         (1.0, nodes.iter().map(|n| resources::balance(pod, n)).collect()),
     ];
@@ -136,14 +112,9 @@ pub fn best(prepared: &Prepared, pod: &PodInfo, cluster: &Cluster, possible: &[u
 
 /// Scales to 0..100, the largest becoming 100; all 0 if there is no difference.
 fn normalized(values: Scores) -> Scores {
-    let (min, max) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), v| {
-        (lo.min(*v), hi.max(*v))
-    });
+    let (min, max) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), v| (lo.min(*v), hi.max(*v)));
     let range = max - min;
-    values
-        .into_iter()
-        .map(|v| if range > 0.0 { (v - min) * 100.0 / range } else { 0.0 })
-        .collect()
+    values.into_iter().map(|v| if range > 0.0 { (v - min) * 100.0 / range } else { 0.0 }).collect()
 }
 
 fn reversed(values: Scores) -> Scores {

@@ -30,11 +30,7 @@ pub fn prepare(cluster: &Cluster, pod: &PodInfo) -> Prepared {
     let together = affinity.and_then(|a| a.pod_affinity.as_ref());
     let apart = affinity.and_then(|a| a.pod_anti_affinity.as_ref());
     let required = |terms: Option<&Vec<PodAffinityTerm>>| -> Vec<Term> {
-        terms
-            .into_iter()
-            .flatten()
-            .map(|t| Term::read(t, pod, cluster))
-            .collect()
+        terms.into_iter().flatten().map(|t| Term::read(t, pod, cluster)).collect()
     };
     let required_together =
         required(together.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref()));
@@ -45,10 +41,7 @@ pub fn prepare(cluster: &Cluster, pod: &PodInfo) -> Prepared {
     let wishes = apart.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref());
     weigh(cluster, pod, wishes, -1.0, &mut preferred);
     Prepared {
-        affinity: required_together
-            .iter()
-            .map(|t| (t.topology_key.clone(), domains_for(cluster, pod, t)))
-            .collect(),
+        affinity: required_together.iter().map(|t| (t.topology_key.clone(), domains_for(cluster, pod, t))).collect(),
         closed: required_apart
             .iter()
             .flat_map(|t| domains(cluster, t).into_iter().map(|v| (t.topology_key.clone(), v)))
@@ -67,20 +60,14 @@ fn domains_for(cluster: &Cluster, pod: &PodInfo, term: &Term) -> Option<Vec<Stri
 /// Values of the term's topology key on nodes with a pod it speaks of.
 fn domains(cluster: &Cluster, term: &Term) -> Vec<String> {
     let occupied = cluster.nodes.iter().filter(|n| n.pods.iter().any(|p| term.selects(p)));
-    occupied
-        .filter_map(|n| n.label(&term.topology_key))
-        .map(ToString::to_string)
-        .collect()
+    occupied.filter_map(|n| n.label(&term.topology_key)).map(ToString::to_string).collect()
 }
 
 fn closed_by_others(cluster: &Cluster, pod: &PodInfo) -> Vec<Domain> {
     let mut closed = Vec::new();
     for node in &cluster.nodes {
         for other in &node.pods {
-            let affinity = other
-                .spec()
-                .and_then(|s| s.affinity.as_ref())
-                .and_then(|a| a.pod_anti_affinity.as_ref());
+            let affinity = other.spec().and_then(|s| s.affinity.as_ref()).and_then(|a| a.pod_anti_affinity.as_ref());
             let terms = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
             for term in terms.into_iter().flatten().map(|t| Term::read(t, other, cluster)) {
                 if let Some(value) = node.label(&term.topology_key).filter(|_| term.selects(pod)) {
@@ -135,10 +122,5 @@ pub fn filter(prepared: &Prepared, node: &NodeInfo) -> Result<(), Reason> {
 
 /// The weights of the domains the node is in.
 pub fn preference(prepared: &Prepared, node: &NodeInfo) -> f64 {
-    prepared
-        .preferred
-        .iter()
-        .filter(|((key, value), _)| node.label(key) == Some(value))
-        .map(|(_, weight)| weight)
-        .sum()
+    prepared.preferred.iter().filter(|((key, value), _)| node.label(key) == Some(value)).map(|(_, weight)| weight).sum()
 }

@@ -5,11 +5,7 @@ use crate::cluster::{HostPort, NodeInfo, PodInfo};
 /// None of the wanted ports is taken.
 pub fn free(pod: &PodInfo, node: &NodeInfo) -> bool {
     pod.ports.is_empty()
-        || !node
-            .pods
-            .iter()
-            .flat_map(|p| &p.ports)
-            .any(|taken| pod.ports.iter().any(|p| clash(p, taken)))
+        || !node.pods.iter().flat_map(|p| &p.ports).any(|taken| pod.ports.iter().any(|p| clash(p, taken)))
 }
 
 fn clash(a: &HostPort, b: &HostPort) -> bool {

@@ -29,13 +29,8 @@ pub struct Prepared {
 
 /// Counts pods for each constraint.
 pub fn prepare(cluster: &Cluster, pod: &PodInfo) -> Prepared {
-    let constraints = pod
-        .spec()
-        .and_then(|s| s.topology_spread_constraints.as_deref())
-        .unwrap_or_default();
-    Prepared {
-        constraints: constraints.iter().map(|c| count(cluster, pod, c)).collect(),
-    }
+    let constraints = pod.spec().and_then(|s| s.topology_spread_constraints.as_deref()).unwrap_or_default();
+    Prepared { constraints: constraints.iter().map(|c| count(cluster, pod, c)).collect() }
 }
 
 fn count(cluster: &Cluster, pod: &PodInfo, constraint: &TopologySpreadConstraint) -> Counted {
@@ -50,11 +45,7 @@ fn count(cluster: &Cluster, pod: &PodInfo, constraint: &TopologySpreadConstraint
     }
     let domains = i64::try_from(counts.len()).unwrap_or(i64::MAX);
     let too_few = constraint.min_domains.is_some_and(|min| domains < i64::from(min));
-    let fewest = if too_few {
-        0
-    } else {
-        counts.values().copied().min().unwrap_or(0)
-    };
+    let fewest = if too_few { 0 } else { counts.values().copied().min().unwrap_or(0) };
     Counted {
         key: constraint.topology_key.clone(),
         max_skew: constraint.max_skew.into(),

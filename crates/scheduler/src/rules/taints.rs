@@ -15,11 +15,7 @@ fn tolerations(pod: &PodInfo) -> &[Toleration] {
 /// The node is not cordoned, or the pod tolerates it.
 pub fn schedulable(pod: &PodInfo, node: &NodeInfo) -> bool {
     let cordoned = node.node.spec.as_ref().and_then(|s| s.unschedulable) == Some(true);
-    let taint = Taint {
-        key: UNSCHEDULABLE.into(),
-        effect: "NoSchedule".into(),
-        ..Taint::default()
-    };
+    let taint = Taint { key: UNSCHEDULABLE.into(), effect: "NoSchedule".into(), ..Taint::default() };
     !cordoned || tolerations(pod).iter().any(|t| tolerates(t, &taint))
 }
 

@@ -30,11 +30,7 @@ impl Term {
             term.match_label_keys.as_deref().unwrap_or_default(),
             term.mismatch_label_keys.as_deref().unwrap_or_default(),
         );
-        Self {
-            selector,
-            namespaces: namespaces(term, owner, cluster),
-            topology_key: term.topology_key.clone(),
-        }
+        Self { selector, namespaces: namespaces(term, owner, cluster), topology_key: term.topology_key.clone() }
     }
 
     /// Does the term speak of this pod?
@@ -87,13 +83,5 @@ pub fn with_keys(
     if same.is_empty() && other.is_empty() {
         return selector;
     }
-    LabelSelector::all_of(
-        selector
-            .requirements()
-            .iter()
-            .cloned()
-            .chain(same)
-            .chain(other)
-            .collect(),
-    )
+    LabelSelector::all_of(selector.requirements().iter().cloned().chain(same).chain(other).collect())
 }

@@ -14,18 +14,11 @@ use crate::images::Credential;
 /// The credential whose key fits best: the longest path wins; `*.` stands for one part of a host name.
 pub(super) fn choose(credentials: &[Credential], registry: &str, repository: &str) -> Option<Credential> {
     let fits = |credential: &&Credential| matches(&credential.registry, registry, repository);
-    credentials
-        .iter()
-        .filter(fits)
-        .max_by_key(|c| c.registry.len())
-        .cloned()
+    credentials.iter().filter(fits).max_by_key(|c| c.registry.len()).cloned()
 }
 
 fn matches(key: &str, registry: &str, repository: &str) -> bool {
-    let key = key
-        .strip_prefix("https://")
-        .or_else(|| key.strip_prefix("http://"))
-        .unwrap_or(key);
+    let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
     let (host, path) = key.split_once('/').unwrap_or((key, ""));
     let path = path.trim_end_matches('/');
     let docker_hub =
@@ -87,17 +80,9 @@ async fn token(client: &RegistryClient, url: &str, basic: Option<String>) -> Res
         return Err(refusal(url, answer).await);
     }
     let body = Limited::new(answer.into_body(), ERROR_BODY_MAX).collect().await;
-    let body = body
-        .map_err(|e| StoreError::Transport {
-            url: url.to_string(),
-            message: e.to_string(),
-        })?
-        .to_bytes();
+    let body = body.map_err(|e| StoreError::Transport { url: url.to_string(), message: e.to_string() })?.to_bytes();
     let token: Token = serde_json::from_slice(&body).map_err(|e| StoreError::malformed(url, e))?;
-    let token = token
-        .token
-        .or(token.access_token)
-        .ok_or_else(|| StoreError::malformed(url, "it holds no token"))?;
+    let token = token.token.or(token.access_token).ok_or_else(|| StoreError::malformed(url, "it holds no token"))?;
     Ok(format!("Bearer {token}"))
 }
 
@@ -119,15 +104,7 @@ fn parameter(parameters: &str, name: &str) -> Option<String> {
 
 fn escape(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~' | b':' | b'/' | b',');
-    text.bytes()
-        .map(|b| {
-            if plain(b) {
-                (b as char).to_string()
-            } else {
-                format!("%{b:02X}")
-            }
-        })
-        .collect()
+    text.bytes().map(|b| if plain(b) { (b as char).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 #[cfg(test)]

@@ -64,7 +64,11 @@ fn check_one(
     let Some(spec) = &quota.spec else { return Ok(None) };
     let hard = spec.hard.iter().flatten();
     let hard: Usage = hard.filter_map(|(name, amount)| Some((name.clone(), amount.0.parse().ok()?))).collect();
-    let limited: Vec<&str> = hard.keys().map(String::as_str).filter(|name| rules::counts(request.kind.group, request.kind.plural, name)).collect();
+    let limited: Vec<&str> = hard
+        .keys()
+        .map(String::as_str)
+        .filter(|name| rules::counts(request.kind.group, request.kind.plural, name))
+        .collect();
     if limited.is_empty() || !rules::match_object(spec, new) {
         return Ok(None);
     }
