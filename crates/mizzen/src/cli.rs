@@ -10,7 +10,7 @@ use crate::{completions, demo, down, image, settings, up, web};
 
 /// A container orchestrator in one binary that speaks the Kubernetes API.
 #[derive(Debug, Parser)]
-#[command(name = "mizzen", version, propagate_version = true, disable_help_subcommand = true)]
+#[command(name = "mizzen", version, disable_help_subcommand = true)]
 #[command(after_help = "Start with `mizzen demo` for a tour, or `sudo mizzen up` and the kubectl you have.")]
 pub struct Cli {
     #[command(subcommand)]
