@@ -18,10 +18,16 @@ unshare --net sleep 7200 &
 holder=$!
 inside() { nsenter --net=/proc/$holder/ns/net "$@"; }
 server=
+halt() {
+    if [ -n "$server" ]; then
+        kill "$server" 2>/dev/null || true
+        wait "$server" || true
+        server=
+    fi
+}
 stop() {
-    [ -n "$server" ] && kill "$server" 2>/dev/null && wait "$server" 2>/dev/null
-    inside "$mizzen" down --purge --data-dir "$work/data" >/dev/null 2>&1
-    server=
+    halt
+    inside "$mizzen" down --purge --data-dir "$work/data" >/dev/null
 }
 trap 'stop || true; kill $holder 2>/dev/null; rm -rf "$work"' EXIT
 sleep 0.2
@@ -32,7 +38,7 @@ inside ip link set lan up
 start() {
     local began ended
     began=$(date +%s%N)
-    inside "$mizzen" up --data-dir "$work/data" >"$work/log" 2>&1 &
+    nsenter --net=/proc/$holder/ns/net "$mizzen" up --data-dir "$work/data" >"$work/log" 2>&1 &
     server=$!
     until grep -q '^ready in' "$work/log" 2>/dev/null; do sleep 0.005; done
     ended=$(date +%s%N)
@@ -40,6 +46,15 @@ start() {
 }
 load() { inside env KUBECONFIG="$work/data/admin.kubeconfig" "$apiload" "$@"; }
 memory() { awk -v what="$1" '/VmRSS/ {printf "memory (%s): %.1f MiB\n", what, $2 / 1024}' "/proc/$server/status"; }
+cpu() { awk '{print $14 + $15}' "/proc/$server/stat"; }
+idle() {
+    local before
+    sleep 60
+    before=$(cpu)
+    sleep 60
+    echo "idle over 60 s: $(($(cpu) - before)) ticks of 10 ms"
+    memory "30,000 objects, idle"
+}
 python3 docs/bench/image.py "$work/image"
 for run in $(seq "$runs"); do
     echo "== run $run, load average $(cut -d' ' -f1 /proc/loadavg)"
@@ -57,15 +72,11 @@ for run in $(seq "$runs"); do
     load create-configmaps --count 10000 --clients 16
     load list --path /api/v1/namespaces/default/configmaps --runs 20
     load watch-fanout --watchers 1000 --writes 40
-    load create-configmaps --namespace kube-public --count 12000 --clients 16
+    load --namespace kube-public create-configmaps --count 12000 --clients 16
     memory "22,000 ConfigMaps of 1 KiB"
-    load create-configmaps --namespace kube-system --count 8000 --clients 16 >/dev/null
-    kill "$server" && wait "$server" || true
+    load --namespace kube-system create-configmaps --count 8000 --clients 16 >/dev/null
+    halt
     start "30,000 objects"
-    sleep 60
-    cpu() { awk '{print $14 + $15}' "/proc/$server/stat"; }
-    before=$(cpu); sleep 60; after=$(cpu)
-    echo "idle over 60 s: $((after - before)) ticks of 10 ms"
-    memory "30,000 objects, idle"
+    if [ "$run" = "$runs" ]; then idle; fi
     stop
 done
