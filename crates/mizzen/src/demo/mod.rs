@@ -28,7 +28,7 @@ pub fn run(args: &DemoArgs) -> Result<()> {
     runtime.block_on(async {
         let cluster = Cluster::start().await?;
         let shown = tokio::select! {
-            shown = story::tell(&cluster) => shown,
+            shown = story::tell(&cluster, args.keep) => shown,
             _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
         };
         if shown.is_ok() && args.keep {

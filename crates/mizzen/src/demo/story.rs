@@ -19,8 +19,8 @@ const STEP_MAX: Duration = Duration::from_secs(60);
 /// Between two looks at the cluster.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Tells the story; the first thing that does not happen ends it.
-pub async fn tell(cluster: &Cluster) -> Result<()> {
+/// Tells the story; the first thing that does not happen ends it. With `keep` everything is still there at its end.
+pub async fn tell(cluster: &Cluster, keep: bool) -> Result<()> {
     println!("mizzen {}: a scratch cluster in a network namespace of its own\n", env!("CARGO_PKG_VERSION"));
     step("cluster started, node takes pods", cluster.started_in);
     let story = Story { cluster, client: &cluster.client };
@@ -30,7 +30,7 @@ pub async fn tell(cluster: &Cluster) -> Result<()> {
     story.heal().await?;
     story.scale().await?;
     story.roll_out(address).await?;
-    story.delete().await
+    if keep { Ok(()) } else { story.delete().await }
 }
 
 fn step(what: &str, took: Duration) {
