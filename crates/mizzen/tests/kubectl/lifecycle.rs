@@ -49,6 +49,8 @@ fn a_killed_container_is_started_again() {
 #[test]
 fn restarts_of_mizzen_restart_nothing_else() {
     let Some(mut cluster) = running() else { return };
+    let status = read(&first_process(&cluster), "status");
+    assert!(status.contains("THP_enabled:\t1"), "the server's setting of huge pages is not handed on: {status}");
     let before = container(&cluster);
     for signal in ["TERM", "KILL"] {
         let took = cluster.stop_server(signal);

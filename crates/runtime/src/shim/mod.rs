@@ -55,6 +55,8 @@ fn prepare() -> io::Result<OwnedFd> {
         sys::check(unsafe { libc::dup2(null.as_raw_fd(), stream) })?;
     }
     sys::reset_signals();
+    // The server does without huge pages; whether containers use them is the machine's setting.
+    rustix::thread::disable_transparent_huge_pages(false)?;
     // A session leader already, if a test started it so: that is as good.
     let _ = rustix::process::setsid();
     sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1)?;
