@@ -221,3 +221,63 @@ async fn an_unreachable_registry_is_named() {
         ImageErrorReason::InvalidImageName
     );
 }
+
+/// A registry on loopback that breaks off in the middle of every layer asked for from its beginning.
+struct Breaking {
+    host: String,
+    /// `Range` headers of the requests for layers.
+    ranges: std::sync::Arc<std::sync::Mutex<Vec<String>>>,
+}
+
+fn breaking(layout: &Layout) -> Breaking {
+    use std::io::{BufRead, BufReader};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let ranges = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let (root, manifest, seen) =
+        (layout.dir.path().to_path_buf(), layout.manifest.to_string(), std::sync::Arc::clone(&ranges));
+    let layer = layout.manifest["layers"][0]["digest"].as_str().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let lines: Vec<String> =
+                BufReader::new(&stream).lines().map_while(Result::ok).take_while(|l| !l.is_empty()).collect();
+            let Some(path) = lines.first().and_then(|l| l.split(' ').nth(1)) else { continue };
+            let name = path.rsplit('/').next().unwrap_or_default();
+            let body = match path.contains("/manifests/") {
+                true => manifest.clone().into_bytes(),
+                false => std::fs::read(root.join("blobs").join(name.replace(':', "/"))).unwrap(),
+            };
+            let range =
+                lines.iter().find_map(|l| l.to_ascii_lowercase().strip_prefix("range: bytes=").map(str::to_string));
+            let from: usize = range.as_deref().and_then(|r| r.trim_end_matches('-').parse().ok()).unwrap_or(0);
+            let cut = if name == layer && from == 0 { body.len() / 2 } else { body.len() };
+            if name == layer {
+                seen.lock().unwrap().push(range.unwrap_or_default());
+            }
+            let status = if from > 0 {
+                format!("206 Partial Content\r\nContent-Range: bytes {from}-/*")
+            } else {
+                "200 OK".into()
+            };
+            let head =
+                format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len() - from);
+            // A client that has gone away is none of the test's business.
+            let _ = (&stream).write_all(head.as_bytes()).and_then(|()| (&stream).write_all(&body[from..cut]));
+        }
+    });
+    Breaking { host, ranges }
+}
+
+#[tokio::test]
+async fn a_download_that_breaks_off_is_resumed() {
+    let noise: String =
+        (0..200_000_u32).map(|i| char::from(b'a' + (i.wrapping_mul(2_654_435_761) >> 27) as u8 % 26)).collect();
+    let layout = layout("x", "hello", &noise);
+    let registry = breaking(&layout);
+    let (_dir, store) = store();
+    let pulled = store.ensure(&format!("{}/team/hello:v1", registry.host), PullPolicy::Always, &[]).await.unwrap();
+    let lower = store.layers(&pulled.image.id).unwrap();
+    assert_eq!(std::fs::read_to_string(lower[0].join("hello")).unwrap(), noise);
+    let ranges = registry.ranges.lock().unwrap().clone();
+    assert!(ranges.len() == 2 && ranges[0].is_empty() && !ranges[1].is_empty(), "{ranges:?}");
+}
