@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod, PodSpec, Taint};
 use mizzen_api::key;
-use mizzen_api::pod::{Amounts, amounts, is_terminal, requests};
+use mizzen_api::pod::{Amounts, amounts, is_terminal, is_terminating, requests};
 use mizzen_store::Snapshot;
 
 /// A port of a node that a pod takes: protocol, address (`0.0.0.0` for all), number.
@@ -20,6 +20,8 @@ pub struct PodInfo {
     pub requests: Amounts,
     /// Ports of the node it wants.
     pub ports: Vec<HostPort>,
+    /// It was chosen in this cycle to make room for another.
+    pub leaving: bool,
 }
 
 impl PodInfo {
@@ -28,7 +30,7 @@ impl PodInfo {
         let spec = pod.spec.as_ref();
         let requests = spec.map(requests).unwrap_or_default();
         let ports = spec.map(host_ports).unwrap_or_default();
-        Self { pod, requests, ports }
+        Self { pod, requests, ports, leaving: false }
     }
 
     /// Its namespace.
@@ -49,6 +51,16 @@ impl PodInfo {
     /// Its priority.
     pub fn priority(&self) -> i32 {
         self.spec().and_then(|s| s.priority).unwrap_or(0)
+    }
+
+    /// Its UID.
+    pub fn uid(&self) -> &str {
+        self.pod.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// The node that an earlier preemption promised it.
+    pub fn nominated(&self) -> Option<&str> {
+        self.pod.status.as_ref()?.nominated_node_name.as_deref().filter(|n| !n.is_empty())
     }
 }
 
@@ -73,13 +85,15 @@ pub struct NodeInfo {
     pub requested: Amounts,
     /// Pods on it, finished ones left out.
     pub pods: Vec<PodInfo>,
+    /// Pods that were promised room here and wait for it.
+    pub promised: Vec<PodInfo>,
 }
 
 impl NodeInfo {
     /// An empty node.
     pub fn new(node: Arc<Node>) -> Self {
         let allocatable = node.status.as_ref().and_then(|s| s.allocatable.as_ref()).map(amounts).unwrap_or_default();
-        Self { node, allocatable, requested: Amounts::new(), pods: Vec::new() }
+        Self { node, allocatable, requested: Amounts::new(), pods: Vec::new(), promised: Vec::new() }
     }
 
     /// Takes a pod in.
@@ -89,6 +103,23 @@ impl NodeInfo {
             *taken = taken.saturating_add(*amount);
         }
         self.pods.push(pod);
+    }
+
+    /// Lets the pod go that came last.
+    pub fn remove_last(&mut self) {
+        for (name, amount) in self.pods.pop().iter().flat_map(|p| &p.requests) {
+            let taken = self.requested.entry(name.clone()).or_default();
+            *taken = taken.saturating_sub(*amount);
+        }
+    }
+
+    /// Has these pods instead of those it has.
+    pub fn replace_pods(&mut self, pods: Vec<PodInfo>) {
+        self.pods.clear();
+        self.requested.clear();
+        for pod in pods {
+            self.add(pod);
+        }
     }
 
     /// Its name.
@@ -132,11 +163,19 @@ impl Cluster {
         }
         let mut cluster = Self { nodes, namespaces: namespaces(snapshot) };
         for pod in snapshot.list_as::<Pod>(&key::all::<Pod>()) {
-            let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).and_then(|n| index.get(n));
-            if let Some(at) = node
-                && !is_terminal(&pod)
+            if is_terminal(&pod) {
+                continue;
+            }
+            let pod = PodInfo::new(pod);
+            let bound = pod.spec().and_then(|s| s.node_name.as_deref()).filter(|n| !n.is_empty());
+            if let Some(name) = bound {
+                if let Some(at) = index.get(name) {
+                    cluster.nodes[*at].add(pod);
+                }
+            } else if let Some(at) = pod.nominated().and_then(|n| index.get(n))
+                && !is_terminating(&pod.pod)
             {
-                cluster.nodes[*at].add(PodInfo::new(pod));
+                cluster.nodes[*at].promised.push(pod);
             }
         }
         cluster

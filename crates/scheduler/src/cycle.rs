@@ -7,8 +7,9 @@ use mizzen_api::key;
 use mizzen_api::pod::{is_terminal, is_terminating};
 use mizzen_store::Snapshot;
 
-use crate::cluster::{Cluster, PodInfo};
+use crate::cluster::{Cluster, NodeInfo, PodInfo};
 use crate::explain;
+use crate::preempt::{Budgets, Verdict, preempt};
 use crate::rules::{self, Reason};
 
 /// Name that pods carry in `spec.schedulerName` when this scheduler is to place them.
@@ -24,14 +25,25 @@ pub struct Decision {
 }
 
 /// Where a pod goes, or why it goes nowhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// To this node.
     Node(String),
-    /// Nowhere now; in the words kubectl users know.
-    Unschedulable(String),
+    /// Nowhere now.
+    Unschedulable(Refusal),
     /// Its scheduling gates are not open.
     Gated,
+}
+
+/// Why a pod goes nowhere, and what is done about it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Refusal {
+    /// In the words kubectl users know.
+    pub why: String,
+    /// The node it is promised once others have gone; what `status.nominatedNodeName` should say.
+    pub promised: Option<String>,
+    /// Pods that have to go for it.
+    pub victims: Vec<Arc<Pod>>,
 }
 
 /// Places all pending pods of a snapshot: higher priority first, then the older. Each placement counts for the next.
@@ -45,9 +57,18 @@ pub fn schedule(snapshot: &Snapshot) -> Vec<Decision> {
         let created = pod.metadata.creation_timestamp.as_ref().map(|t| t.0);
         (std::cmp::Reverse(priority), created, pod.metadata.namespace.clone(), pod.metadata.name.clone())
     });
-    let mut cluster = Cluster::read(snapshot);
-    pending.into_iter().map(|pod| decide(&mut cluster, pod)).collect()
+    let mut cycle = Cycle { snapshot, cluster: Cluster::read(snapshot), budgets: None };
+    pending.into_iter().map(|pod| cycle.decide(pod)).collect()
 }
+
+/// One cycle on its way.
+struct Cycle<'a> {
+    snapshot: &'a Snapshot,
+    cluster: Cluster,
+    /// Read when the first pod preempts.
+    budgets: Option<Budgets>,
+}
+
 
 fn is_pending(pod: &Pod) -> bool {
     let Some(spec) = &pod.spec else { return false };
@@ -56,40 +77,91 @@ fn is_pending(pod: &Pod) -> bool {
     ours && !placed && !is_terminating(pod) && !is_terminal(pod)
 }
 
-fn decide(cluster: &mut Cluster, pod: Arc<Pod>) -> Decision {
-    let gated = pod.spec.as_ref().and_then(|s| s.scheduling_gates.as_ref()).is_some_and(|g| !g.is_empty());
-    if gated {
-        return Decision { pod, outcome: Outcome::Gated };
-    }
-    let info = PodInfo::new(Arc::clone(&pod));
-    let outcome = match place(cluster, &info) {
-        Ok(at) => {
-            let name = cluster.nodes[at].name().to_string();
-            cluster.nodes[at].add(info);
-            Outcome::Node(name)
+impl Cycle<'_> {
+    fn decide(&mut self, pod: Arc<Pod>) -> Decision {
+        let gated = pod.spec.as_ref().and_then(|s| s.scheduling_gates.as_ref()).is_some_and(|g| !g.is_empty());
+        if gated {
+            return Decision { pod, outcome: Outcome::Gated };
         }
-        Err(reasons) => Outcome::Unschedulable(explain::unschedulable(cluster.nodes.len(), &reasons)),
-    };
-    Decision { pod, outcome }
+        let info = PodInfo::new(Arc::clone(&pod));
+        let outcome = match place(&self.cluster, &info) {
+            Ok(at) => {
+                let name = self.cluster.nodes[at].name().to_string();
+                self.forget_promise(&info);
+                self.cluster.nodes[at].add(info);
+                Outcome::Node(name)
+            }
+            Err(reasons) => Outcome::Unschedulable(self.refuse(info, &reasons)),
+        };
+        Decision { pod, outcome }
+    }
+
+    /// Nothing fits: others may have to go.
+    fn refuse(&mut self, pod: PodInfo, reasons: &[Vec<Reason>]) -> Refusal {
+        let why = explain::unschedulable(self.cluster.nodes.len(), reasons);
+        if self.cluster.nodes.is_empty() {
+            return Refusal { why, ..Refusal::default() };
+        }
+        let budgets = self.budgets.get_or_insert_with(|| Budgets::read(self.snapshot));
+        match preempt(&mut self.cluster, budgets, &pod, reasons) {
+            Verdict::Nothing(reason) => {
+                self.forget_promise(&pod);
+                Refusal { why: format!("{why} {reason}"), ..Refusal::default() }
+            }
+            Verdict::Waits(at) => {
+                let why = format!("{why} preemption: not eligible due to a terminating pod on the nominated node.");
+                Refusal { why, promised: Some(self.cluster.nodes[at].name().into()), victims: Vec::new() }
+            }
+            Verdict::Victims(at, victims) => {
+                self.forget_promise(&pod);
+                let node = &mut self.cluster.nodes[at];
+                for victim in &mut node.pods {
+                    victim.leaving |= victims.iter().any(|v| Arc::ptr_eq(v, &victim.pod));
+                }
+                node.promised.push(pod);
+                Refusal { why, promised: Some(node.name().into()), victims }
+            }
+        }
+    }
+
+    fn forget_promise(&mut self, pod: &PodInfo) {
+        for node in &mut self.cluster.nodes {
+            node.promised.retain(|p| p.uid() != pod.uid());
+        }
+    }
 }
 
 /// The best of the possible nodes, or for each node why it is not possible.
 fn place(cluster: &Cluster, pod: &PodInfo) -> Result<usize, Vec<Vec<Reason>>> {
     let prepared = rules::prepare(cluster, pod);
-    let mut possible = Vec::new();
+    let mut candidates = Vec::new();
     let mut reasons = Vec::new();
     for (at, node) in cluster.nodes.iter().enumerate() {
-        match rules::filter(&prepared, pod, node) {
-            Ok(()) => possible.push(at),
+        match possible(&prepared, pod, node) {
+            Ok(()) if pod.nominated() == Some(node.name()) => return Ok(at),
+            Ok(()) => candidates.push(at),
             Err(why) => reasons.push(why),
         }
     }
-    let best = match possible.as_slice() {
+    let best = match candidates.as_slice() {
         [] => return Err(reasons),
         [only] => *only,
         many => rules::best(&prepared, pod, cluster, many),
     };
     Ok(best)
+}
+
+/// Is the node possible, with and without those that were promised room there and matter at least as much?
+pub(crate) fn possible(prepared: &rules::Prepared, pod: &PodInfo, node: &NodeInfo) -> Result<(), Vec<Reason>> {
+    rules::filter(prepared, pod, node)?;
+    let counts = |p: &&PodInfo| p.uid() != pod.uid() && p.priority() >= pod.priority();
+    let mut promised = node.promised.iter().filter(counts).peekable();
+    if promised.peek().is_none() {
+        return Ok(());
+    }
+    let mut full = node.clone();
+    promised.for_each(|p| full.add(p.clone()));
+    rules::filter(prepared, pod, &full)
 }
 
 #[cfg(test)]

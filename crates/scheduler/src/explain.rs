@@ -13,6 +13,11 @@ pub fn unschedulable(nodes: usize, reasons: &[Vec<Reason>]) -> String {
     for reason in reasons.iter().flatten() {
         *counts.entry(reason.to_string()).or_default() += 1;
     }
+    counted(nodes, counts)
+}
+
+/// The same for reasons that have been counted.
+pub fn counted(nodes: usize, counts: BTreeMap<impl std::fmt::Display, usize>) -> String {
     let mut listed: Vec<String> = counts.into_iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     listed.sort();
     format!("0/{nodes} nodes are available: {}.", listed.join(", "))

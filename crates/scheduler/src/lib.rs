@@ -10,7 +10,8 @@ pub mod shell;
 
 mod cluster;
 mod explain;
+mod preempt;
 #[cfg(test)]
 mod testing;
 
-pub use cycle::{Decision, Outcome, schedule};
+pub use cycle::{Decision, Outcome, Refusal, schedule};

@@ -12,12 +12,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, Namespace, Node, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use mizzen_api::key;
-use mizzen_client::{Api, Client, ClientError, Patch};
+use mizzen_client::{Api, Client, ClientError, DeleteOptions, Patch};
 use mizzen_store::{Store, Watch, WatchError};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::cycle::{Decision, Outcome, SCHEDULER_NAME, schedule};
+use crate::cycle::{Decision, Outcome, Refusal, SCHEDULER_NAME, schedule};
 
 /// Writes on their way at a time.
 const PARALLEL: usize = 128;
@@ -39,7 +39,19 @@ struct Scheduler {
     store: Arc<dyn Store>,
     client: Client,
     /// What was last said about a pod that fits nowhere, by UID, so that it is said once.
-    told: HashMap<String, String>,
+    told: HashMap<String, Told>,
+}
+
+/// What was said about a pod that fits nowhere.
+struct Told {
+    why: String,
+    promised: Option<String>,
+}
+
+impl Told {
+    fn same(&self, refusal: &Refusal) -> bool {
+        self.why == refusal.why && self.promised == refusal.promised
+    }
 }
 
 /// The watches that wake the scheduler.
@@ -95,11 +107,11 @@ impl Scheduler {
         let mut work = Vec::new();
         for decision in decisions {
             let uid = decision.pod.metadata.uid.clone().unwrap_or_default();
-            if let Outcome::Unschedulable(why) = &decision.outcome {
-                if self.told.get(&uid) == Some(why) {
+            if let Outcome::Unschedulable(refusal) = &decision.outcome {
+                if refusal.victims.is_empty() && self.told.get(&uid).is_some_and(|told| told.same(refusal)) {
                     continue;
                 }
-                self.told.insert(uid, why.clone());
+                self.told.insert(uid, Told { why: refusal.why.clone(), promised: refusal.promised.clone() });
             }
             work.push(execute(self.client.clone(), decision));
         }
@@ -112,9 +124,10 @@ async fn execute(client: Client, decision: Decision) -> bool {
     let pod = decision.pod;
     let result = match decision.outcome {
         Outcome::Node(node) => bind(&client, &pod, &node).await,
-        Outcome::Unschedulable(why) => refuse(&client, &pod, "Unschedulable", &why).await,
+        Outcome::Unschedulable(refusal) => make_room(&client, &pod, &refusal).await,
         Outcome::Gated => {
-            refuse(&client, &pod, "SchedulingGated", "Scheduling is blocked due to non-empty scheduling gates").await
+            let why = "Scheduling is blocked due to non-empty scheduling gates";
+            refuse(&client, &pod, "SchedulingGated", why, None).await
         }
     };
     match result {
@@ -141,10 +154,45 @@ async fn bind(client: &Client, pod: &Pod, node: &str) -> Result<(), ClientError>
     Ok(())
 }
 
-async fn refuse(client: &Client, pod: &Pod, reason: &str, why: &str) -> Result<(), ClientError> {
-    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
-    let before = conditions.into_iter().flatten().find(|c| c.type_ == "PodScheduled");
-    if before.is_some_and(|c| c.reason.as_deref() == Some(reason) && c.message.as_deref() == Some(why)) {
+/// Says why a pod waits, and evicts those who have to go for it: first the promise, so that nobody takes the room.
+async fn make_room(client: &Client, pod: &Pod, refusal: &Refusal) -> Result<(), ClientError> {
+    refuse(client, pod, "Unschedulable", &refusal.why, refusal.promised.as_deref()).await?;
+    for victim in &refusal.victims {
+        match evict(client, victim, pod, refusal.promised.as_deref().unwrap_or_default()).await {
+            // Gone already, or another pod of that name is there.
+            Err(error) if matches!(error.code(), Some(404 | 409)) => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+async fn evict(client: &Client, victim: &Pod, preemptor: &Pod, node: &str) -> Result<(), ClientError> {
+    let (namespace, name) = names(victim);
+    let message = format!("{SCHEDULER_NAME}: preempting to accommodate a higher priority pod");
+    let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
+        "message": message, "lastTransitionTime": Time(Timestamp::now()),
+        "observedGeneration": victim.metadata.generation});
+    let patch = json!({"metadata": {"uid": victim.metadata.uid}, "status": {"conditions": [condition]}});
+    client.patch::<Pod>(namespace, name, "status", &Patch::Strategic(patch)).await?;
+    let options = DeleteOptions { uid: victim.metadata.uid.clone(), ..DeleteOptions::default() };
+    client.delete::<Pod>(namespace, name, &options).await?;
+    let uid = preemptor.metadata.uid.as_deref().unwrap_or_default();
+    event(client, victim, "Normal", "Preempted", format!("Preempted by pod {uid} on node {node}")).await;
+    Ok(())
+}
+
+async fn refuse(
+    client: &Client,
+    pod: &Pod,
+    reason: &str,
+    why: &str,
+    promised: Option<&str>,
+) -> Result<(), ClientError> {
+    let status = pod.status.as_ref();
+    let before = status.and_then(|s| s.conditions.as_ref()).into_iter().flatten().find(|c| c.type_ == "PodScheduled");
+    let said = before.is_some_and(|c| c.reason.as_deref() == Some(reason) && c.message.as_deref() == Some(why));
+    if said && status.and_then(|s| s.nominated_node_name.as_deref()) == promised {
         return Ok(());
     }
     let (namespace, name) = names(pod);
@@ -154,9 +202,10 @@ async fn refuse(client: &Client, pod: &Pod, reason: &str, why: &str) -> Result<(
         .unwrap_or(Time(Timestamp::now()));
     let condition = json!({"type": "PodScheduled", "status": "False", "reason": reason, "message": why,
         "lastTransitionTime": since, "observedGeneration": pod.metadata.generation});
-    let patch = Patch::Strategic(json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}}));
+    let patch = Patch::Strategic(json!({"metadata": {"uid": pod.metadata.uid},
+        "status": {"conditions": [condition], "nominatedNodeName": promised}}));
     client.patch::<Pod>(namespace, name, "status", &patch).await?;
-    if reason == "Unschedulable" {
+    if reason == "Unschedulable" && !said {
         event(client, pod, "Warning", "FailedScheduling", why.to_string()).await;
     }
     Ok(())

@@ -1,14 +1,15 @@
 //! The one place where tests call the scheduler: a world in a line of text, the placements as a line of text.
 //!
 //! Items: `node/name` with `cpu=`, `pods=`, `zone=`, `taint=`, `cordoned`; `pod/name` with `cpu=`, `on=`, `app=`, `select=`
-//! (zone), `tolerate=`, `port=`, `together=`, `apart=`, `spread=` (app, by host name), `priority=`, `gated`.
+//! (zone), `tolerate=`, `port=`, `together=`, `apart=`, `spread=` (app, by host name), `priority=`, `polite`, `nominated=`, `deleting`, `gated`;
+//! `pdb/name` with `app=`, `allowed=`.
 
 use mizzen_store::{Entry, Revision, Snapshot};
 use serde_json::{Value, json};
 
-use crate::{Outcome, schedule};
+use crate::{Outcome, Refusal, schedule};
 
-/// Schedules a world and compares the decisions.
+/// Schedules a world and compares the decisions; what is said about preemption only where `placed` speaks of it.
 pub fn check(case: &str, world: &str, placed: &str) {
     let items = world.split(';').map(str::trim);
     let snapshot: Snapshot = items.enumerate().map(|(index, item)| entry(item, index as u64 + 1)).collect();
@@ -18,12 +19,25 @@ pub fn check(case: &str, world: &str, placed: &str) {
             let name = d.pod.metadata.name.clone().unwrap_or_default();
             match d.outcome {
                 Outcome::Node(node) => format!("{name}→{node}"),
-                Outcome::Unschedulable(why) => format!("{name}: {why}"),
+                Outcome::Unschedulable(refusal) => format!("{name}: {}", refused(&refusal)),
                 Outcome::Gated => format!("{name}: gated"),
             }
         })
         .collect();
-    assert_eq!(decisions.join("; "), placed, "{case}");
+    let told = decisions.into_iter().map(|d| match d.split_once(" preemption: ") {
+        Some((before, _)) if !placed.contains("preemption: ") => before.to_string(),
+        _ => d,
+    });
+    assert_eq!(told.collect::<Vec<_>>().join("; "), placed, "{case}");
+}
+
+fn refused(refusal: &Refusal) -> String {
+    let victims: Vec<&str> = refusal.victims.iter().filter_map(|v| v.metadata.name.as_deref()).collect();
+    match &refusal.promised {
+        None => refusal.why.clone(),
+        Some(node) if victims.is_empty() => format!("waits for {node}"),
+        Some(node) => format!("{node} without {}", victims.join(", ")),
+    }
 }
 
 fn entry(item: &str, revision: u64) -> Entry {
@@ -36,15 +50,23 @@ fn entry(item: &str, revision: u64) -> Entry {
                 "spec": {}, "status": {"allocatable": {"cpu": "8", "memory": "8Gi", "pods": "110"}}}),
             format!("core/nodes//{name}"),
         ),
+        "pdb" => (
+            json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": name, "namespace": "d"}}),
+            format!("policy/poddisruptionbudgets/d/{name}"),
+        ),
         _ => (
-            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "d"},
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "d", "uid": name},
                 "spec": {"containers": [{"name": "c", "resources": {"requests": {}}}]}}),
             format!("core/pods/d/{name}"),
         ),
     };
     for word in words {
         let (attribute, value) = word.split_once('=').unwrap_or((word, ""));
-        if kind == "node" { node(&mut object, attribute, value) } else { pod(&mut object, attribute, value) }
+        match kind {
+            "node" => node(&mut object, attribute, value),
+            "pdb" => budget(&mut object, attribute, value),
+            _ => pod(&mut object, attribute, value),
+        }
     }
     let bytes = serde_json::to_vec(&object).unwrap();
     Entry::new(key.into(), bytes.into(), Revision(revision), Revision(revision), 0..0)
@@ -56,6 +78,17 @@ fn node(object: &mut Value, attribute: &str, value: &str) {
         "zone" => object["metadata"]["labels"]["zone"] = value.into(),
         "taint" => object["spec"]["taints"] = json!([{"key": value, "effect": "NoSchedule"}]),
         "cordoned" => object["spec"]["unschedulable"] = true.into(),
+        _ => panic!("{attribute}: unknown attribute"),
+    }
+}
+
+fn budget(object: &mut Value, attribute: &str, value: &str) {
+    match attribute {
+        "app" => object["spec"]["selector"] = json!({"matchLabels": {"app": value}}),
+        "allowed" => {
+            let allowed: i32 = value.parse().unwrap();
+            object["status"] = json!({"disruptionsAllowed": allowed, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0});
+        }
         _ => panic!("{attribute}: unknown attribute"),
     }
 }
@@ -81,6 +114,9 @@ fn pod(object: &mut Value, attribute: &str, value: &str) {
                 "whenUnsatisfiable": "DoNotSchedule", "labelSelector": labels}]);
         }
         "priority" => object["spec"]["priority"] = value.parse::<i32>().unwrap().into(),
+        "polite" => object["spec"]["preemptionPolicy"] = "Never".into(),
+        "nominated" => object["status"]["nominatedNodeName"] = value.into(),
+        "deleting" => object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into(),
         "gated" => object["spec"]["schedulingGates"] = json!([{"name": "wait"}]),
         _ => panic!("{attribute}: unknown attribute"),
     }

@@ -41,6 +41,14 @@ pub enum Reason {
     SpreadLabel,
 }
 
+impl Reason {
+    /// Could it go away when other pods do?
+    pub fn depends_on_pods(&self) -> bool {
+        use Reason::{ExistingAntiAffinity, Insufficient, PodAntiAffinity, Ports, Spread, TooManyPods};
+        matches!(self, Insufficient(_) | TooManyPods | Ports | PodAntiAffinity | ExistingAntiAffinity | Spread)
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
