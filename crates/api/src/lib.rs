@@ -17,7 +17,7 @@
 //! * [`discovery`], [`openapi`]: the documents that say what is served, and how it is typed.
 //! * [`quantity`], [`time`]: amounts and points in time.
 //! * [`quota`]: how much objects use of what quotas limit.
-//! * [`pod`]: facts about pods that all parts must agree on.
+//! * [`pod`], [`volumes`]: facts about pods, claims and volumes that all parts must agree on.
 //! * [`names`], [`int_or_string`]: the forms of names, and numbers that may be percentages.
 //! * [`cron`]: schedules of CronJobs.
 //! * [`duration`]: spans of time as kubectl prints them.
@@ -46,3 +46,4 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod time;
+pub mod volumes;

@@ -202,11 +202,7 @@ pub fn all(settings: &Settings) -> Vec<Controller> {
             name: "persistentvolume-binder-controller",
             identity: "persistent-volume-binder",
             start: volume_binder::everything(),
-            wakes: vec![
-                volume_binder::woken_by_volumes(),
-                volume_binder::woken_by_claims(),
-                volume_binder::woken_by_new_pods(),
-            ],
+            wakes: vec![volume_binder::woken_by_volumes(), volume_binder::woken_by_claims()],
             reconcile: Arc::new(volume_binder::reconcile),
         },
         Controller {

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Metadata, Resource};
 use mizzen_api::key;
 use mizzen_api::pod::is_terminal;
+use mizzen_api::volumes::claims;
 use mizzen_store::{Event, Snapshot};
 use serde_json::{Value, json};
 
@@ -54,16 +55,6 @@ pub fn volume(snapshot: &Snapshot, volume_key: &str, _now: Timestamp) -> Result<
 
 fn uses(pod: &Pod, claim: &str) -> bool {
     !is_terminal(pod) && claims(pod).any(|name| name == claim)
-}
-
-/// The names of the claims a pod mounts; those of ephemeral volumes follow from the names of pod and volume.
-pub(crate) fn claims(pod: &Pod) -> impl Iterator<Item = String> + '_ {
-    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
-    volumes.filter_map(|v| match (&v.persistent_volume_claim, &v.ephemeral) {
-        (Some(claim), _) => Some(claim.claim_name.clone()),
-        (None, Some(_)) => Some(format!("{}-{}", pod.name(), v.name)),
-        (None, None) => None,
-    })
 }
 
 fn release<K: Resource + Metadata<Ty = ObjectMeta>>(object: &K, finalizer: &str, plan: &mut Plan) {

@@ -1,6 +1,6 @@
 //! What the rules look at: nodes with what is taken on them, and pods with what they ask for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod, PodSpec, Taint};
@@ -20,6 +20,8 @@ pub struct PodInfo {
     pub requests: Amounts,
     /// Ports of the node it wants.
     pub ports: Vec<HostPort>,
+    /// Names of the claims it mounts.
+    pub claims: Vec<String>,
     /// It was chosen in this cycle to make room for another.
     pub leaving: bool,
 }
@@ -30,7 +32,8 @@ impl PodInfo {
         let spec = pod.spec.as_ref();
         let requests = spec.map(requests).unwrap_or_default();
         let ports = spec.map(host_ports).unwrap_or_default();
-        Self { pod, requests, ports, leaving: false }
+        let claims = mizzen_api::volumes::claims(&pod).collect();
+        Self { pod, requests, ports, claims, leaving: false }
     }
 
     /// Its namespace.
@@ -145,8 +148,11 @@ impl NodeInfo {
 }
 
 /// All nodes, in order of their names.
-#[derive(Debug, Clone, Default)]
 pub struct Cluster {
+    /// What everything here was read from.
+    pub snapshot: Snapshot,
+    /// Names of volumes that were given to claims in this cycle.
+    pub kept: BTreeSet<String>,
     /// The nodes.
     pub nodes: Vec<NodeInfo>,
     /// Labels of the namespaces, for affinity terms that select namespaces.
@@ -161,7 +167,8 @@ impl Cluster {
         for (at, node) in nodes.iter().enumerate() {
             index.insert(node.name().to_string(), at);
         }
-        let mut cluster = Self { nodes, namespaces: namespaces(snapshot) };
+        let namespaces = namespaces(snapshot);
+        let mut cluster = Self { snapshot: snapshot.clone(), kept: BTreeSet::new(), nodes, namespaces };
         for pod in snapshot.list_as::<Pod>(&key::all::<Pod>()) {
             if is_terminal(&pod) {
                 continue;

@@ -10,7 +10,7 @@ use mizzen_store::Snapshot;
 use crate::cluster::{Cluster, NodeInfo, PodInfo};
 use crate::explain;
 use crate::preempt::{Budgets, Verdict, preempt};
-use crate::rules::{self, Reason};
+use crate::rules::{self, Impossible, Reason, Step};
 
 /// Name that pods carry in `spec.schedulerName` when this scheduler is to place them.
 pub const SCHEDULER_NAME: &str = "default-scheduler";
@@ -29,6 +29,8 @@ pub struct Decision {
 pub enum Outcome {
     /// To this node.
     Node(String),
+    /// To this node, once these steps have brought its claims and volumes together.
+    Prepares(String, Vec<Step>),
     /// Nowhere now.
     Unschedulable(Refusal),
     /// Its scheduling gates are not open.
@@ -69,7 +71,6 @@ struct Cycle<'a> {
     budgets: Option<Budgets>,
 }
 
-
 fn is_pending(pod: &Pod) -> bool {
     let Some(spec) = &pod.spec else { return false };
     let ours = spec.scheduler_name.as_deref().unwrap_or(SCHEDULER_NAME) == SCHEDULER_NAME;
@@ -85,15 +86,31 @@ impl Cycle<'_> {
         }
         let info = PodInfo::new(Arc::clone(&pod));
         let outcome = match place(&self.cluster, &info) {
-            Ok(at) => {
-                let name = self.cluster.nodes[at].name().to_string();
+            Ok(place) => self.take(info, place),
+            Err(Refused::Everywhere(why)) => {
                 self.forget_promise(&info);
-                self.cluster.nodes[at].add(info);
-                Outcome::Node(name)
+                let why = explain::impossible(self.cluster.nodes.len(), &why.0);
+                Outcome::Unschedulable(Refusal { why, ..Refusal::default() })
             }
-            Err(reasons) => Outcome::Unschedulable(self.refuse(info, &reasons)),
+            Err(Refused::EachNode(reasons)) => Outcome::Unschedulable(self.refuse(info, &reasons)),
         };
         Decision { pod, outcome }
+    }
+
+    /// The pod has its place; what it takes counts for those that follow.
+    fn take(&mut self, pod: PodInfo, place: Place) -> Outcome {
+        self.forget_promise(&pod);
+        let node = &mut self.cluster.nodes[place.at];
+        node.add(pod);
+        if place.steps.is_empty() {
+            return Outcome::Node(node.name().into());
+        }
+        for step in &place.steps {
+            if let Step::Bind(_, volume) = step {
+                self.cluster.kept.extend(volume.metadata.name.clone());
+            }
+        }
+        Outcome::Prepares(node.name().into(), place.steps)
     }
 
     /// Nothing fits: others may have to go.
@@ -131,24 +148,39 @@ impl Cycle<'_> {
     }
 }
 
-/// The best of the possible nodes, or for each node why it is not possible.
-fn place(cluster: &Cluster, pod: &PodInfo) -> Result<usize, Vec<Vec<Reason>>> {
-    let prepared = rules::prepare(cluster, pod);
+/// Where a pod goes, and what has to be done for its claims first.
+struct Place {
+    at: usize,
+    steps: Vec<Step>,
+}
+
+/// Why a pod goes nowhere.
+enum Refused {
+    Everywhere(Impossible),
+    EachNode(Vec<Vec<Reason>>),
+}
+
+/// The best of the possible nodes, or why there is none.
+fn place(cluster: &Cluster, pod: &PodInfo) -> Result<Place, Refused> {
+    let prepared = rules::prepare(cluster, pod).map_err(Refused::Everywhere)?;
     let mut candidates = Vec::new();
     let mut reasons = Vec::new();
     for (at, node) in cluster.nodes.iter().enumerate() {
         match possible(&prepared, pod, node) {
-            Ok(()) if pod.nominated() == Some(node.name()) => return Ok(at),
+            Ok(()) if pod.nominated() == Some(node.name()) => {
+                candidates = vec![at];
+                break;
+            }
             Ok(()) => candidates.push(at),
             Err(why) => reasons.push(why),
         }
     }
-    let best = match candidates.as_slice() {
-        [] => return Err(reasons),
+    let at = match candidates.as_slice() {
+        [] => return Err(Refused::EachNode(reasons)),
         [only] => *only,
         many => rules::best(&prepared, pod, cluster, many),
     };
-    Ok(best)
+    Ok(Place { at, steps: rules::steps(&prepared, &cluster.nodes[at]) })
 }
 
 /// Is the node possible, with and without those that were promised room there and matter at least as much?

@@ -16,6 +16,15 @@ pub fn unschedulable(nodes: usize, reasons: &[Vec<Reason>]) -> String {
     counted(nodes, counts)
 }
 
+/// Why no node will do, whichever it is: nobody's going would help.
+pub fn impossible(nodes: usize, why: &str) -> String {
+    if nodes == 0 {
+        return unschedulable(0, &[]);
+    }
+    let helpless = BTreeMap::from([("Preemption is not helpful for scheduling", nodes)]);
+    format!("0/{nodes} nodes are available: {why}. preemption: {}", counted(nodes, helpless))
+}
+
 /// The same for reasons that have been counted.
 pub fn counted(nodes: usize, counts: BTreeMap<impl std::fmt::Display, usize>) -> String {
     let mut listed: Vec<String> = counts.into_iter().map(|(reason, count)| format!("{count} {reason}")).collect();

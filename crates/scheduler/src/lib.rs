@@ -15,3 +15,4 @@ mod preempt;
 mod testing;
 
 pub use cycle::{Decision, Outcome, Refusal, schedule};
+pub use rules::Step;

@@ -115,7 +115,7 @@ fn reprieve(cluster: &mut Cluster, pod: &PodInfo, at: usize, pods: Vec<PodInfo>)
 }
 
 fn fits(cluster: &Cluster, pod: &PodInfo, at: usize) -> bool {
-    cycle::possible(&rules::prepare(cluster, pod), pod, &cluster.nodes[at]).is_ok()
+    rules::prepare(cluster, pod).is_ok_and(|prepared| cycle::possible(&prepared, pod, &cluster.nodes[at]).is_ok())
 }
 
 #[cfg(test)]

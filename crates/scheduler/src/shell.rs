@@ -9,15 +9,20 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Event, EventSource, Namespace, Node, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{
+    Event, EventSource, Namespace, Node, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod,
+};
+use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use mizzen_api::key;
+use mizzen_api::volumes::{BOUND_BY_CONTROLLER, SELECTED_NODE};
 use mizzen_client::{Api, Client, ClientError, DeleteOptions, Patch};
 use mizzen_store::{Store, Watch, WatchError};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::cycle::{Decision, Outcome, Refusal, SCHEDULER_NAME, schedule};
+use crate::rules::Step;
 
 /// Writes on their way at a time.
 const PARALLEL: usize = 128;
@@ -59,6 +64,9 @@ struct Watches {
     pods: Watch,
     nodes: Watch,
     namespaces: Watch,
+    claims: Watch,
+    volumes: Watch,
+    classes: Watch,
 }
 
 impl Watches {
@@ -67,6 +75,9 @@ impl Watches {
             pods = self.pods.next(EVENTS_MAX) => pods.map(drop),
             nodes = self.nodes.next(EVENTS_MAX) => nodes.map(drop),
             namespaces = self.namespaces.next(EVENTS_MAX) => namespaces.map(drop),
+            claims = self.claims.next(EVENTS_MAX) => claims.map(drop),
+            volumes = self.volumes.next(EVENTS_MAX) => volumes.map(drop),
+            classes = self.classes.next(EVENTS_MAX) => classes.map(drop),
         }
     }
 }
@@ -96,6 +107,9 @@ impl Scheduler {
             pods: self.store.watch(&key::all::<Pod>(), at)?,
             nodes: self.store.watch(&key::all::<Node>(), at)?,
             namespaces: self.store.watch(&key::all::<Namespace>(), at)?,
+            claims: self.store.watch(&key::all::<PersistentVolumeClaim>(), at)?,
+            volumes: self.store.watch(&key::all::<PersistentVolume>(), at)?,
+            classes: self.store.watch(&key::all::<StorageClass>(), at)?,
         })
     }
 
@@ -124,6 +138,7 @@ async fn execute(client: Client, decision: Decision) -> bool {
     let pod = decision.pod;
     let result = match decision.outcome {
         Outcome::Node(node) => bind(&client, &pod, &node).await,
+        Outcome::Prepares(node, steps) => prepare(&client, &node, &steps).await,
         Outcome::Unschedulable(refusal) => make_room(&client, &pod, &refusal).await,
         Outcome::Gated => {
             let why = "Scheduling is blocked due to non-empty scheduling gates";
@@ -151,6 +166,36 @@ async fn bind(client: &Client, pod: &Pod, node: &str) -> Result<(), ClientError>
     });
     client.create_in::<Pod>(namespace, name, "binding", &body).await?;
     event(client, pod, "Normal", "Scheduled", format!("Successfully assigned {namespace}/{name} to {node}")).await;
+    Ok(())
+}
+
+/// Brings claims and volumes together. The pod is bound in a later cycle, which their changes wake.
+async fn prepare(client: &Client, node: &str, steps: &[Step]) -> Result<(), ClientError> {
+    for step in steps {
+        match step {
+            Step::Bind(claim, volume) => {
+                let claim = &claim.metadata;
+                let reference = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": claim.name,
+                    "namespace": claim.namespace, "uid": claim.uid, "resourceVersion": claim.resource_version});
+                let patch = json!({
+                    "metadata": {"resourceVersion": volume.metadata.resource_version,
+                        "annotations": {BOUND_BY_CONTROLLER: "yes"}},
+                    "spec": {"claimRef": reference},
+                });
+                let name = volume.metadata.name.as_deref().unwrap_or_default();
+                client.patch::<PersistentVolume>("", name, "", &Patch::Merge(patch)).await?;
+            }
+            Step::Provision(claim) => {
+                let claim = &claim.metadata;
+                let patch = json!({"metadata": {"resourceVersion": claim.resource_version,
+                    "annotations": {SELECTED_NODE: node}}});
+                let (namespace, name) = (claim.namespace.as_deref(), claim.name.as_deref());
+                let (namespace, name) = (namespace.unwrap_or_default(), name.unwrap_or_default());
+                client.patch::<PersistentVolumeClaim>(namespace, name, "", &Patch::Merge(patch)).await?;
+            }
+            Step::Wait => {}
+        }
+    }
     Ok(())
 }
 

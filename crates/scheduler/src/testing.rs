@@ -1,13 +1,15 @@
 //! The one place where tests call the scheduler: a world in a line of text, the placements as a line of text.
 //!
 //! Items: `node/name` with `cpu=`, `pods=`, `zone=`, `taint=`, `cordoned`; `pod/name` with `cpu=`, `on=`, `app=`, `select=`
-//! (zone), `tolerate=`, `port=`, `together=`, `apart=`, `spread=` (app, by host name), `priority=`, `polite`, `nominated=`, `deleting`, `gated`;
-//! `pdb/name` with `app=`, `allowed=`.
+//! (zone), `tolerate=`, `port=`, `together=`, `apart=`, `spread=` (app, by host name), `priority=`, `polite`, `nominated=`, `deleting`, `claim=`, `gated`;
+//! `pdb/name` with `app=`, `allowed=`; `sc/name` with `waits`, `provisioner=`; `pv/name` with `host=`, `class=`; `pvc/name` with
+//! `class=`, `volume=`, `selected=`, `once`.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use mizzen_store::{Entry, Revision, Snapshot};
 use serde_json::{Value, json};
 
-use crate::{Outcome, Refusal, schedule};
+use crate::{Outcome, Refusal, Step, schedule};
 
 /// Schedules a world and compares the decisions; what is said about preemption only where `placed` speaks of it.
 pub fn check(case: &str, world: &str, placed: &str) {
@@ -20,6 +22,10 @@ pub fn check(case: &str, world: &str, placed: &str) {
             match d.outcome {
                 Outcome::Node(node) => format!("{name}→{node}"),
                 Outcome::Unschedulable(refusal) => format!("{name}: {}", refused(&refusal)),
+                Outcome::Prepares(node, steps) => {
+                    let steps: Vec<String> = steps.iter().map(step).collect();
+                    format!("{name}: {node} first {}", steps.join(", "))
+                }
                 Outcome::Gated => format!("{name}: gated"),
             }
         })
@@ -29,6 +35,15 @@ pub fn check(case: &str, world: &str, placed: &str) {
         _ => d,
     });
     assert_eq!(told.collect::<Vec<_>>().join("; "), placed, "{case}");
+}
+
+fn step(step: &Step) -> String {
+    let name = |metadata: &ObjectMeta| metadata.name.clone().unwrap_or_default();
+    match step {
+        Step::Bind(claim, volume) => format!("{}={}", name(&claim.metadata), name(&volume.metadata)),
+        Step::Provision(claim) => name(&claim.metadata),
+        Step::Wait => "wait".into(),
+    }
 }
 
 fn refused(refusal: &Refusal) -> String {
@@ -50,6 +65,22 @@ fn entry(item: &str, revision: u64) -> Entry {
                 "spec": {}, "status": {"allocatable": {"cpu": "8", "memory": "8Gi", "pods": "110"}}}),
             format!("core/nodes//{name}"),
         ),
+        "sc" => (
+            json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name},
+                "provisioner": "kubernetes.io/no-provisioner"}),
+            format!("storage.k8s.io/storageclasses//{name}"),
+        ),
+        "pv" => (
+            json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
+                "spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}}}),
+            format!("core/persistentvolumes//{name}"),
+        ),
+        "pvc" => (
+            json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                "metadata": {"name": name, "namespace": "d", "uid": name},
+                "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}),
+            format!("core/persistentvolumeclaims/d/{name}"),
+        ),
         "pdb" => (
             json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": name, "namespace": "d"}}),
             format!("policy/poddisruptionbudgets/d/{name}"),
@@ -65,6 +96,7 @@ fn entry(item: &str, revision: u64) -> Entry {
         match kind {
             "node" => node(&mut object, attribute, value),
             "pdb" => budget(&mut object, attribute, value),
+            "sc" | "pv" | "pvc" => storage(&mut object, attribute, value),
             _ => pod(&mut object, attribute, value),
         }
     }
@@ -82,12 +114,32 @@ fn node(object: &mut Value, attribute: &str, value: &str) {
     }
 }
 
+fn storage(object: &mut Value, attribute: &str, value: &str) {
+    match attribute {
+        "waits" => object["volumeBindingMode"] = "WaitForFirstConsumer".into(),
+        "provisioner" => object["provisioner"] = value.into(),
+        "class" => object["spec"]["storageClassName"] = value.into(),
+        "host" => {
+            let host = json!({"key": "kubernetes.io/hostname", "operator": "In", "values": [value]});
+            object["spec"]["nodeAffinity"] = json!({"required": {"nodeSelectorTerms": [{"matchExpressions": [host]}]}});
+        }
+        "volume" => {
+            object["spec"]["volumeName"] = value.into();
+            object["metadata"]["annotations"] = json!({"pv.kubernetes.io/bind-completed": "yes"});
+        }
+        "selected" => object["metadata"]["annotations"] = json!({"volume.kubernetes.io/selected-node": value}),
+        "once" => object["spec"]["accessModes"] = json!(["ReadWriteOncePod"]),
+        _ => panic!("{attribute}: unknown attribute"),
+    }
+}
+
 fn budget(object: &mut Value, attribute: &str, value: &str) {
     match attribute {
         "app" => object["spec"]["selector"] = json!({"matchLabels": {"app": value}}),
         "allowed" => {
             let allowed: i32 = value.parse().unwrap();
-            object["status"] = json!({"disruptionsAllowed": allowed, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0});
+            object["status"] =
+                json!({"disruptionsAllowed": allowed, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0});
         }
         _ => panic!("{attribute}: unknown attribute"),
     }
@@ -115,6 +167,9 @@ fn pod(object: &mut Value, attribute: &str, value: &str) {
         }
         "priority" => object["spec"]["priority"] = value.parse::<i32>().unwrap().into(),
         "polite" => object["spec"]["preemptionPolicy"] = "Never".into(),
+        "claim" => {
+            object["spec"]["volumes"] = json!([{"name": "v", "persistentVolumeClaim": {"claimName": value}}]);
+        }
         "nominated" => object["status"]["nominatedNodeName"] = value.into(),
         "deleting" => object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into(),
         "gated" => object["spec"]["schedulingGates"] = json!([{"name": "wait"}]),

@@ -1,37 +1,31 @@
 //! Volume binder: brings PersistentVolumeClaims and PersistentVolumes together (core/v1).
 //!
-//! Reads claims, volumes, StorageClasses, and Pods (for classes that wait for the first). Writes the volume's reference to
+//! Reads claims, volumes and StorageClasses. Writes the volume's reference to
 //! the claim, then the claim's to the volume, then the status of both: after each step the snapshot says what the next is.
-//! Leaves to others: making volumes, which provisioners do when a claim names their class.
-
-mod choose;
+//! Leaves to others: making volumes, which provisioners do when a claim names their class; and, for classes that wait for the
+//! first pod, choosing the volume, which the scheduler does together with the node.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimStatus, PersistentVolumeStatus, Pod,
+    PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimStatus, PersistentVolumeStatus,
 };
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use mizzen_api::key;
-use mizzen_store::{Change, Event, Snapshot};
+use mizzen_api::volumes::{BIND_COMPLETED, BOUND_BY_CONTROLLER, NO_PROVISIONER};
+use mizzen_api::{key, volumes};
+use mizzen_store::{Event, Snapshot};
 use serde_json::{Value, json};
 
 use crate::meta::{self, Meta};
 use crate::plan::{ControllerError, Note, Plan, Target, Write};
 use crate::shell::{Start, Wake};
 use crate::table::{head_of, versions};
-use crate::volume_protection::claims;
 
-/// The binding is complete, so a volume that is missing later is lost.
-const COMPLETED: &str = "pv.kubernetes.io/bind-completed";
-/// The binding was made here, not by people.
-const BOUND_BY_US: &str = "pv.kubernetes.io/bound-by-controller";
 /// Tells provisioners which of them is meant; the second is the older name.
 const PROVISIONERS: [&str; 2] =
     ["volume.kubernetes.io/storage-provisioner", "volume.beta.kubernetes.io/storage-provisioner"];
-const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
 
 /// The writes about the claim or volume at `object_key`.
 ///
@@ -96,8 +90,8 @@ fn bind(snapshot: &Snapshot, claim: &PersistentVolumeClaim, plan: &mut Plan) {
     match (volume, reference.and_then(|r| r.uid)) {
         (Some(volume), Some(uid)) if uid == claim.uid() => complete(claim, &volume, plan),
         // Named by people, and free or meant for this claim.
-        (Some(volume), None) if choose::is_free_for(&volume, claim) => take(claim, &volume, plan),
-        _ if claim.annotation(COMPLETED).is_some() => set_phase(claim, "Lost", None, plan),
+        (Some(volume), None) if volumes::is_free_for(&volume, claim) => take(claim, &volume, plan),
+        _ if claim.annotation(BIND_COMPLETED).is_some() => set_phase(claim, "Lost", None, plan),
         _ => set_phase(claim, "Pending", None, plan),
     }
 }
@@ -105,43 +99,41 @@ fn bind(snapshot: &Snapshot, claim: &PersistentVolumeClaim, plan: &mut Plan) {
 /// Looks for a volume: one that has been taken for the claim, or one that fits.
 fn search(snapshot: &Snapshot, claim: &PersistentVolumeClaim, plan: &mut Plan) {
     let all = key::all::<PersistentVolume>();
-    let volumes: Vec<Arc<PersistentVolume>> =
+    let found: Vec<Arc<PersistentVolume>> =
         snapshot.list_as::<PersistentVolume>(&all).filter(|v| !v.is_deleting()).collect();
     let taken = |v: &&Arc<PersistentVolume>| {
         let reference = v.spec.as_ref().and_then(|s| s.claim_ref.as_ref());
         reference.and_then(|r| r.uid.as_deref()) == Some(claim.uid())
     };
-    if let Some(volume) = volumes.iter().find(taken) {
+    if let Some(volume) = found.iter().find(taken) {
         plan.write(Write::Merge {
             target: Target::of::<PersistentVolumeClaim>(claim.namespace(), claim.name()),
             subresource: "",
             patch: json!({
                 "metadata": {"uid": claim.uid(), "resourceVersion": claim.version(),
-                    "annotations": {COMPLETED: "yes", BOUND_BY_US: "yes"}},
+                    "annotations": {BIND_COMPLETED: "yes", BOUND_BY_CONTROLLER: "yes"}},
                 "spec": {"volumeName": volume.name()},
             }),
         });
         return;
     }
-    let class = choose::class(claim);
+    let class = volumes::class(claim);
     let class = snapshot.get_as::<StorageClass>(&key::of::<StorageClass>("", class));
+    let provisioned = class.as_ref().filter(|c| c.provisioner != NO_PROVISIONER);
     let waits = class.as_ref().is_some_and(|c| c.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer"));
-    if waits && !has_consumer(snapshot, claim) {
+    if let Some(class) = provisioned.filter(|_| waits && volumes::selected_node(claim).is_some()) {
+        ask(claim, class, plan);
+    } else if waits {
         let why = "waiting for first consumer to be created before binding";
         pend(claim, "WaitForFirstConsumer", why.into(), plan);
-    } else if let Some(volume) = choose::best(&volumes, claim) {
+    } else if let Some(volume) = volumes::best(&found, claim, |_| true) {
         take(claim, volume, plan);
-    } else if let Some(class) = class.filter(|c| c.provisioner != NO_PROVISIONER) {
-        ask(claim, &class, plan);
+    } else if let Some(class) = provisioned {
+        ask(claim, class, plan);
     } else {
         let why = "no persistent volumes available for this claim and no storage class is set";
         pend(claim, "FailedBinding", why.into(), plan);
     }
-}
-
-fn has_consumer(snapshot: &Snapshot, claim: &PersistentVolumeClaim) -> bool {
-    let prefix = key::in_namespace::<Pod>(claim.namespace());
-    snapshot.list_as::<Pod>(&prefix).any(|p| claims(&p).any(|name| name == claim.name()))
 }
 
 /// The volume refers to the claim, so that no other claim takes it.
@@ -150,7 +142,7 @@ fn take(claim: &PersistentVolumeClaim, volume: &PersistentVolume, plan: &mut Pla
         target: Target::of::<PersistentVolume>("", volume.name()),
         subresource: "",
         patch: json!({
-            "metadata": {"uid": volume.uid(), "resourceVersion": volume.version(), "annotations": {BOUND_BY_US: "yes"}},
+            "metadata": {"uid": volume.uid(), "resourceVersion": volume.version(), "annotations": {BOUND_BY_CONTROLLER: "yes"}},
             "spec": {"claimRef": meta::reference(claim)},
         }),
     });
@@ -177,11 +169,11 @@ fn ask(claim: &PersistentVolumeClaim, class: &StorageClass, plan: &mut Plan) {
 }
 
 fn complete(claim: &PersistentVolumeClaim, volume: &PersistentVolume, plan: &mut Plan) {
-    if claim.annotation(COMPLETED).is_none() {
+    if claim.annotation(BIND_COMPLETED).is_none() {
         plan.write(Write::Merge {
             target: Target::of::<PersistentVolumeClaim>(claim.namespace(), claim.name()),
             subresource: "",
-            patch: json!({"metadata": {"uid": claim.uid(), "resourceVersion": claim.version(), "annotations": {COMPLETED: "yes"}}}),
+            patch: json!({"metadata": {"uid": claim.uid(), "resourceVersion": claim.version(), "annotations": {BIND_COMPLETED: "yes"}}}),
         });
         return; // The commit wakes us again.
     }
@@ -248,16 +240,6 @@ pub(crate) fn woken_by_claims() -> (String, Wake) {
     (key::all::<PersistentVolumeClaim>(), Arc::new(wake))
 }
 
-/// A new pod wakes the claims it names, which may wait for it.
-pub(crate) fn woken_by_new_pods() -> (String, Wake) {
-    let wake = |_: &Snapshot, event: &Event| {
-        let Change::Put { entry, previous: None } = &event.change else { return Vec::new() };
-        let pod = head_of::<Pod>(entry);
-        claims(&pod).map(|name| key::of::<PersistentVolumeClaim>(pod.namespace(), &name)).collect()
-    };
-    (key::all::<Pod>(), Arc::new(wake))
-}
-
 #[cfg(test)]
 mod tests {
     use crate::testing::check;
@@ -310,6 +292,13 @@ mod tests {
                     volume("v", "2Gi")
                 ),
                 "patch persistentvolumeclaims/status d/c",
+            ),
+            (
+                "a provisioner is asked once a node is chosen",
+                format!(
+                    r#"{claim} spec.storageClassName=x metadata.annotations={{"volume.kubernetes.io/selected-node":"n"}}; sc/x .provisioner=p .volumeBindingMode=WaitForFirstConsumer"#
+                ),
+                "patch persistentvolumeclaims d/c",
             ),
         ] {
             check(case, &world, "core/persistentvolumeclaims/d/c", super::reconcile, writes);

@@ -7,8 +7,11 @@ mod resources;
 mod spread;
 mod taints;
 mod terms;
+mod volumes;
 
 use std::fmt;
+
+pub use volumes::Step;
 
 use crate::cluster::{Cluster, NodeInfo, PodInfo};
 
@@ -39,13 +42,26 @@ pub enum Reason {
     Spread,
     /// A spread constraint's topology key is missing on the node.
     SpreadLabel,
+    /// The volume of a claim cannot be used on the node.
+    VolumeNode,
+    /// The volume of a claim is gone.
+    VolumeLost,
+    /// No volume for a claim, and none can be made.
+    NoVolume,
+    /// Another pod uses a claim that only one may use.
+    ClaimInUse,
 }
+
+/// Why no node at all will do, in the words kubectl users know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Impossible(pub String);
 
 impl Reason {
     /// Could it go away when other pods do?
     pub fn depends_on_pods(&self) -> bool {
-        use Reason::{ExistingAntiAffinity, Insufficient, PodAntiAffinity, Ports, Spread, TooManyPods};
-        matches!(self, Insufficient(_) | TooManyPods | Ports | PodAntiAffinity | ExistingAntiAffinity | Spread)
+        use Reason::{ClaimInUse, ExistingAntiAffinity, Insufficient, PodAntiAffinity, Ports, Spread, TooManyPods};
+        let affinity = matches!(self, PodAntiAffinity | ExistingAntiAffinity | Spread);
+        affinity || matches!(self, Insufficient(_) | TooManyPods | Ports | ClaimInUse)
     }
 }
 
@@ -63,6 +79,14 @@ impl fmt::Display for Reason {
             Reason::PodAntiAffinity => f.write_str("node(s) didn't match pod anti-affinity rules"),
             Reason::ExistingAntiAffinity => f.write_str("node(s) didn't satisfy existing pods anti-affinity rules"),
             Reason::Spread => f.write_str("node(s) didn't match pod topology spread constraints"),
+            Reason::VolumeNode => f.write_str("node(s) didn't match PersistentVolume's node affinity"),
+            Reason::VolumeLost => {
+                f.write_str("node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)")
+            }
+            Reason::NoVolume => f.write_str("node(s) didn't find available persistent volumes to bind"),
+            Reason::ClaimInUse => f.write_str(
+                "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode",
+            ),
             Reason::SpreadLabel => {
                 f.write_str("node(s) didn't match pod topology spread constraints (missing required label)")
             }
@@ -74,11 +98,24 @@ impl fmt::Display for Reason {
 pub struct Prepared {
     affinity: pod_affinity::Prepared,
     spread: spread::Prepared,
+    volumes: volumes::Prepared,
 }
 
 /// Looks at the whole cluster once for a pod.
-pub fn prepare(cluster: &Cluster, pod: &PodInfo) -> Prepared {
-    Prepared { affinity: pod_affinity::prepare(cluster, pod), spread: spread::prepare(cluster, pod) }
+///
+/// # Errors
+/// What makes every node impossible.
+pub fn prepare(cluster: &Cluster, pod: &PodInfo) -> Result<Prepared, Impossible> {
+    Ok(Prepared {
+        volumes: volumes::prepare(cluster, pod)?,
+        affinity: pod_affinity::prepare(cluster, pod),
+        spread: spread::prepare(cluster, pod),
+    })
+}
+
+/// What is left to be done for the claims of a pod on a node that [`filter`] found possible.
+pub fn steps(prepared: &Prepared, node: &NodeInfo) -> Vec<Step> {
+    volumes::steps(&prepared.volumes, node).unwrap_or_default()
 }
 
 /// Is the node possible? The first rule that says no is heard, with all it has to say.
@@ -89,6 +126,7 @@ pub fn filter(prepared: &Prepared, pod: &PodInfo, node: &NodeInfo) -> Result<(),
     one(node_affinity::matches(pod, node), Reason::NodeAffinity)?;
     one(ports::free(pod, node), Reason::Ports)?;
     resources::fit(pod, node)?;
+    volumes::filter(&prepared.volumes, node).map_err(|r| vec![r])?;
     spread::filter(&prepared.spread, node).map_err(|r| vec![r])?;
     pod_affinity::filter(&prepared.affinity, node).map_err(|r| vec![r])
 }
