@@ -31,6 +31,10 @@ async fn kubelet(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>
         let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
         return Ok(response.header("connection", "Upgrade").header("upgrade", protocol).body(Full::default()).unwrap());
     }
+    if request.uri().query() == Some("tailLines=400") {
+        let refusal = Response::builder().status(StatusCode::BAD_REQUEST).header("content-type", "text/plain");
+        return Ok(refusal.body("container \"c\" is waiting to start".into()).unwrap());
+    }
     let text = format!("{} {}", request.method(), request.uri());
     let secrets = request.headers().contains_key("authorization");
     Ok(Response::builder()
@@ -77,6 +81,9 @@ async fn logs_and_proxies_reach_the_kubelet() {
     let (world, serving) = with_node().await;
     let log = world.send("GET", &format!("{POD}/log?tailLines=5"), &[("authorization", "Bearer x")], "").await;
     assert_eq!((log.code, log.text().as_str()), (200, "GET /containerLogs/default/p/c?tailLines=5"));
+    let refused = world.send("GET", &format!("{POD}/log?tailLines=400"), &[], "").await;
+    let status: serde_json::Value = serde_json::from_str(&refused.text()).unwrap();
+    assert_eq!((refused.code, &status["message"]), (400, &json!("container \"c\" is waiting to start")));
     assert_eq!(log.headers["x-secret"], "false", "credentials are for the API server alone");
     let stats = world.send("GET", "/api/v1/nodes/n1/proxy/stats/summary?a=b", &[], "").await;
     assert_eq!(stats.text(), "GET /stats/summary?a=b");

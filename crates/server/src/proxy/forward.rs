@@ -7,6 +7,7 @@ use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body::Body;
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::upgrade::OnUpgrade;
@@ -22,6 +23,8 @@ use crate::server::Core;
 
 /// How long a node or pod may take to accept a connection, TLS included.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How much of a kubelet's refusal is read; it is a sentence.
+const WORDS_MAX: usize = 50_000;
 /// Headers that concern one connection only.
 const HOP: [HeaderName; 3] = [CONNECTION, TRANSFER_ENCODING, UPGRADE];
 
@@ -120,6 +123,18 @@ pub(super) async fn send(
         return Ok(switched(&response));
     }
     Ok(returned(response))
+}
+
+/// A kubelet refuses logs in plain words; clients read a `Status`.
+pub(super) async fn refused(answer: Answer) -> Result<Answer, ApiError> {
+    let refusal: fn(String) -> ApiError = match answer.code {
+        400 => |words| ApiError::bad_request(words),
+        500.. => |words| ApiError::internal(words),
+        _ => return Ok(answer),
+    };
+    let Payload::Proxied(body) = answer.payload else { return Ok(answer) };
+    let words = Limited::new(body, WORDS_MAX).collect().await.map(|read| read.to_bytes()).unwrap_or_default();
+    Err(refusal(String::from_utf8_lossy(&words).trim_end().to_string()))
 }
 
 /// The headers that go on: all but the connection's own, and the credentials, which are meant for this server.

@@ -65,7 +65,8 @@ pub(crate) async fn answer(
             let nodes =
                 core.nodes.as_ref().ok_or_else(|| ApiError::unavailable("this server has no way to the nodes"))?;
             let sender = nodes.connect(core, &address, port).await?;
-            forward::send(core, sender, parts, &path, &format!("{address}:{port}"), upgrade, body).await
+            let answer = forward::send(core, sender, parts, &path, &format!("{address}:{port}"), upgrade, body).await?;
+            if info.subresource == "log" { forward::refused(answer).await } else { Ok(answer) }
         }
         Target::Plain { address, port, path } => {
             let sender = forward::connect_plain(core, &address, port).await?;
