@@ -3,9 +3,11 @@
 //! * `verify` changes nothing and gates everything; CI runs it.
 //! * `fix` mends what can be mended: formatting, generated docs.
 //! * `test` sets up what the tests need, says plainly what it cannot, and runs them all.
+//! * `conformance` writes `docs/conformance.md` from the public suite's results.
 //! * `bench`, `crash-store`: measure and torture.
 
 mod bench;
+mod conformance;
 mod docs;
 mod packages;
 mod run;
@@ -42,6 +44,15 @@ enum Task {
         #[arg(value_enum)]
         what: bench::Bench,
     },
+    /// Write docs/conformance.md from JUnit files of the public end-to-end suite; later files win over earlier ones
+    Conformance {
+        /// The commit that was tested; HEAD unless said
+        #[arg(long)]
+        commit: Option<String>,
+        /// The files
+        #[arg(required = true)]
+        files: Vec<std::path::PathBuf>,
+    },
     /// Kill the store at random points under writers and check that nothing acknowledged is lost
     CrashStore {
         /// How often to kill it
@@ -58,6 +69,7 @@ fn main() -> std::process::ExitCode {
         Task::Fix => verify::fix(),
         Task::Test { offline, filter } => test::test(offline, filter.as_deref()),
         Task::Bench { what } => bench::bench(what),
+        Task::Conformance { commit, files } => conformance::write(&files, commit.as_deref()),
         Task::CrashStore { rounds, seed } => test::crash_store(rounds, seed),
     };
     match result {

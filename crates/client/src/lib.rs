@@ -13,9 +13,11 @@ mod https;
 mod kubeconfig;
 mod reflector;
 mod typed;
+mod unverified;
 
 pub use api::{Api, ClientError, Request, Response, WatchStream};
 pub use https::{HttpsApi, HttpsConfig, HttpsError};
 pub use kubeconfig::{Kubeconfig, KubeconfigError};
 pub use reflector::{ObjectMap, Reflector, Selection};
 pub use typed::{Client, DeleteOptions, Patch, path};
+pub use unverified::unverified_tls;

@@ -4,6 +4,7 @@
 //! `kubernetes` finalizer off when nothing does.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, NamespaceCondition};
@@ -20,6 +21,9 @@ use crate::table::head;
 
 /// The finalizer of `spec.finalizers` that is this controller's.
 const OURS: &str = "kubernetes";
+
+/// When to see what became of deletions: only an object's end wakes its namespace, not that it began to end.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The writes that bring the end of a namespace nearer.
 ///
@@ -46,7 +50,10 @@ pub fn reconcile(snapshot: &Snapshot, namespace_key: &str, now: Timestamp) -> Re
     for part in turn {
         part.delete(namespace.name(), &mut plan);
     }
-    if plan.writes.is_empty() {
+    if !plan.writes.is_empty() {
+        // What is held by a finalizer or an orderly end will be seen then, and told.
+        plan.again(LOOK_AGAIN);
+    } else {
         // All is on its way out: what is left waits for something, which people want to know.
         set_conditions(&namespace, &content, now, &mut plan);
     }
@@ -205,6 +212,10 @@ mod tests {
         ] {
             check(case, &format!("{ns}; {content}"), "core/namespaces//d", super::reconcile, writes);
         }
+        // That the pods are on their way wakes nobody, and yet must be told.
+        let snapshot = crate::testing::snapshot(&format!("{ns}; pod/d/a; cm/d/a"));
+        let plan = super::reconcile(&snapshot, "core/namespaces//d", jiff::Timestamp::UNIX_EPOCH).unwrap();
+        assert!(plan.again_after.is_some());
         check("alive", r#"ns/d spec.finalizers=["kubernetes"]; cm/d/a"#, "core/namespaces//d", super::reconcile, "");
         check("finalized", "ns/d deleting; cm/e/a", "core/namespaces//d", super::reconcile, "");
     }

@@ -91,6 +91,69 @@ async fn logs_and_proxies_reach_the_kubelet() {
     world.stop().await;
 }
 
+/// TLS with a certificate that nobody knows, as pods have it.
+fn self_signed() -> TlsAcceptor {
+    let made = rcgen::generate_simple_self_signed(vec!["pod".into()]).unwrap();
+    let key = rustls_pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// A pod that serves one page and sends everybody else there, on a port of its own.
+async fn pod(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
+    let page = Response::builder().header("content-type", "text/html; charset=utf-8");
+    Ok(match request.uri().path() {
+        "/" => page.body(r#"<a href="/next">next</a>"#.into()).unwrap(),
+        _ => Response::builder().status(302).header("location", "/").body(Full::default()).unwrap(),
+    })
+}
+
+#[tokio::test]
+async fn pages_of_pods_link_through_the_proxy() {
+    let (world, serving) = with_node().await;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let acceptor = self_signed();
+    let pods = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let mut first = [0];
+                stream.peek(&mut first).await.unwrap();
+                let http = hyper::server::conn::http1::Builder::new();
+                let service = hyper::service::service_fn(pod);
+                // 22 is the first byte of a TLS handshake.
+                if first == [22] {
+                    let stream = acceptor.accept(stream).await.unwrap();
+                    http.serve_connection(TokioIo::new(stream), service).await.unwrap();
+                } else {
+                    http.serve_connection(TokioIo::new(stream), service).await.unwrap();
+                }
+            });
+        }
+    });
+    let status = json!({"status": {"podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}});
+    assert_eq!(world.call("PATCH", &format!("{POD}/status"), status).await.code, 200);
+    for scheme in ["http", "https"] {
+        let proxy = format!("/api/v1/namespaces/default/pods/{scheme}:p:{port}/proxy");
+        let page = world.send("GET", &format!("{proxy}/"), &[("accept-encoding", "gzip")], "").await;
+        assert_eq!(page.text(), format!(r#"<a href="{proxy}/next">next</a>"#));
+        let moved = world.send("GET", &format!("{proxy}/next"), &[], "").await;
+        assert_eq!((moved.code, moved.headers["location"].to_str().unwrap()), (302, format!("{proxy}/").as_str()));
+        let rooted = world.send("GET", &format!("{proxy}?a=b"), &[], "").await;
+        assert_eq!(
+            (rooted.code, rooted.headers["location"].to_str().unwrap()),
+            (301, format!("{proxy}/?a=b").as_str())
+        );
+    }
+    pods.abort();
+    serving.abort();
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn streams_are_copied_in_both_directions() {
     let (world, serving) = with_node().await;

@@ -236,6 +236,9 @@ async fn events_are_one_object_in_two_groups() {
     world.create("/api/v1/namespaces/default/events", event).await;
     let other = world.get("/apis/events.k8s.io/v1/namespaces/default/events/e").await;
     assert_eq!((&other["note"], &other["regarding"]["name"]), (&json!("m"), &json!("p")));
+    let selected =
+        world.get("/apis/events.k8s.io/v1/events?fieldSelector=regarding.name%3Dp,reportingController%3D").await;
+    assert_eq!(selected["items"][0]["metadata"]["name"], "e");
     let list = world.get("/apis/events.k8s.io/v1/events").await;
     assert_eq!((&list["items"][0]["note"], &list["items"][0]["kind"]), (&json!("m"), &Value::Null));
     world.stop().await;

@@ -1,7 +1,6 @@
 //! HTTP GET as probes and hooks do it: one connection a request, certificates not verified, few redirects.
 
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,8 +9,7 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 
 /// Most bytes of a body that are read (kubelet's limit).
@@ -154,7 +152,8 @@ async fn once(url: &str, action: &HTTPGetAction, agent: &str) -> Result<(u16, Op
         TcpStream::connect((host.as_str(), port)).await.map_err(|e| broken(format!("dial tcp {authority}: {e}")))?;
     let answer = if https {
         let name = ServerName::try_from(host).map_err(|e| bad(e.to_string()))?;
-        let connector = tokio_rustls::TlsConnector::from(tls_config());
+        // Probes check that something answers, not who.
+        let connector = tokio_rustls::TlsConnector::from(mizzen_client::unverified_tls());
         let stream = connector.connect(name, stream).await.map_err(|e| broken(e.to_string()))?;
         exchange(TokioIo::new(stream), request).await
     } else {
@@ -191,60 +190,6 @@ where
             Err(error) => Err(error),
         },
     }
-}
-
-/// Probes check that something answers, not who: certificates of pods are rarely signed for their addresses.
-#[derive(Debug)]
-struct AcceptAny(Arc<rustls::crypto::CryptoProvider>);
-
-impl ServerCertVerifier for AcceptAny {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-fn tls_config() -> Arc<rustls::ClientConfig> {
-    static CONFIG: OnceLock<Arc<rustls::ClientConfig>> = OnceLock::new();
-    Arc::clone(CONFIG.get_or_init(|| {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            // ring offers both default versions.
-            .expect("the provider supports the default protocol versions")
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AcceptAny(provider)))
-            .with_no_client_auth();
-        Arc::new(config)
-    }))
 }
 
 /// Opens a TCP connection and closes it again.

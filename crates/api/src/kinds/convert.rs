@@ -2,6 +2,8 @@
 //!
 //! Every other pair differs in `apiVersion` alone. Fields that one version lacks travel in annotations, as in Kubernetes.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
 
 use crate::kind::Kind;
@@ -23,6 +25,17 @@ pub fn convert(mut value: Value, from: &Kind, to: &Kind) -> Value {
         _ => {}
     }
     value
+}
+
+/// The selectable field of the stored version that a kind's field label means.
+pub fn stored_label<'a>(kind: &Kind, label: &'a str) -> Cow<'a, str> {
+    if (kind.kind, kind.group) == ("Event", "events.k8s.io") {
+        let (first, rest) = label.split_once('.').map_or((label, None), |(first, rest)| (first, Some(rest)));
+        if let Some((core, _)) = EVENT_FIELDS.iter().find(|(_, new)| *new == first) {
+            return rest.map_or_else(|| (*core).into(), |rest| format!("{core}.{rest}").into());
+        }
+    }
+    label.into()
 }
 
 /// The fields of an event that have another name in events.k8s.io/v1: (core/v1, events.k8s.io/v1).

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use crate::kind::Kind;
 
-pub use convert::convert;
+pub use convert::{convert, stored_label};
 
 /// The built-in kinds.
 pub fn kinds() -> &'static KindTable {

@@ -1,5 +1,7 @@
 //! Field selectors: `metadata.name=a,status.phase!=Running`, on the fields that a kind declares.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::{REQUIREMENTS_MAX, SelectorError};
@@ -38,6 +40,14 @@ impl FieldSelector {
             requirements.push(FieldRequirement { field: field.into(), equals, value: unescape(value)? });
         }
         Ok(Self { requirements })
+    }
+
+    /// The same terms on fields of other names: one version's labels in another's.
+    pub fn renamed(mut self, name: impl Fn(&str) -> Cow<'_, str>) -> Self {
+        for requirement in &mut self.requirements {
+            requirement.field = name(&requirement.field).into_owned();
+        }
+        self
     }
 
     /// Checks that the kind has the fields.

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING, UPGRADE};
+use futures_util::StreamExt;
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION,
+    TRANSFER_ENCODING, UPGRADE,
+};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body::Body;
@@ -20,6 +24,8 @@ use tokio_rustls::TlsConnector;
 
 use crate::answer::{Answer, Payload};
 use crate::server::Core;
+
+use super::rewrite::{self, Place};
 
 /// How long a node or pod may take to accept a connection, TLS included.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -57,9 +63,19 @@ impl NodeClient {
 }
 
 /// A connection to a pod.
-pub(super) async fn connect_plain(core: &Core, address: &str, port: u16) -> Result<SendRequest<Incoming>, ApiError> {
+pub(super) async fn connect_pod(
+    core: &Core,
+    tls: bool,
+    address: &str,
+    port: u16,
+) -> Result<SendRequest<Incoming>, ApiError> {
     let stream = within(address, port, TcpStream::connect((address, port))).await?;
-    open(core, stream).await
+    if !tls {
+        return open(core, stream).await;
+    }
+    let name = ServerName::try_from(address.to_string()).map_err(|e| unreachable_host(address, port, &e))?;
+    let connector = TlsConnector::from(mizzen_client::unverified_tls());
+    open(core, within(address, port, connector.connect(name, stream)).await?).await
 }
 
 async fn within<T>(
@@ -94,35 +110,57 @@ where
     Ok(sender)
 }
 
-/// Sends a request on with another path and answers what comes back; an upgrade is copied in both directions.
-pub(super) async fn send(
-    core: &Arc<Core>,
-    mut sender: SendRequest<Incoming>,
-    parts: &Parts,
-    path: &str,
-    host: &str,
-    upgrade: Option<OnUpgrade>,
-    body: Incoming,
-) -> Result<Answer, ApiError> {
-    let mut request = Request::new(body);
-    *request.method_mut() = parts.method.clone();
-    *request.uri_mut() = path.parse::<Uri>().map_err(|e| ApiError::bad_request(format!("{path}: {e}")))?;
-    *request.headers_mut() = outgoing(&parts.headers, host);
-    let upgrading = parts.headers.get(UPGRADE).filter(|_| upgrade.is_some()).cloned();
-    if let Some(protocol) = &upgrading {
-        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        request.headers_mut().insert(UPGRADE, protocol.clone());
+/// A client's request that is to be sent on.
+pub(super) struct Link<'a> {
+    pub core: &'a Core,
+    pub parts: &'a Parts,
+    pub upgrade: Option<OnUpgrade>,
+    pub body: Incoming,
+}
+
+impl Link<'_> {
+    /// Sends the request on with another path and answers what comes back; an upgrade is copied in both directions.
+    pub async fn send(self, mut sender: SendRequest<Incoming>, path: &str, host: &str) -> Result<Answer, ApiError> {
+        let Self { core, parts, upgrade, body } = self;
+        let mut request = Request::new(body);
+        *request.method_mut() = parts.method.clone();
+        *request.uri_mut() = path.parse::<Uri>().map_err(|e| ApiError::bad_request(format!("{path}: {e}")))?;
+        *request.headers_mut() = outgoing(&parts.headers, host);
+        let upgrading = parts.headers.get(UPGRADE).filter(|_| upgrade.is_some()).cloned();
+        if let Some(protocol) = &upgrading {
+            request.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+            request.headers_mut().insert(UPGRADE, protocol.clone());
+        }
+        let sent = sender.send_request(request).await;
+        let mut response = sent.map_err(|e| ApiError::unavailable(format!("error dialing backend: {e}")))?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(client) = upgrade
+        {
+            let backend = hyper::upgrade::on(&mut response);
+            copy(core, client, backend);
+            return Ok(switched(&response));
+        }
+        Ok(returned(response))
     }
-    let mut response =
-        sender.send_request(request).await.map_err(|e| ApiError::unavailable(format!("error dialing backend: {e}")))?;
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS
-        && let Some(client) = upgrade
+}
+
+/// A pod's answer with its addresses as the client must see them: the one it redirects to, and those in a page.
+pub(super) fn seen_from_outside(mut answer: Answer, place: Place) -> Answer {
+    for (_, value) in answer.headers.iter_mut().filter(|(name, _)| *name == LOCATION) {
+        let new = value.to_str().ok().and_then(|address| place.rewritten(address));
+        if let Some(new) = new.and_then(|new| HeaderValue::from_str(&new).ok()) {
+            *value = new;
+        }
+    }
+    if !answer.content_type.starts_with("text/html") || answer.headers.iter().any(|(name, _)| *name == CONTENT_ENCODING)
     {
-        let backend = hyper::upgrade::on(&mut response);
-        copy(core, client, backend);
-        return Ok(switched(&response));
+        return answer;
     }
-    Ok(returned(response))
+    let payload = match answer.payload {
+        Payload::Proxied(body) => Payload::Stream(rewrite::page(body, place).boxed()),
+        other => other,
+    };
+    Answer { payload, ..answer }
 }
 
 /// A kubelet refuses logs in plain words; clients read a `Status`.
@@ -137,12 +175,14 @@ pub(super) async fn refused(answer: Answer) -> Result<Answer, ApiError> {
     Err(refusal(String::from_utf8_lossy(&words).trim_end().to_string()))
 }
 
-/// The headers that go on: all but the connection's own, and the credentials, which are meant for this server.
+/// The headers that go on: all but the connection's own, the credentials, which are meant for this server, and the
+/// wish for compression, since a page must be read to be rewritten.
 fn outgoing(headers: &HeaderMap, host: &str) -> HeaderMap {
     let mut out = HeaderMap::with_capacity(headers.len());
     for (name, value) in headers {
         let impersonates = name.as_str().starts_with("impersonate-");
-        if !HOP.contains(name) && *name != HOST && *name != AUTHORIZATION && *name != CONTENT_LENGTH && !impersonates {
+        let ours = [HOST, AUTHORIZATION, CONTENT_LENGTH, ACCEPT_ENCODING].contains(name);
+        if !HOP.contains(name) && !ours && !impersonates {
             out.append(name.clone(), value.clone());
         }
     }

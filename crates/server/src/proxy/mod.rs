@@ -3,10 +3,13 @@
 //! Who speaks which streaming protocol is settled between the client and the agent; what is upgraded here is copied.
 
 mod forward;
+mod rewrite;
 mod target;
 
 use std::sync::Arc;
 
+use http::HeaderValue;
+use http::header::LOCATION;
 use http::request::Parts;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -22,7 +25,9 @@ use crate::registry::Resource;
 use crate::registry::create::request;
 use crate::request::RequestInfo;
 use crate::server::Core;
+use forward::Link;
 pub(crate) use forward::NodeClient;
+use rewrite::Place;
 use target::Target;
 pub(crate) use target::kubelet_address;
 
@@ -59,20 +64,37 @@ pub(crate) async fn answer(
     if info.subresource != "log" {
         admit(passed)?;
     }
-    match target::resolve(snapshot, info, head.query)? {
+    let target = target::resolve(snapshot, info, head.query)?;
+    if info.subresource == "proxy" && upgrade.is_none() && parts.uri.path().ends_with("/proxy") {
+        return to_the_root(&parts.uri);
+    }
+    let link = Link { core, parts, upgrade, body };
+    match target {
         Target::Nothing => Ok(Answer::bytes(204, "", "")),
         Target::Kubelet { address, port, path } => {
             let nodes =
                 core.nodes.as_ref().ok_or_else(|| ApiError::unavailable("this server has no way to the nodes"))?;
             let sender = nodes.connect(core, &address, port).await?;
-            let answer = forward::send(core, sender, parts, &path, &format!("{address}:{port}"), upgrade, body).await?;
+            let answer = link.send(sender, &path, &format!("{address}:{port}")).await?;
             if info.subresource == "log" { forward::refused(answer).await } else { Ok(answer) }
         }
-        Target::Plain { address, port, path } => {
-            let sender = forward::connect_plain(core, &address, port).await?;
-            forward::send(core, sender, parts, &path, &format!("{address}:{port}"), upgrade, body).await
+        Target::Pod { tls, address, port, path } => {
+            let sender = forward::connect_pod(core, tls, &address, port).await?;
+            let host = format!("{address}:{port}");
+            let answer = link.send(sender, &path, &host).await?;
+            let prefix = parts.uri.path().strip_suffix(info.rest).unwrap_or_default().trim_end_matches('/');
+            Ok(forward::seen_from_outside(answer, Place { prefix: prefix.into(), host }))
         }
     }
+}
+
+/// A client that names no path is sent to the root, so that relative links of what it finds there work.
+fn to_the_root(uri: &http::Uri) -> Result<Answer, ApiError> {
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let location = format!("{}/{query}", uri.path());
+    let mut answer = Answer::bytes(301, "", "");
+    answer.headers.push((LOCATION, HeaderValue::from_str(&location).map_err(ApiError::internal)?));
+    Ok(answer)
 }
 
 fn admit(passed: &Passed<'_>) -> Result<(), ApiError> {

@@ -27,8 +27,10 @@ pub(super) enum Target {
         /// Path and query.
         path: String,
     },
-    /// A pod, over plain HTTP.
-    Plain {
+    /// A pod.
+    Pod {
+        /// Over TLS; whose certificate it is cannot be known.
+        tls: bool,
         /// Its address.
         address: String,
         /// Its port.
@@ -133,7 +135,7 @@ pub(crate) fn kubelet_address(snapshot: &Snapshot, node: &str) -> Result<(String
 
 fn pod_proxy(snapshot: &Snapshot, info: &RequestInfo<'_>, query: &Query) -> Result<Target, ApiError> {
     let (scheme, name, port) = split_name(&info.name);
-    plain_only(scheme)?;
+    let tls = is_tls(scheme)?;
     let pod = object(snapshot, PODS, &info.namespace, name)?;
     let address = pod["status"]["podIP"].as_str().filter(|ip| !ip.is_empty());
     let address = address.ok_or_else(|| ApiError::bad_request("address not allowed"))?;
@@ -141,12 +143,12 @@ fn pod_proxy(snapshot: &Snapshot, info: &RequestInfo<'_>, query: &Query) -> Resu
         pod["spec"]["containers"].as_array().into_iter().flatten().find_map(|c| c["ports"][0]["containerPort"].as_u64())
     };
     let port = if port.is_empty() { first().and_then(|p| u16::try_from(p).ok()).unwrap_or(80) } else { number(port)? };
-    Ok(Target::Plain { address: address.into(), port, path: format!("/{}{}", info.rest, suffix(query.pairs())) })
+    Ok(Target::Pod { tls, address: address.into(), port, path: format!("/{}{}", info.rest, suffix(query.pairs())) })
 }
 
 fn service_proxy(snapshot: &Snapshot, info: &RequestInfo<'_>, query: &Query) -> Result<Target, ApiError> {
     let (scheme, name, port) = split_name(&info.name);
-    plain_only(scheme)?;
+    let tls = is_tls(scheme)?;
     let service = object(snapshot, SERVICES, &info.namespace, name)?;
     let ports = service["spec"]["ports"].as_array().cloned().unwrap_or_default();
     let wanted = ports.iter().find(|p| {
@@ -165,7 +167,7 @@ fn service_proxy(snapshot: &Snapshot, info: &RequestInfo<'_>, query: &Query) -> 
             continue;
         }
         if let Some((address, port)) = ready_endpoint(&slice, port_name) {
-            return Ok(Target::Plain { address, port, path: format!("/{}{}", info.rest, suffix(query.pairs())) });
+            return Ok(Target::Pod { tls, address, port, path: format!("/{}{}", info.rest, suffix(query.pairs())) });
         }
     }
     Err(unavailable())
@@ -189,10 +191,11 @@ fn split_name(text: &str) -> (&str, &str, &str) {
     }
 }
 
-fn plain_only(scheme: &str) -> Result<(), ApiError> {
+fn is_tls(scheme: &str) -> Result<bool, ApiError> {
     match scheme {
-        "" | "http" => Ok(()),
-        other => Err(ApiError::bad_request(format!("proxying to {other} is not supported, only to http"))),
+        "" | "http" => Ok(false),
+        "https" => Ok(true),
+        other => Err(ApiError::bad_request(format!("proxying to {other} is not supported, only to http and https"))),
     }
 }
 
@@ -274,6 +277,9 @@ mod tests {
             ("pods/one/portforward", "ports=80", "kubelet 10.1.1.1:10260 /portForward/d/one?ports=80"),
             ("pods/one/proxy/a/b", "x=1", "plain 10.0.0.5:81 /a/b?x=1"),
             ("pods/http:one:8080/proxy/", "", "plain 10.0.0.5:8080 /"),
+            ("pods/https:one:443/proxy/", "", "tls 10.0.0.5:443 /"),
+            ("services/https:s:web/proxy/", "", "tls 10.0.0.9:8080 /"),
+            ("pods/ftp:one:21/proxy/", "", "400 proxying to ftp is not supported, only to http and https"),
             ("services/s/proxy", "", "plain 10.0.0.9:8080 /"),
             ("services/s:web/proxy/x", "", "plain 10.0.0.9:8080 /x"),
             ("services/s:other/proxy", "", "503 no service port \"other\" found for service \"s\""),
@@ -282,7 +288,9 @@ mod tests {
             let info = RequestInfo::parse(&Method::GET, &path, &query);
             let got = match resolve(&snapshot, &info, &query) {
                 Ok(Target::Kubelet { address, port, path }) => format!("kubelet {address}:{port} {path}"),
-                Ok(Target::Plain { address, port, path }) => format!("plain {address}:{port} {path}"),
+                Ok(Target::Pod { tls, address, port, path }) => {
+                    format!("{} {address}:{port} {path}", if tls { "tls" } else { "plain" })
+                }
                 Ok(Target::Nothing) => "nothing".into(),
                 Err(error) => format!("{} {}", error.code, error.message),
             };

@@ -1,5 +1,6 @@
 //! Which objects a list, watch or deletecollection is about: label selector, field selector, one name.
 
+use mizzen_api::kinds::stored_label;
 use mizzen_api::selector::{FieldSelector, LabelSelector, SelectorError};
 use mizzen_api::status::ApiError;
 use mizzen_store::Entry;
@@ -38,6 +39,7 @@ impl Selection {
         let bad = |error: SelectorError| ApiError::bad_request(error.to_string());
         let labels = LabelSelector::parse(query.get("labelSelector").unwrap_or_default()).map_err(bad)?;
         let fields = FieldSelector::parse(query.get("fieldSelector").unwrap_or_default()).map_err(bad)?;
+        let fields = fields.renamed(|label| stored_label(resource.kind, label));
         let selectable = resource.storage.rules.selectable;
         fields.check(selectable).map_err(bad)?;
         let terms = fields.requirements().iter().map(|term| {

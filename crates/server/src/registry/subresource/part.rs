@@ -68,8 +68,19 @@ fn finalizers(stored: &mut Value, sent: &Value) -> Vec<FieldError> {
     Vec::new()
 }
 
-/// `certificatesigningrequests/approval` writes conditions.
+/// `certificatesigningrequests/approval` writes conditions, and what users may write of the metadata.
 fn approval(stored: &mut Value, sent: &Value) -> Vec<FieldError> {
+    let metadata = prepare::metadata(stored);
+    for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
+        match sent["metadata"].get(field) {
+            Some(value) => {
+                metadata.insert(field.into(), value.clone());
+            }
+            None => {
+                metadata.shift_remove(field);
+            }
+        }
+    }
     stored["status"]["conditions"] = sent["status"]["conditions"].clone();
     Vec::new()
 }
@@ -128,6 +139,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn an_approval_takes_conditions_and_metadata() {
+        let mut stored = json!({"metadata": {"name": "a", "uid": "u", "labels": {"old": ""}}, "spec": {"x": 1}});
+        let sent = json!({"metadata": {"name": "b", "annotations": {"a": "b"}}, "spec": {"x": 2}, "status": {"conditions": [{}]}});
+        assert!(approval(&mut stored, &sent).is_empty());
+        let expected = json!({"metadata": {"name": "a", "uid": "u", "annotations": {"a": "b"}}, "spec": {"x": 1},
+            "status": {"conditions": [{}]}});
+        assert_eq!(stored, expected);
+    }
 
     #[test]
     fn ephemeral_containers_are_only_added() {
