@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::meta::Meta;
 use crate::plan::{ControllerError, Plan, Target, Write};
 use crate::shell::Wake;
-use crate::table::{head, versions};
+use crate::wake::{head, versions};
 
 /// The writes that make the ClusterRole at `role_key` the sum of those it selects, in the order of their names.
 ///

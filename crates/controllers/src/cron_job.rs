@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::job::is_finished;
 use crate::meta::{self, Meta};
-use crate::plan::{ControllerError, Note, Plan, Target, Write};
+use crate::plan::{ControllerError, Plan, Target, Write};
 
 /// Annotation with the time that a Job was meant for.
 const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
@@ -78,11 +78,11 @@ fn follow(cron: &CronJob, old: &CronJobStatus, jobs: &[Arc<Job>], plan: &mut Pla
             Some(job) => {
                 let how = if ended_well(job).is_some() { "Complete" } else { "Failed" };
                 let message = format!("Saw completed job: {name}, condition: {how}");
-                plan.notes.push(note(cron, false, "SawCompletedJob", message));
+                plan.say(cron, "SawCompletedJob", message);
             }
             None if job.is_none() => {
                 let message = format!("Active job went missing: {name}");
-                plan.notes.push(note(cron, false, "MissingJob", message));
+                plan.say(cron, "MissingJob", message);
             }
             None => {}
         }
@@ -117,7 +117,7 @@ fn clean_up(spec: &CronJobSpec, jobs: &[Arc<Job>], cron: &CronJob, plan: &mut Pl
 }
 
 fn delete(cron: &CronJob, job: &Job, plan: &mut Plan) {
-    plan.notes.push(note(cron, false, "SuccessfulDelete", format!("Deleted job {}", job.name())));
+    plan.say(cron, "SuccessfulDelete", format!("Deleted job {}", job.name()));
     plan.write(Write::Delete {
         target: Target::of::<Job>(job.namespace(), job.name()),
         uid: job.uid().to_string(),
@@ -149,12 +149,12 @@ impl Turn<'_> {
             let message = format!(
                 "too many missed start times: {missed}. Set or decrease .spec.startingDeadlineSeconds or check clock skew"
             );
-            plan.notes.push(note(self.cron, true, "TooManyMissedTimes", message));
+            plan.warn(&**self.cron, "TooManyMissedTimes", message);
         }
         let Some(due) = due else { return };
         if self.spec.starting_deadline_seconds.is_some_and(|s| self.now.duration_since(due).as_secs() > s) {
             let message = format!("Missed scheduled time to start a job: {due}");
-            plan.notes.push(note(self.cron, true, "MissSchedule", message));
+            plan.warn(&**self.cron, "MissSchedule", message);
             return;
         }
         let name = format!("{}-{}", self.cron.name(), due.as_second() / 60);
@@ -166,7 +166,7 @@ impl Turn<'_> {
         match self.spec.concurrency_policy.as_deref() {
             Some("Forbid") if !running.is_empty() => {
                 let message = "Not starting job because prior execution is running and concurrency policy is Forbid";
-                plan.notes.push(note(self.cron, false, "JobAlreadyActive", message.into()));
+                plan.say(&**self.cron, "JobAlreadyActive", message.into());
                 return;
             }
             Some("Replace") => {
@@ -176,7 +176,7 @@ impl Turn<'_> {
             }
             _ => {}
         }
-        plan.notes.push(note(self.cron, false, "SuccessfulCreate", format!("Created job {name}")));
+        plan.say(&**self.cron, "SuccessfulCreate", format!("Created job {name}"));
         // That it was started is written when it is there, so that a refused Job is tried again.
         plan.write(Write::Create { object: self.job(&name, due) });
     }
@@ -246,10 +246,6 @@ impl Turn<'_> {
             "spec": template.spec,
         })
     }
-}
-
-fn note(cron: &CronJob, warning: bool, reason: &'static str, message: String) -> Note {
-    Note { about: meta::reference(cron), warning, reason, message }
 }
 
 #[cfg(test)]

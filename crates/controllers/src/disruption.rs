@@ -21,7 +21,7 @@ use mizzen_store::{Event, Snapshot};
 use crate::meta::Meta;
 use crate::plan::{ControllerError, Plan};
 use crate::shell::Wake;
-use crate::table::{head, versions};
+use crate::wake::{head, versions};
 
 /// A pod whose eviction was allowed should be gone after this time; otherwise it stayed, and counts again.
 const DISRUPTED_FOR: SignedDuration = SignedDuration::from_secs(120);

@@ -14,9 +14,9 @@ use mizzen_store::{Entry, Event, Snapshot};
 use serde_json::{Value, json};
 
 use crate::meta::{self, Meta};
-use crate::plan::{ControllerError, Plan, Target, Write};
+use crate::plan::{ControllerError, Plan, Write};
 use crate::shell::Wake;
-use crate::table::{head, versions};
+use crate::wake::{head, versions};
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
@@ -46,13 +46,7 @@ pub fn reconcile(snapshot: &Snapshot, endpoints_key: &str, _now: Timestamp) -> R
     }
     let stays = |h: &Arc<EndpointSlice>| wanted.iter().any(|w| w["metadata"]["name"].as_str() == Some(h.name()));
     for slice in have.iter().filter(|h| !stays(h) && !h.is_deleting()) {
-        plan.write(Write::Delete {
-            target: Target::of::<EndpointSlice>(slice.namespace(), slice.name()),
-            uid: slice.uid().to_string(),
-            resource_version: None,
-            propagation: None,
-            grace_seconds: None,
-        });
+        plan.write(Write::delete(&**slice));
     }
     Ok(plan)
 }

@@ -41,5 +41,6 @@ mod served;
 mod table;
 #[cfg(test)]
 mod testing;
+mod wake;
 
 pub use table::{Settings, all};

@@ -17,7 +17,7 @@ use crate::meta::Meta;
 use crate::plan::{ControllerError, Plan, Write};
 use crate::served::{self, Resource};
 use crate::shell::Wake;
-use crate::table::head;
+use crate::wake::head;
 
 /// The finalizer of `spec.finalizers` that is this controller's.
 const OURS: &str = "kubernetes";

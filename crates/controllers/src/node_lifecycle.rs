@@ -13,8 +13,8 @@ use mizzen_api::key;
 use mizzen_store::Snapshot;
 use serde_json::json;
 
-use crate::meta::{self, Meta};
-use crate::plan::{ControllerError, Note, Plan, Target, Write};
+use crate::meta::Meta;
+use crate::plan::{ControllerError, Plan, Target, Write};
 
 /// Namespace of the Leases by which nodes say that they live.
 pub const LEASES: &str = "kube-node-lease";
@@ -83,7 +83,7 @@ fn lose(node: &Node, mut conditions: Vec<NodeCondition>, never: bool, now: Times
         changed = true;
     }
     if changed {
-        plan.notes.push(note(node, "NodeNotReady", format!("Node {} status is now: NodeNotReady", node.name())));
+        plan.say(node, "NodeNotReady", format!("Node {} status is now: NodeNotReady", node.name()));
         plan.write(Write::Merge {
             target: Target::of::<Node>("", node.name()),
             subresource: "status",
@@ -145,10 +145,6 @@ fn is_ours(taint: &Taint) -> bool {
 
 fn same(wanted: &(&str, &str), taint: &Taint) -> bool {
     taint.key == wanted.0 && taint.effect == wanted.1
-}
-
-fn note(node: &Node, reason: &'static str, message: String) -> Note {
-    Note { about: meta::reference(node), warning: false, reason, message }
 }
 
 #[cfg(test)]

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{Metadata, Resource};
 use serde_json::Value;
+
+use crate::meta::{self, Meta};
 
 /// The writes that bring the world nearer to a spec. Empty when all is well.
 #[derive(Default)]
@@ -87,7 +91,7 @@ pub struct Target {
 
 impl Target {
     /// An object of a typed kind.
-    pub fn of<K: k8s_openapi::Resource>(namespace: &str, name: &str) -> Self {
+    pub fn of<K: Resource>(namespace: &str, name: &str) -> Self {
         Self {
             group: K::GROUP.into(),
             version: K::VERSION.into(),
@@ -152,17 +156,49 @@ pub enum ControllerError {
     },
 }
 
+impl Write {
+    /// Deletes an object in the way that its kind is deleted by default.
+    pub fn delete<K: Resource + Metadata<Ty = ObjectMeta>>(object: &K) -> Self {
+        Self::Delete {
+            target: Target::of::<K>(object.namespace(), object.name()),
+            uid: object.uid().to_string(),
+            resource_version: None,
+            propagation: None,
+            grace_seconds: None,
+        }
+    }
+}
+
 impl Plan {
     /// Adds a write.
     pub fn write(&mut self, write: Write) {
         self.writes.push(write);
     }
 
+    /// Adds words about an object that goes the usual way.
+    pub fn say<K: Resource + Metadata<Ty = ObjectMeta>>(&mut self, about: &K, reason: &'static str, message: String) {
+        self.notes.push(Note { about: meta::reference(about), warning: false, reason, message });
+    }
+
+    /// Adds words about an object with which something is wrong.
+    pub fn warn<K: Resource + Metadata<Ty = ObjectMeta>>(&mut self, about: &K, reason: &'static str, message: String) {
+        self.notes.push(Note { about: meta::reference(about), warning: true, reason, message });
+    }
+
+    /// Should the API refuse a pod that the plan creates, says so about `owner`, after the words of `what`.
+    pub fn warn_if_refused<K: Resource + Metadata<Ty = ObjectMeta>>(&mut self, owner: &K, what: &'static str) {
+        let about = meta::reference(owner);
+        self.on_refusal = Some(Box::new(move |message, _| {
+            let message = format!("{what}: {message}");
+            let note = Note { about, warning: true, reason: "FailedCreate", message };
+            Plan { notes: vec![note], ..Plan::default() }
+        }));
+    }
+
     /// Adds a write of the status of an object, if `new` differs from what is stored.
     pub fn status<K>(&mut self, object: &K, old: &impl serde::Serialize, new: &impl serde::Serialize)
     where
-        K: k8s_openapi::Resource
-            + k8s_openapi::Metadata<Ty = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>,
+        K: Resource + Metadata<Ty = ObjectMeta>,
     {
         // These are plain data: serialising them cannot fail.
         let (Ok(old), Ok(new)) = (serde_json::to_value(old), serde_json::to_value(new)) else {

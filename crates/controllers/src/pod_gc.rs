@@ -86,7 +86,7 @@ fn end(pod: &Pod, why: Option<Disruption>, now: Timestamp, plan: &mut Plan) {
 }
 
 fn force(pod: &Pod) -> Write {
-    match pods::delete(pod) {
+    match Write::delete(pod) {
         Write::Delete { target, uid, resource_version, propagation, .. } => {
             Write::Delete { target, uid, resource_version, propagation, grace_seconds: Some(0) }
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, PodCondition, PodTemplateSpec};
@@ -100,28 +101,18 @@ fn cut(name: &str, length: usize) -> &str {
     name.get(..length).unwrap_or(name)
 }
 
-/// Deletes a pod in the usual way.
-pub fn delete(pod: &Pod) -> Write {
-    Write::Delete {
-        target: Target::of::<Pod>(pod.namespace(), pod.name()),
-        uid: pod.uid().to_string(),
-        resource_version: None,
-        propagation: None,
-        grace_seconds: None,
+/// Is a pod ready, and has been for `min_ready_seconds`? If it is a matter of time, the plan looks again by then.
+pub fn is_available(pod: &Pod, min_ready_seconds: Option<i32>, now: Timestamp, plan: &mut Plan) -> bool {
+    let seconds = i64::from(min_ready_seconds.unwrap_or(0));
+    if !is_ready(pod) || seconds <= 0 {
+        return is_ready(pod);
     }
-}
-
-/// Ready, and has been for `min_ready_seconds`. Otherwise how many seconds are still missing, if it is a matter of time.
-pub fn available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Result<(), Option<u64>> {
-    if !is_ready(pod) {
-        return Err(None);
+    let Some(since) = ready_since(pod) else { return false };
+    let missing = seconds - now.duration_since(since).as_secs();
+    if missing > 0 {
+        plan.again(Duration::from_secs(missing.cast_unsigned()));
     }
-    if min_ready_seconds <= 0 {
-        return Ok(());
-    }
-    let since = ready_since(pod).ok_or(None)?;
-    let missing = i64::from(min_ready_seconds) - now.duration_since(since).as_secs();
-    if missing <= 0 { Ok(()) } else { Err(Some(missing.cast_unsigned())) }
+    missing <= 0
 }
 
 fn ready_since(pod: &Pod) -> Option<Timestamp> {

@@ -4,7 +4,6 @@
 //! Leaves to others: placing pods (scheduler), stopping them (agent), orphans (garbage collector).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
@@ -15,8 +14,8 @@ use mizzen_api::pod::{is_active, is_ready, is_terminal, is_terminating};
 use mizzen_api::selector::{LabelSelector, SelectorError};
 use mizzen_store::Snapshot;
 
-use crate::meta::{self, Meta};
-use crate::plan::{ControllerError, Note, Plan, Write};
+use crate::meta::Meta;
+use crate::plan::{ControllerError, Plan, Write};
 use crate::pods;
 
 /// Most pods one plan creates or deletes. Its commit wakes us again, so a larger gap closes in steps,
@@ -32,7 +31,7 @@ pub trait Replicas:
     /// How many pods it wants.
     fn replicas(&self) -> i32;
     /// `spec.minReadySeconds`.
-    fn min_ready_seconds(&self) -> i32;
+    fn min_ready_seconds(&self) -> Option<i32>;
     /// What its pods look like.
     fn template(&self) -> Option<&PodTemplateSpec>;
     /// Which pods are its own.
@@ -50,8 +49,8 @@ impl Replicas for ReplicaSet {
     fn replicas(&self) -> i32 {
         self.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)
     }
-    fn min_ready_seconds(&self) -> i32 {
-        self.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0)
+    fn min_ready_seconds(&self) -> Option<i32> {
+        self.spec.as_ref().and_then(|s| s.min_ready_seconds)
     }
     fn template(&self) -> Option<&PodTemplateSpec> {
         self.spec.as_ref()?.template.as_ref()
@@ -91,8 +90,8 @@ pub fn reconcile<S: Replicas>(snapshot: &Snapshot, key: &str, now: Timestamp) ->
     } else if have > want {
         pods::sort_for_deletion(&mut active, now);
         for pod in active.into_iter().take((have - want).min(BURST)) {
-            plan.write(pods::delete(pod));
-            plan.notes.push(note(&*set, false, "SuccessfulDelete", format!("Deleted pod: {}", pod.name())));
+            plan.write(Write::delete(&**pod));
+            plan.say(&*set, "SuccessfulDelete", format!("Deleted pod: {}", pod.name()));
         }
     }
     set_status(&*set, &owned, now, &mut plan);
@@ -107,7 +106,7 @@ fn create<S: Replicas>(snapshot: &Snapshot, set: &Arc<S>, missing: usize, plan: 
         let pod = pods::from_template(&**set, template, snapshot, ordinal);
         let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_string();
         plan.write(Write::Create { object: pod });
-        plan.notes.push(note(&**set, false, "SuccessfulCreate", format!("Created pod: {name}")));
+        plan.say(&**set, "SuccessfulCreate", format!("Created pod: {name}"));
     }
     let refused = Arc::clone(set);
     plan.on_refusal = Some(Box::new(move |message, now| refusal(&*refused, message, now)));
@@ -116,7 +115,7 @@ fn create<S: Replicas>(snapshot: &Snapshot, set: &Arc<S>, missing: usize, plan: 
 /// What a refused pod does to the set: a condition and an Event that say why.
 fn refusal<S: Replicas>(set: &S, message: &str, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
-    plan.notes.push(note(set, true, "FailedCreate", format!("Error creating: {message}")));
+    plan.warn(set, "FailedCreate", format!("Error creating: {message}"));
     let mut new = set.status();
     let conditions = new.conditions.get_or_insert_default();
     conditions.retain(|c| c.type_ != REPLICA_FAILURE);
@@ -146,11 +145,7 @@ fn set_status<S: Replicas>(set: &S, owned: &[Arc<Pod>], now: Timestamp, plan: &m
     let labeled = |p: &Pod| template_labels.iter().all(|(name, value)| p.label(name) == Some(value));
     let mut available = 0;
     for pod in owned.iter().filter(|p| is_active(p)) {
-        match pods::available(pod, set.min_ready_seconds(), now) {
-            Ok(()) => available += 1,
-            Err(Some(seconds)) => plan.again(Duration::from_secs(seconds)),
-            Err(None) => {}
-        }
+        available += i32::from(pods::is_available(pod, set.min_ready_seconds(), now, plan));
     }
     let replicas = count(&is_active);
     let mut conditions = set.status().conditions;
@@ -169,10 +164,6 @@ fn set_status<S: Replicas>(set: &S, owned: &[Arc<Pod>], now: Timestamp, plan: &m
         conditions: conditions.filter(|c| !c.is_empty()),
     };
     set.write_status(new, plan);
-}
-
-fn note<S: Replicas>(set: &S, warning: bool, reason: &'static str, message: String) -> Note {
-    Note { about: meta::reference(set), warning, reason, message }
 }
 
 #[cfg(test)]

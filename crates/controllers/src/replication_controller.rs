@@ -16,8 +16,8 @@ impl Replicas for ReplicationController {
         self.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)
     }
 
-    fn min_ready_seconds(&self) -> i32 {
-        self.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0)
+    fn min_ready_seconds(&self) -> Option<i32> {
+        self.spec.as_ref().and_then(|s| s.min_ready_seconds)
     }
 
     fn template(&self) -> Option<&PodTemplateSpec> {

@@ -132,13 +132,7 @@ impl History {
         };
         let old: Vec<&Arc<ControllerRevision>> = self.all.iter().filter(|r| !used(r)).collect();
         for revision in old.iter().take(old.len().saturating_sub(limit)) {
-            plan.write(Write::Delete {
-                target: Target::of::<ControllerRevision>(revision.namespace(), revision.name()),
-                uid: revision.uid().to_string(),
-                resource_version: None,
-                propagation: None,
-                grace_seconds: None,
-            });
+            plan.write(Write::delete(&***revision));
         }
     }
 }

@@ -12,10 +12,10 @@ use mizzen_api::pod::{is_active, tolerates};
 use mizzen_store::{Change, Event, Snapshot};
 
 use crate::meta::{self, Meta};
-use crate::plan::{ControllerError, Note, Plan};
+use crate::plan::{ControllerError, Note, Plan, Write};
 use crate::pods::{self, Disruption};
 use crate::shell::Wake;
-use crate::table::head_of;
+use crate::wake::head_of;
 
 /// The reason in the condition of pods that are evicted.
 const REASON: &str = "DeletionByTaintManager";
@@ -44,7 +44,7 @@ pub fn reconcile(snapshot: &Snapshot, pod_key: &str, now: Timestamp) -> Result<P
         reason: "TaintManagerEviction",
         message: format!("Marking for deletion Pod {}/{}", pod.namespace(), pod.name()),
     });
-    plan.write(pods::delete(&pod));
+    plan.write(Write::delete(&*pod));
     Ok(plan)
 }
 

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::meta::Meta;
 use crate::plan::{ControllerError, Plan, Target, Write};
 use crate::shell::Wake;
-use crate::table::{head_of, versions};
+use crate::wake::{head_of, versions};
 
 const CLAIM: &str = "kubernetes.io/pvc-protection";
 const VOLUME: &str = "kubernetes.io/pv-protection";

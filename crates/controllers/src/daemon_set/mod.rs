@@ -19,12 +19,12 @@ use mizzen_api::pod::{is_ready, is_terminal, is_terminating, phase};
 use mizzen_api::selector::LabelSelector;
 use mizzen_store::{Change, Event, Snapshot};
 
-use crate::meta::{self, Meta};
-use crate::plan::{ControllerError, Note, Plan, Write};
+use crate::meta::Meta;
+use crate::plan::{ControllerError, Plan, Write};
 use crate::pods;
 use crate::revisions::{self, HASH, History};
 use crate::shell::Wake;
-use crate::table::head_of;
+use crate::wake::head_of;
 use fit::Fit;
 
 /// A failed pod stays this long, so that a pod that always fails does not keep its node busy.
@@ -93,38 +93,20 @@ impl World<'_> {
     }
 
     fn is_available(&self, pod: &Pod, plan: &mut Plan) -> bool {
-        match pods::available(pod, self.spec.min_ready_seconds.unwrap_or(0), self.now) {
-            Ok(()) => true,
-            Err(wait) => {
-                if let Some(seconds) = wait {
-                    plan.again(Duration::from_secs(seconds));
-                }
-                false
-            }
-        }
-    }
-
-    fn note(&self, warning: bool, reason: &'static str, message: String) -> Note {
-        Note { about: meta::reference(&**self.set), warning, reason, message }
+        pods::is_available(pod, self.spec.min_ready_seconds, self.now, plan)
     }
 
     fn delete(&self, pod: &Pod, plan: &mut Plan) {
-        plan.notes.push(self.note(false, "SuccessfulDelete", format!("Deleted pod: {}", pod.name())));
-        plan.write(pods::delete(pod));
+        plan.say(&**self.set, "SuccessfulDelete", format!("Deleted pod: {}", pod.name()));
+        plan.write(Write::delete(pod));
     }
 
     fn create(&self, node: &str, plan: &mut Plan) {
         let pod = pod::new(self, node);
         let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-        plan.notes.push(self.note(false, "SuccessfulCreate", format!("Created pod: {name}")));
+        plan.say(&**self.set, "SuccessfulCreate", format!("Created pod: {name}"));
         plan.write(Write::Create { object: pod });
-        let about = meta::reference(&**self.set);
-        plan.on_refusal = Some(Box::new(move |message, _| {
-            let mut plan = Plan::default();
-            let message = format!("Error creating: {message}");
-            plan.notes.push(Note { about, warning: true, reason: "FailedCreate", message });
-            plan
-        }));
+        plan.warn_if_refused(&**self.set, "Error creating");
     }
 }
 
@@ -190,7 +172,11 @@ fn retry(world: &World<'_>, node: &str, pod: &Pod, plan: &mut Plan) {
     let (reason, what) =
         if phase(pod) == "Failed" { ("FailedDaemonPod", "failed") } else { ("SucceededDaemonPod", "succeeded") };
     let message = format!("Found {what} daemon pod {namespace}/{name} on node {node}, will try to kill it");
-    plan.notes.push(world.note(reason == "FailedDaemonPod", reason, message));
+    if reason == "FailedDaemonPod" {
+        plan.warn(&**world.set, reason, message);
+    } else {
+        plan.say(&**world.set, reason, message);
+    }
     world.delete(pod, plan);
 }
 

@@ -19,12 +19,14 @@ use k8s_openapi::api::core::v1::Pod;
 use mizzen_api::key;
 use mizzen_api::pod::is_terminal;
 use mizzen_api::selector::LabelSelector;
-use mizzen_store::Snapshot;
+use mizzen_store::{Change, Event, Snapshot};
 use serde_json::json;
 
-use crate::meta::{self, Meta};
-use crate::plan::{ControllerError, Note, Plan, Target, Write};
+use crate::meta::Meta;
+use crate::plan::{ControllerError, Plan, Target, Write};
 use crate::pods;
+use crate::shell::Wake;
+use crate::wake::head;
 use rollout::{Limits, Size};
 use sets::Sets;
 
@@ -192,7 +194,7 @@ impl World<'_> {
         }
         plan.write(Write::Create { object: set });
         self.annotate_revision(newest + 1, plan);
-        self.note(format!("Scaled up replica set {name} from 0 to {replicas}"), plan);
+        plan.say(self.deployment, "ScalingReplicaSet", format!("Scaled up replica set {name} from 0 to {replicas}"));
     }
 
     fn scale(&self, set: &ReplicaSet, size: i32, plan: &mut Plan) {
@@ -215,7 +217,11 @@ impl World<'_> {
         });
         if now != size {
             let direction = if size > now { "up" } else { "down" };
-            self.note(format!("Scaled {direction} replica set {} from {now} to {size}", set.name()), plan);
+            plan.say(
+                self.deployment,
+                "ScalingReplicaSet",
+                format!("Scaled {direction} replica set {} from {now} to {size}", set.name()),
+            );
         }
     }
 
@@ -248,19 +254,26 @@ impl World<'_> {
             });
         }
     }
-
-    fn note(&self, message: String, plan: &mut Plan) {
-        plan.notes.push(Note {
-            about: meta::reference(self.deployment),
-            warning: false,
-            reason: "ScalingReplicaSet",
-            message,
-        });
-    }
 }
 
 fn replicas(set: &ReplicaSet) -> i32 {
     set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)
+}
+
+/// A deleted pod wakes the Deployment behind its set: `Recreate` waits for the last one.
+pub(crate) fn woken_by_pods() -> (String, Wake) {
+    let wake = |snapshot: &Snapshot, event: &Event| {
+        let Change::Delete { previous } = &event.change else {
+            return Vec::new();
+        };
+        let meta = head(previous).metadata;
+        let namespace = meta.namespace.unwrap_or_default();
+        let sets = meta.owner_references.into_iter().flatten().filter(|o| o.kind == "ReplicaSet");
+        let set = sets.filter_map(|o| snapshot.get_as::<ReplicaSet>(&key::of::<ReplicaSet>(&namespace, &o.name)));
+        let owners = set.flat_map(|s| s.metadata.owner_references.clone().unwrap_or_default());
+        owners.filter(|o| o.kind == "Deployment").map(|o| key::of::<Deployment>(&namespace, &o.name)).collect()
+    };
+    (key::all::<Pod>(), Arc::new(wake))
 }
 
 #[cfg(test)]

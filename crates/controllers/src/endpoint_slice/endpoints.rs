@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{Found, Port};
 use crate::meta::Meta;
-use crate::plan::{Plan, Target, Write};
+use crate::plan::{Plan, Write};
 
 /// Most addresses of one object; the rest is cut and said to be.
 const ADDRESSES_MAX: usize = 1000;
@@ -27,13 +27,7 @@ pub(super) fn remove(snapshot: &Snapshot, namespace: &str, name: &str, plan: &mu
         return;
     };
     if endpoints.label(MANAGED_BY) == Some(CONTROLLER) && !endpoints.is_deleting() {
-        plan.write(Write::Delete {
-            target: Target::of::<Endpoints>(namespace, name),
-            uid: endpoints.uid().to_string(),
-            resource_version: None,
-            propagation: None,
-            grace_seconds: None,
-        });
+        plan.write(Write::delete(&*endpoints));
     }
 }
 

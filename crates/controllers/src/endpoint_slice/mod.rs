@@ -12,14 +12,17 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use mizzen_api::key;
 use mizzen_api::pod::{is_ready, is_terminal, is_terminating};
 use mizzen_api::selector::LabelSelector;
-use mizzen_store::Snapshot;
+use mizzen_store::{Entry, Event, Snapshot};
 
 use crate::meta::Meta;
 use crate::plan::{ControllerError, Plan};
+use crate::shell::Wake;
+use crate::wake::{Head, head, versions};
 
 /// The writes that bring the slices of the Service at `service_key` nearer to its pods.
 pub fn reconcile(snapshot: &Snapshot, service_key: &str, _now: Timestamp) -> Result<Plan, ControllerError> {
@@ -148,6 +151,43 @@ fn number(port: &ServicePort, protocol: &str, pod: &Pod) -> Option<i32> {
             declared.into_iter().find(fits).map(|p| p.container_port)
         }
     }
+}
+
+/// A pod wakes the Services that select it, or did.
+pub(crate) fn woken_by_pods() -> (String, Wake) {
+    let wake = |snapshot: &Snapshot, event: &Event| {
+        let heads: Vec<Head> = versions(event).into_iter().map(|e| head(e)).collect();
+        let Some(namespace) = heads.first().and_then(|h| h.metadata.namespace.clone()) else {
+            return Vec::new();
+        };
+        let selected = |service: &Service| {
+            let Some(selector) = service.spec.as_ref().and_then(|s| s.selector.as_ref()).filter(|s| !s.is_empty())
+            else {
+                return false;
+            };
+            let fits =
+                |h: &Head| selector.iter().all(|(k, v)| h.metadata.labels.as_ref().and_then(|l| l.get(k)) == Some(v));
+            heads.iter().any(fits)
+        };
+        let prefix = key::in_namespace::<Service>(&namespace);
+        let services =
+            snapshot.prefix(&prefix).filter(|e| snapshot.get_as::<Service>(&e.key).is_some_and(|s| selected(&s)));
+        services.map(|e| e.key.to_string()).collect()
+    };
+    (key::all::<Pod>(), Arc::new(wake))
+}
+
+/// A slice wakes the Service it belongs to, so that what others change is put right.
+pub(crate) fn woken_by_slices() -> (String, Wake) {
+    let wake = |_: &Snapshot, event: &Event| {
+        let service = |e: &Arc<Entry>| {
+            let meta = head(e).metadata;
+            let name = meta.labels?.remove("kubernetes.io/service-name")?;
+            Some(key::of::<Service>(&meta.namespace.unwrap_or_default(), &name))
+        };
+        versions(event).into_iter().filter_map(service).collect()
+    };
+    (key::all::<EndpointSlice>(), Arc::new(wake))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{Found, Port};
 use crate::meta::{self, Meta};
-use crate::plan::{Plan, Target, Write};
+use crate::plan::{Plan, Write};
 
 /// Most endpoints of a slice (the API allows a thousand; Kubernetes writes a hundred).
 const SLICE_MAX: usize = 100;
@@ -51,13 +51,7 @@ pub(super) fn plan(snapshot: &Snapshot, service: &Service, spec: &ServiceSpec, f
         kept.extend(group.assign(slices, endpoints, plan));
     }
     for slice in existing.iter().filter(|s| !kept.contains(&s.uid().to_string()) && !s.is_deleting()) {
-        plan.write(Write::Delete {
-            target: Target::of::<EndpointSlice>(slice.namespace(), slice.name()),
-            uid: slice.uid().to_string(),
-            resource_version: None,
-            propagation: None,
-            grace_seconds: None,
-        });
+        plan.write(Write::delete(&**slice));
     }
 }
 

@@ -67,8 +67,8 @@ fn wanted(world: &World<'_>, active: i64) -> i64 {
 }
 
 fn remove(world: &World<'_>, pod: &Pod, plan: &mut Plan) {
-    plan.write(pods::delete(pod));
-    plan.notes.push(world.note(false, "SuccessfulDelete", format!("Deleted pod: {}", pod.name())));
+    plan.write(Write::delete(pod));
+    plan.say(&**world.job, "SuccessfulDelete", format!("Deleted pod: {}", pod.name()));
 }
 
 fn create(world: &World<'_>, missing: i64, plan: &mut Plan) -> i64 {
@@ -89,21 +89,11 @@ fn create(world: &World<'_>, missing: i64, plan: &mut Plan) -> i64 {
     let created = count(made.len());
     for pod in made {
         let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-        plan.notes.push(world.note(false, "SuccessfulCreate", format!("Created pod: {name}")));
+        plan.say(&**world.job, "SuccessfulCreate", format!("Created pod: {name}"));
         plan.write(Write::Create { object: pod });
     }
     if created > 0 {
-        let about = meta::reference(&**world.job);
-        plan.on_refusal = Some(Box::new(move |message, _| {
-            let mut plan = Plan::default();
-            plan.notes.push(crate::plan::Note {
-                about,
-                warning: true,
-                reason: "FailedCreate",
-                message: format!("Error creating: {message}"),
-            });
-            plan
-        }));
+        plan.warn_if_refused(&**world.job, "Error creating");
     }
     created
 }

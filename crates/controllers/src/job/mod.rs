@@ -19,12 +19,14 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use mizzen_api::key;
 use mizzen_api::selector::LabelSelector;
-use mizzen_store::Snapshot;
+use mizzen_store::{Change, Event, Snapshot};
 use serde_json::{Value, json};
 
-use crate::meta::{self, Meta};
-use crate::plan::{ControllerError, Note, Plan, Target, Write};
+use crate::meta::Meta;
+use crate::plan::{ControllerError, Plan, Target, Write};
 use crate::pods;
+use crate::shell::{Start, Wake};
+use crate::wake::{every, head};
 use tally::{FINALIZER, Tally};
 use verdict::Verdict;
 
@@ -92,10 +94,6 @@ impl World<'_> {
     fn parallelism(&self) -> i64 {
         i64::from(self.spec.parallelism.unwrap_or(1))
     }
-
-    fn note(&self, warning: bool, reason: &'static str, message: String) -> Note {
-        Note { about: meta::reference(&**self.job), warning, reason, message }
-    }
 }
 
 /// Pods that are held for a Job that is gone, or that let go of them, are let go.
@@ -132,11 +130,11 @@ fn start(world: &World<'_>, status: &mut JobStatus, plan: &mut Plan) {
     if world.is_suspended() && !suspended {
         status.start_time = None;
         put(status, "Suspended", "True", "JobSuspended", "Job suspended", world.now);
-        plan.notes.push(world.note(false, "Suspended", "Job suspended".into()));
+        plan.say(&**world.job, "Suspended", "Job suspended".into());
     } else if !world.is_suspended() && suspended {
         status.start_time = Some(Time(world.now));
         put(status, "Suspended", "False", "JobResumed", "Job resumed", world.now);
-        plan.notes.push(world.note(false, "Resumed", "Job resumed".into()));
+        plan.say(&**world.job, "Resumed", "Job resumed".into());
     } else if !world.is_suspended() && status.start_time.is_none() {
         status.start_time = Some(Time(world.now));
     }
@@ -161,7 +159,7 @@ fn conclude(world: &World<'_>, verdict: Verdict, status: &mut JobStatus, plan: &
     put(status, terminal, "True", &reason, &message, world.now);
     if terminal == "Complete" {
         status.completion_time = Some(Time(world.now));
-        plan.notes.push(world.note(false, "Completed", "Job completed".into()));
+        plan.say(&**world.job, "Completed", "Job completed".into());
     } else {
         let reason = match reason.as_str() {
             "BackoffLimitExceeded" => "BackoffLimitExceeded",
@@ -170,7 +168,7 @@ fn conclude(world: &World<'_>, verdict: Verdict, status: &mut JobStatus, plan: &
             "MaxFailedIndexesExceeded" => "MaxFailedIndexesExceeded",
             _ => "FailedIndexes",
         };
-        plan.notes.push(world.note(true, reason, message));
+        plan.warn(&**world.job, reason, message);
     }
 }
 
@@ -219,6 +217,31 @@ fn put(status: &mut JobStatus, kind: &str, value: &str, reason: &str, message: &
 fn again_at(plan: &mut Plan, at: Timestamp, now: Timestamp) {
     let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default();
     plan.again(wait + Duration::from_millis(10));
+}
+
+/// All Jobs are looked at first, and those that pods are labelled with: such a Job may be gone and still hold them.
+pub(crate) fn all_and_orphaned() -> Start {
+    Arc::new(|snapshot| {
+        let mut keys = every::<Job>()(snapshot);
+        for pod in snapshot.list_as::<Pod>(&key::all::<Pod>()) {
+            keys.extend(pod.label(JOB_NAME).map(|name| key::of::<Job>(pod.namespace(), name)));
+        }
+        keys
+    })
+}
+
+/// A pod without an owner wakes the Job that it is labelled with, which may hold it by a finalizer.
+pub(crate) fn woken_by_orphans() -> (String, Wake) {
+    let wake = |_: &Snapshot, event: &Event| {
+        let Change::Put { entry, .. } = &event.change else { return Vec::new() };
+        let meta = head(entry).metadata;
+        if meta.finalizers.is_none() || meta.owner_references.is_some_and(|o| !o.is_empty()) {
+            return Vec::new();
+        }
+        let name = meta.labels.and_then(|mut l| l.remove(JOB_NAME));
+        Vec::from_iter(name.map(|n| key::of::<Job>(meta.namespace.as_deref().unwrap_or_default(), &n)))
+    };
+    (key::all::<Pod>(), Arc::new(wake))
 }
 
 #[cfg(test)]

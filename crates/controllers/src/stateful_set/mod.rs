@@ -9,7 +9,6 @@ mod steps;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetStatus};
@@ -18,8 +17,8 @@ use mizzen_api::pod::{is_ready, is_terminating, phase};
 use mizzen_api::selector::LabelSelector;
 use mizzen_store::Snapshot;
 
-use crate::meta::{self, Meta};
-use crate::plan::{ControllerError, Note, Plan};
+use crate::meta::Meta;
+use crate::plan::{ControllerError, Plan};
 use crate::pods;
 use crate::revisions::{self, HASH, History};
 
@@ -99,22 +98,8 @@ impl World<'_> {
 
     /// Running, ready for long enough, and not on its way out. Looks again when it is a matter of time.
     fn is_available(&self, pod: &Pod, plan: &mut Plan) -> bool {
-        if is_terminating(pod) || phase(pod) != "Running" {
-            return false;
-        }
-        match pods::available(pod, self.spec.min_ready_seconds.unwrap_or(0), self.now) {
-            Ok(()) => true,
-            Err(wait) => {
-                if let Some(seconds) = wait {
-                    plan.again(Duration::from_secs(seconds));
-                }
-                false
-            }
-        }
-    }
-
-    fn note(&self, warning: bool, reason: &'static str, message: String) -> Note {
-        Note { about: meta::reference(&**self.set), warning, reason, message }
+        let runs = !is_terminating(pod) && phase(pod) == "Running";
+        runs && pods::is_available(pod, self.spec.min_ready_seconds, self.now, plan)
     }
 }
 

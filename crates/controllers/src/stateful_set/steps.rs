@@ -6,7 +6,6 @@ use mizzen_api::pod::{is_terminal, is_terminating};
 use super::{World, claims, identity};
 use crate::meta::Meta;
 use crate::plan::{Plan, Write};
-use crate::pods;
 use crate::revisions::HASH;
 
 /// Plans the next step, or several where the set allows it.
@@ -31,7 +30,7 @@ fn fill(world: &World<'_>, plan: &mut Plan) -> Option<()> {
             Some(pod) if is_terminal(pod) && !is_terminating(pod) => {
                 let (set, name) = (world.set.name(), pod.name());
                 let message = format!("StatefulSet {}/{set} is recreating failed Pod {name}", world.set.namespace());
-                plan.notes.push(world.note(true, "RecreatingFailedPod", message));
+                plan.warn(&**world.set, "RecreatingFailedPod", message);
                 delete(world, pod, plan);
                 false
             }
@@ -93,19 +92,13 @@ fn create(world: &World<'_>, ordinal: i32, plan: &mut Plan) {
     let pod = identity::pod(world, ordinal);
     let (set, name) = (world.set.name(), pod["metadata"]["name"].as_str().unwrap_or_default());
     let message = format!("create Pod {name} in StatefulSet {set} successful");
-    plan.notes.push(world.note(false, "SuccessfulCreate", message));
+    plan.say(&**world.set, "SuccessfulCreate", message);
     plan.write(Write::Create { object: pod });
-    let about = crate::meta::reference(&**world.set);
-    plan.on_refusal = Some(Box::new(move |message, _| {
-        let mut plan = Plan::default();
-        let message = format!("create Pod failed error: {message}");
-        plan.notes.push(crate::plan::Note { about, warning: true, reason: "FailedCreate", message });
-        plan
-    }));
+    plan.warn_if_refused(&**world.set, "create Pod failed error");
 }
 
 fn delete(world: &World<'_>, pod: &Pod, plan: &mut Plan) {
     let message = format!("delete Pod {} in StatefulSet {} successful", pod.name(), world.set.name());
-    plan.notes.push(world.note(false, "SuccessfulDelete", message));
-    plan.write(pods::delete(pod));
+    plan.say(&**world.set, "SuccessfulDelete", message);
+    plan.write(Write::delete(pod));
 }

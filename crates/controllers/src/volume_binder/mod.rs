@@ -19,9 +19,9 @@ use mizzen_store::{Event, Snapshot};
 use serde_json::{Value, json};
 
 use crate::meta::{self, Meta};
-use crate::plan::{ControllerError, Note, Plan, Target, Write};
+use crate::plan::{ControllerError, Plan, Target, Write};
 use crate::shell::{Start, Wake};
-use crate::table::{head_of, versions};
+use crate::wake::{head_of, versions};
 
 /// Tells provisioners which of them is meant; the second is the older name.
 const PROVISIONERS: [&str; 2] =
@@ -160,7 +160,7 @@ fn ask(claim: &PersistentVolumeClaim, class: &StorageClass, plan: &mut Plan) {
         "Waiting for a volume to be created either by the external provisioner '{}' or manually by the system administrator. If volume creation is delayed, please verify that the provisioner is running and correctly registered.",
         class.provisioner
     );
-    plan.notes.push(note(claim, "ExternalProvisioning", why));
+    plan.say(claim, "ExternalProvisioning", why);
     plan.write(Write::Merge {
         target: Target::of::<PersistentVolumeClaim>(claim.namespace(), claim.name()),
         subresource: "",
@@ -181,7 +181,7 @@ fn complete(claim: &PersistentVolumeClaim, volume: &PersistentVolume, plan: &mut
 }
 
 fn pend(claim: &PersistentVolumeClaim, reason: &'static str, message: String, plan: &mut Plan) {
-    plan.notes.push(note(claim, reason, message));
+    plan.say(claim, reason, message);
     set_phase(claim, "Pending", None, plan);
 }
 
@@ -195,10 +195,6 @@ fn set_phase(claim: &PersistentVolumeClaim, phase: &str, volume: Option<&Persist
         new.capacity.clone_from(&spec.capacity);
     }
     plan.status(claim, &old, &new);
-}
-
-fn note(claim: &PersistentVolumeClaim, reason: &'static str, message: String) -> Note {
-    Note { about: meta::reference(claim), warning: false, reason, message }
 }
 
 /// All claims and volumes are looked at first.

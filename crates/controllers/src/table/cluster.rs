@@ -1,0 +1,53 @@
+//! Controllers of what every cluster keeps in order: namespaces, identities, quotas.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ResourceQuota, ServiceAccount};
+use k8s_openapi::api::rbac::v1::ClusterRole;
+
+use super::Settings;
+use crate::shell::Controller;
+use crate::wake::{every, itself, namespace_of};
+use crate::{cluster_role_aggregation, garbage_collector, namespace, resource_quota, root_ca, service_account};
+
+pub(super) fn controllers(settings: &Settings) -> Vec<Controller> {
+    let ca = settings.root_ca_pem.clone();
+    vec![
+        garbage_collector::controller(),
+        Controller {
+            name: "namespace-controller",
+            identity: "namespace-controller",
+            start: every::<Namespace>(),
+            wakes: vec![itself::<Namespace>(), namespace::emptied()],
+            reconcile: Arc::new(namespace::reconcile),
+        },
+        Controller {
+            name: "service-account-controller",
+            identity: "service-account-controller",
+            start: every::<Namespace>(),
+            wakes: vec![itself::<Namespace>(), namespace_of::<ServiceAccount>()],
+            reconcile: Arc::new(service_account::reconcile),
+        },
+        Controller {
+            name: "root-ca-cert-publisher",
+            identity: "root-ca-cert-publisher",
+            start: every::<Namespace>(),
+            wakes: vec![itself::<Namespace>(), namespace_of::<ConfigMap>()],
+            reconcile: Arc::new(move |snapshot, key, now| root_ca::reconcile(snapshot, key, now, &ca)),
+        },
+        Controller {
+            name: "clusterrole-aggregation-controller",
+            identity: "clusterrole-aggregation-controller",
+            start: every::<ClusterRole>(),
+            wakes: vec![cluster_role_aggregation::woken_by_roles()],
+            reconcile: Arc::new(cluster_role_aggregation::reconcile),
+        },
+        Controller {
+            name: "resourcequota-controller",
+            identity: "resourcequota-controller",
+            start: every::<ResourceQuota>(),
+            wakes: vec![itself::<ResourceQuota>(), resource_quota::woken_by_content()],
+            reconcile: Arc::new(resource_quota::reconcile),
+        },
+    ]
+}

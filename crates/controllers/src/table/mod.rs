@@ -1,0 +1,33 @@
+//! The one list of controllers: what each is called, looks at, and is woken by. A file an area.
+
+mod cluster;
+mod network;
+mod nodes;
+mod storage;
+mod workloads;
+
+use crate::node_ipam::PodRange;
+use crate::shell::Controller;
+
+/// What controllers must know of the cluster.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// PEM of the certificate authority that pods are given.
+    pub root_ca_pem: String,
+    /// Pod addresses of the cluster.
+    pub pod_range: PodRange,
+    /// Address of the cluster's DNS Service.
+    pub cluster_dns: String,
+}
+
+/// All controllers.
+pub fn all(settings: &Settings) -> Vec<Controller> {
+    let areas = [
+        cluster::controllers(settings),
+        workloads::controllers(),
+        network::controllers(settings),
+        nodes::controllers(settings),
+        storage::controllers(),
+    ];
+    areas.into_iter().flatten().collect()
+}
