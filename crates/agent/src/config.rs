@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Directory of pods below the data directory.
+pub(crate) const PODS: &str = "pods";
+
 /// Settings of an agent.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -69,7 +72,7 @@ impl Config {
 
     /// Directory of a pod: volumes, generated files.
     pub fn pod_dir(&self, uid: &str) -> PathBuf {
-        self.data_dir.join("pods").join(uid)
+        self.data_dir.join(PODS).join(uid)
     }
 
     /// Directory of a pod's logs.

@@ -91,6 +91,7 @@ impl Busybox {
             digests: vec!["busybox@sha256:b".into()],
             size_bytes: 1,
             last_used: 0,
+            pinned: false,
         }
     }
 }
@@ -129,7 +130,9 @@ impl Drop for CleanUp {
         if let Err(error) = Oci::clean_up(&self.oci) {
             eprintln!("clean up: {error}");
         }
-        mizzen_agent::volume::clean_up(&self.data);
+        if let Err(error) = mizzen_agent::volume::clean_up(&self.data) {
+            eprintln!("clean up: {error}");
+        }
     }
 }
 

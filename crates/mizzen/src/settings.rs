@@ -19,8 +19,6 @@ pub const KUBERNETES_VERSION: &str = "v1.36";
 const FILE_MAX: u64 = 1 << 20;
 /// Pod addresses of one node.
 const NODE_PREFIX: u8 = 24;
-/// Directory of pods below the data directory.
-pub const PODS: &str = "pods";
 /// Domain of the cluster.
 pub const CLUSTER_DOMAIN: &str = "cluster.local";
 

@@ -350,8 +350,6 @@ pub async fn tear_down_pod(ctx: &Context, uid: &str) -> Result<(), String> {
         Err(error) => return Err(chain(&error)),
     }
     ctx.network.detach(uid).await.map_err(|e| chain(&e))?;
-    let shm = ctx.config.pod_dir(uid).join("shm");
-    volume::sub_path::detach(&shm);
     volume::tear_down(ctx, uid).await.map_err(|e| chain(&e))
 }
 

@@ -22,6 +22,7 @@ use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, PersistentVolume, Persist
 use mizzen_client::ClientError;
 use mizzen_runtime::images::{ImageError, PullPolicy};
 
+use crate::config::PODS;
 use crate::context::Context;
 use crate::pod::uses::Uses;
 use crate::quantity;
@@ -133,12 +134,8 @@ pub async fn set_up(ctx: &Context, pod: &Pod, uses: &Uses, now: Timestamp) -> Re
 pub async fn tear_down(ctx: &Context, pod_uid: &str) -> Result<(), VolumeError> {
     let (dir, volatile) = (ctx.config.pod_dir(pod_uid), volatile_dir(&ctx.config.data_dir).join(pod_uid));
     blocking(move || {
-        for mount in mounts_below(&dir) {
-            sub_path::detach(&mount);
-        }
-        for mount in mounts_below(&volatile) {
-            sub_path::detach(&mount);
-        }
+        unmount_below(&dir)?;
+        unmount_below(&volatile)?;
         remove_all(&dir.join("volumes"))?;
         remove_all(&dir.join("subpaths"))?;
         remove_all(&volatile)
@@ -146,13 +143,14 @@ pub async fn tear_down(ctx: &Context, pod_uid: &str) -> Result<(), VolumeError> 
     .await
 }
 
-/// Unmounts everything that an agent mounted below its data directory, once no pod runs any more (`mizzen down`).
-pub fn clean_up(data_dir: &Path) {
-    let volatile = volatile_dir(data_dir);
-    for mount in mounts_below(&data_dir.join("pods")).into_iter().chain(mounts_below(&volatile)) {
-        sub_path::detach(&mount);
-    }
-    sub_path::detach(&volatile);
+/// Takes away all mounts below an agent's data directory and the pods' directories, once no pod runs any more
+/// (`mizzen down`). Whoever removes the rest may then do so: no path below leads to files of others.
+///
+/// # Errors
+/// A mount stays; then nothing was removed.
+pub fn clean_up(data_dir: &Path) -> Result<(), VolumeError> {
+    unmount_below(data_dir)?;
+    remove_all(&data_dir.join(PODS))
 }
 
 /// The directory on the node's own tmpfs.
@@ -184,18 +182,37 @@ fn is_mount_point(dir: &Path) -> io::Result<bool> {
     Ok(fs::metadata(dir)?.dev() != fs::metadata(parent)?.dev())
 }
 
+/// Unmounts what is mounted below a directory, deepest first. Stops at what stays: files below it may be somebody else's.
+fn unmount_below(dir: &Path) -> Result<(), VolumeError> {
+    let table = "/proc/self/mountinfo";
+    let failed = |what, path: &Path| {
+        let path = path.to_path_buf();
+        move |source| VolumeError::Io { what, path, source }
+    };
+    let text = fs::read_to_string(table).map_err(failed("read", Path::new(table)))?;
+    for mount in mounts_below(&text, dir) {
+        let flags = rustix::mount::UnmountFlags::DETACH | rustix::mount::UnmountFlags::NOFOLLOW;
+        match rustix::mount::unmount(&mount, flags) {
+            // Gone meanwhile, with the container that had it.
+            Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
+            Err(error) => return Err(failed("unmount", &mount)(error.into())),
+        }
+    }
+    Ok(())
+}
+
 /// Mount points below a directory, deepest first.
-fn mounts_below(dir: &Path) -> Vec<PathBuf> {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mut found: Vec<PathBuf> = table
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(|path| PathBuf::from(path.replace("\\040", " ")))
-        .filter(|path| path.starts_with(dir) && path != dir)
-        .collect();
-    found.sort();
-    found.reverse();
+fn mounts_below(mountinfo: &str, dir: &Path) -> Vec<PathBuf> {
+    let paths = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
+    let mut found: Vec<PathBuf> = paths.filter(|path| path.starts_with(dir) && path != dir).collect();
+    found.sort_by(|a, b| b.cmp(a));
     found
+}
+
+/// The kernel writes blanks, line ends and backslashes of paths in octal.
+fn unescape(path: &str) -> PathBuf {
+    let plain = path.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\");
+    PathBuf::from(plain)
 }
 
 fn remove_all(path: &Path) -> Result<(), VolumeError> {
@@ -350,5 +367,33 @@ impl Maker<'_> {
         })
         .await?;
         Ok(Mounted::Path { path, read_only })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_are_taken_away_deepest_first_and_only_below() {
+        let table = "1 0 0:1 / /d rw - ext4 x rw\n2 1 0:2 / /d/a rw - tmpfs x rw\n3 2 0:3 / /d/a/b\\040c rw - tmpfs x rw\n\
+                     4 1 0:4 / /d/a\\134n rw - tmpfs x rw\n5 1 0:5 / /dd rw - tmpfs x rw\n";
+        let found = mounts_below(table, Path::new("/d"));
+        assert_eq!(found, ["/d/a\\n", "/d/a/b c", "/d/a"].map(PathBuf::from));
+    }
+
+    #[test]
+    fn nothing_is_removed_while_a_mount_stays() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (pods, outside) = (dir.path().join("pods/uid/volumes/host"), dir.path().join("outside"));
+        fs::create_dir_all(&pods).unwrap();
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("precious"), "").unwrap();
+        rustix::mount::mount_bind(&outside, &pods).unwrap();
+        clean_up(dir.path()).unwrap();
+        assert!(outside.join("precious").exists() && !dir.path().join("pods").exists());
     }
 }
