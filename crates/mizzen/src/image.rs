@@ -56,12 +56,12 @@ fn print(images: &[Image], output: Output) -> Result<()> {
         serde_json::to_writer_pretty(&mut out, images)?;
         return Ok(writeln!(out)?);
     }
-    let rows: Vec<(String, String, String)> =
-        images.iter().map(|i| (name(i), short_id(i).to_string(), megabytes(i.size_bytes))).collect();
-    let width = rows.iter().map(|r| r.0.len()).max().unwrap_or(0).max(5);
-    writeln!(out, "{:width$}  {:12}  SIZE", "IMAGE", "ID")?;
-    for (name, id, size) in rows {
-        writeln!(out, "{name:width$}  {id:12}  {size}")?;
+    let names: Vec<String> = images.iter().map(name).collect();
+    let width = names.iter().map(String::len).max().unwrap_or(0).max(5);
+    writeln!(out, "{:width$}  {:12}  {:>10}  PINNED", "IMAGE", "ID", "SIZE")?;
+    for (name, image) in names.iter().zip(images) {
+        let pinned = if image.pinned { "yes, loaded by hand" } else { "no" };
+        writeln!(out, "{name:width$}  {:12}  {:>10}  {pinned}", short_id(image), megabytes(image.size_bytes))?;
     }
     Ok(())
 }

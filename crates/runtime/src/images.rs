@@ -66,6 +66,9 @@ pub struct Image {
     pub size_bytes: u64,
     /// Unix seconds of its last use by a container, 0 if never.
     pub last_used: i64,
+    /// It was loaded by hand, so no registry need have it: only a person removes it, never the node for want of room.
+    #[serde(default)]
+    pub pinned: bool,
 }
 
 /// What a call of [`ImageService::ensure`] did.

@@ -67,6 +67,7 @@ async fn loads_layouts_and_forgets_them() {
     let layout = layout("hello:1", "hello", "hi");
     let loaded = store.load(layout.dir.path()).unwrap();
     assert_eq!(loaded[0].tags, ["docker.io/library/hello:1"]);
+    assert!(loaded[0].pinned, "no registry need have what was loaded by hand");
     // A second store in the same directory (the command line while the server runs) sees it.
     let second = ImageStore::open(dir.path(), RegistryConfig::default()).unwrap();
     let image = second.ensure("hello:1", PullPolicy::IfNotPresent, &[]).await.unwrap();
@@ -180,6 +181,7 @@ async fn pulls_from_a_registry() {
     push(layout.dir.path(), &name, &[]);
     let pulled = store.ensure(&name, PullPolicy::IfNotPresent, &[]).await.unwrap();
     assert!(pulled.pulled && pulled.image.digests[0].contains("/team/hello@sha256:"));
+    assert!(!pulled.image.pinned, "what was pulled can be pulled again");
     assert!(!store.ensure(&name, PullPolicy::IfNotPresent, &[]).await.unwrap().pulled);
     assert!(store.ensure(&name, PullPolicy::Always, &[]).await.unwrap().pulled);
     let pinned = pulled.image.digests[0].clone();

@@ -1,4 +1,4 @@
-//! Removes images that no pod uses when the disk fills up.
+//! Removes images that no pod uses when the disk fills up; never those loaded by hand, which no registry need have.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -85,7 +85,7 @@ fn names(pod: &Pod) -> Vec<String> {
 
 /// Unused images, longest unused first, until enough is freed.
 fn choose(mut images: Vec<Image>, used: &HashSet<String>, excess: u64) -> Vec<Image> {
-    images.retain(|i| !used.contains(&i.id));
+    images.retain(|i| !i.pinned && !used.contains(&i.id));
     images.sort_by_key(|i| i.last_used);
     let mut freed = 0;
     images
@@ -105,6 +105,7 @@ mod tests {
     #[test]
     fn frees_enough_of_what_is_longest_unused() {
         let image = |id: &str, size_bytes, last_used| Image {
+            pinned: id == "loaded",
             id: id.into(),
             config: Default::default(),
             tags: vec![],
@@ -112,7 +113,13 @@ mod tests {
             size_bytes,
             last_used,
         };
-        let images = vec![image("new", 10, 9), image("old", 10, 1), image("used", 10, 0), image("older", 5, 0)];
+        let images = vec![
+            image("new", 10, 9),
+            image("old", 10, 1),
+            image("used", 10, 0),
+            image("older", 5, 0),
+            image("loaded", 10, 0),
+        ];
         let used = HashSet::from(["used".to_string()]);
         let ids: Vec<String> = choose(images, &used, 8).into_iter().map(|i| i.id).collect();
         assert_eq!(ids, ["older", "old"]);

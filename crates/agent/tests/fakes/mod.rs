@@ -348,6 +348,7 @@ fn image(reference: &str) -> Image {
         digests: vec![format!("{reference}@sha256:2")],
         size_bytes: 10,
         last_used: 0,
+        pinned: false,
     }
 }
 

@@ -30,6 +30,9 @@ pub struct Record {
     pub digests: Vec<String>,
     /// Bytes of its layers' files.
     pub size_bytes: u64,
+    /// It was loaded by hand: no registry need have it.
+    #[serde(default)]
+    pub pinned: bool,
 }
 
 impl Index {
@@ -42,18 +45,22 @@ impl Index {
             .find(|(id, r)| r.tags.iter().any(|t| t == name) || r.digests.iter().any(|d| d == name) || is_id(id))
     }
 
-    /// Adds an image or names to one; a tag moves here from whatever image had it.
+    /// Adds an image or names to one; a tag moves here from whatever image had it. One whose last tag went to another image
+    /// is superseded: it is no longer pinned.
     pub fn put(&mut self, id: Digest, record: Record) {
         for (other, existing) in &mut self.images {
+            let tags = existing.tags.len();
             if *other != id {
                 existing.tags.retain(|t| !record.tags.contains(t));
             }
+            existing.pinned &= existing.tags.len() == tags || !existing.tags.is_empty();
         }
         match self.images.get_mut(&id) {
             Some(existing) => {
                 merge(&mut existing.tags, record.tags);
                 merge(&mut existing.digests, record.digests);
                 existing.layers = record.layers;
+                existing.pinned |= record.pinned;
             }
             None => {
                 self.images.insert(id, record);
@@ -150,6 +157,7 @@ mod tests {
             tags: vec![tag.into()],
             digests: vec![],
             size_bytes: 0,
+            pinned: true,
         }
     }
 
@@ -160,6 +168,9 @@ mod tests {
         index.put(one.clone(), record("r/a:1"));
         index.put(two.clone(), record("r/a:1"));
         assert_eq!(index.find("r/a:1").unwrap().0, &two);
+        assert!(index.images[&two].pinned && !index.images[&one].pinned, "a superseded image is not pinned");
+        index.put(two.clone(), Record { pinned: false, ..record("r/b:1") });
+        assert!(index.images[&two].pinned, "a pull takes no pin away");
         assert_eq!(index.find(&one.to_string()).unwrap().0, &one);
         assert_eq!(index.find(&one.hex()[..12]).unwrap().0, &one);
         assert!(index.find(&one.hex()[..8]).is_none());

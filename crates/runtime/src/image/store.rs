@@ -84,7 +84,7 @@ impl ImageStore {
         let images = archive::read(path, &self.inner.layers)?;
         let mut loaded = Vec::new();
         for image in images {
-            let record = self.inner.record(&image.config, image.tags, image.digests);
+            let record = Record { pinned: true, ..self.inner.record(&image.config, image.tags, image.digests) };
             let id = image.id.clone();
             self.inner.put(id.clone(), record)?;
             let index = self.inner.current()?;
@@ -104,7 +104,7 @@ impl ImageStore {
         let known = self.inner.current()?.images.get(&id).cloned();
         let complete = known.filter(|r| r.layers.iter().all(|l| self.inner.layers.has(l)));
         let record = match complete {
-            Some(record) => Record { tags, digests: vec![pinned], ..record },
+            Some(record) => Record { tags, digests: vec![pinned], pinned: false, ..record },
             None => {
                 let bytes = session.small_blob(&fetched.manifest.config).await?;
                 let what = format!("the configuration of {reference}");
@@ -271,13 +271,14 @@ impl Inner {
             digests: record.digests.clone(),
             size_bytes: record.size_bytes,
             last_used,
+            pinned: record.pinned,
         }
     }
 
     fn record(&self, config: &ConfigDocument, tags: Vec<String>, digests: Vec<String>) -> Record {
         let layers = config.diff_ids().to_vec();
         let size_bytes = layers.iter().map(|l| self.layers.size(l)).sum();
-        Record { layers, config: config.run_config(), tags, digests, size_bytes }
+        Record { layers, config: config.run_config(), tags, digests, size_bytes, pinned: false }
     }
 
     fn put(&self, id: Digest, record: Record) -> Result<(), StoreError> {
