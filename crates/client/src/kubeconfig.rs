@@ -34,9 +34,12 @@ struct Cluster {
     server: String,
     certificate_authority_data: Option<String>,
     certificate_authority: Option<PathBuf>,
+    #[serde(default)]
+    insecure_skip_tls_verify: bool,
+    tls_server_name: Option<String>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct User {
     client_certificate_data: Option<String>,
@@ -44,11 +47,35 @@ struct User {
     client_certificate: Option<PathBuf>,
     client_key: Option<PathBuf>,
     token: Option<String>,
+    #[serde(rename = "tokenFile")]
+    token_file: Option<PathBuf>,
+    username: Option<String>,
+    password: Option<String>,
+}
+
+/// What the current context of a kubeconfig says, with the files that it refers to read.
+#[derive(Clone)]
+pub struct Access {
+    /// `https://host:port`, with a path where one is called as a webhook.
+    pub server: String,
+    /// PEM of the CA that signed the server's certificate.
+    pub ca_pem: Option<Vec<u8>>,
+    /// The server's certificate is not to be verified.
+    pub insecure: bool,
+    /// The name that the server's certificate must be for, if not that of `server`.
+    pub server_name: Option<String>,
+    /// PEM of the client certificate and key.
+    pub client_pem: Option<(Vec<u8>, Vec<u8>)>,
+    /// Bearer token.
+    pub token: Option<String>,
+    /// User and password.
+    pub basic: Option<(String, String)>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 struct Context {
     cluster: String,
+    #[serde(default)]
     user: String,
 }
 
@@ -101,23 +128,45 @@ impl Kubeconfig {
 
     /// The connection that the current context names.
     pub fn https(&self, user_agent: &str) -> Result<HttpsConfig, KubeconfigError> {
+        let access = self.access()?;
+        let missing = || KubeconfigError::Missing { what: "certificate-authority", name: self.current_context.clone() };
+        Ok(HttpsConfig {
+            server: access.server,
+            ca_pem: access.ca_pem.ok_or_else(missing)?,
+            client_pem: access.client_pem,
+            token: access.token,
+            user_agent: user_agent.to_string(),
+        })
+    }
+
+    /// All that the current context says. A context without a user says nothing of credentials.
+    pub fn access(&self) -> Result<Access, KubeconfigError> {
         let context = find(&self.contexts, "context", &self.current_context)?;
         let cluster = find(&self.clusters, "cluster", &context.cluster)?;
-        let user = find(&self.users, "user", &context.user)?;
+        let user = match context.user.as_str() {
+            "" => &User::default(),
+            name => find(&self.users, "user", name)?,
+        };
         let ca_pem =
-            material("certificate-authority", &cluster.certificate_authority_data, &cluster.certificate_authority)?
-                .ok_or_else(|| KubeconfigError::Missing {
-                    what: "certificate-authority",
-                    name: context.cluster.clone(),
-                })?;
+            material("certificate-authority", &cluster.certificate_authority_data, &cluster.certificate_authority)?;
         let certificate = material("client-certificate", &user.client_certificate_data, &user.client_certificate)?;
         let key = material("client-key", &user.client_key_data, &user.client_key)?;
-        Ok(HttpsConfig {
+        let token = match (&user.token, &user.token_file) {
+            (None, Some(path)) => {
+                let read = std::fs::read_to_string(path);
+                let text = read.map_err(|source| KubeconfigError::Read { path: path.clone(), source })?;
+                Some(text.trim().to_string())
+            }
+            (token, _) => token.clone(),
+        };
+        Ok(Access {
             server: cluster.server.clone(),
             ca_pem,
+            insecure: cluster.insecure_skip_tls_verify,
+            server_name: cluster.tls_server_name.clone(),
             client_pem: certificate.zip(key),
-            token: user.token.clone(),
-            user_agent: user_agent.to_string(),
+            token,
+            basic: user.username.clone().zip(user.password.clone()),
         })
     }
 }

@@ -17,7 +17,7 @@ mod unverified;
 
 pub use api::{Api, ClientError, Request, Response, WatchStream};
 pub use https::{HttpsApi, HttpsConfig, HttpsError};
-pub use kubeconfig::{Kubeconfig, KubeconfigError};
+pub use kubeconfig::{Access, Kubeconfig, KubeconfigError};
 pub use reflector::{ObjectMap, Reflector, Selection};
 pub use typed::{Client, DeleteOptions, Patch, path};
-pub use unverified::unverified_tls;
+pub use unverified::{any_certificate, unverified_tls};

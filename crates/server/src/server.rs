@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::{Authenticator, Authorizer, Identity, tokens::TokenIssuer};
+use crate::callout::Callout;
 use crate::config::{Config, Security};
 use crate::health::Health;
 use crate::local::LocalApi;
@@ -30,6 +31,8 @@ pub(crate) struct Core {
     pub authorizer: Authorizer,
     pub issuer: Arc<TokenIssuer>,
     pub nodes: Option<NodeClient>,
+    /// The way to webhooks and aggregated API servers.
+    pub callout: Callout,
     /// What nodes and pods use.
     pub node_metrics: node_metrics::Source,
     pub metrics: Metrics,
@@ -47,6 +50,7 @@ impl Server {
     pub fn new(config: Config, store: Arc<dyn Store>, security: Security) -> Self {
         let Security { authenticator, authorizer, issuer, kubelet_tls } = security;
         let slots = Semaphore::new(config.max_requests);
+        let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
         let core = Core {
             config,
             store,
@@ -54,12 +58,13 @@ impl Server {
             authorizer,
             issuer,
             nodes: kubelet_tls.map(NodeClient::new),
+            callout: Callout::new(None, tasks.clone(), closing.clone()),
             node_metrics: node_metrics::Source::default(),
             metrics: Metrics::default(),
             health: Health::default(),
             slots,
-            closing: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            closing,
+            tasks,
         };
         Self { core: Arc::new(core) }
     }

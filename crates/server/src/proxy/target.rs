@@ -1,10 +1,12 @@
 //! Where a request is passed on to. Pure: a snapshot and a request in, an address and a path out.
 
+use k8s_openapi::api::core::v1::ServicePort;
 use mizzen_api::key;
 use mizzen_api::status::{ApiError, Subject};
 use mizzen_store::Snapshot;
 use serde_json::Value;
 
+use crate::callout::ready_endpoints;
 use crate::query::{Query, escape};
 use crate::request::RequestInfo;
 
@@ -159,25 +161,10 @@ fn service_proxy(snapshot: &Snapshot, info: &RequestInfo<'_>, query: &Query) -> 
     let unavailable = || ApiError::unavailable(format!("no endpoints available for service {:?}", info.name));
     let wanted =
         wanted.ok_or_else(|| ApiError::unavailable(format!("no service port {port:?} found for service {name:?}")))?;
-    let port_name = wanted["name"].as_str().unwrap_or_default();
-    let prefix = key::namespace_prefix("discovery.k8s.io", "endpointslices", &info.namespace);
-    for entry in snapshot.prefix(&prefix) {
-        let Ok(slice) = serde_json::from_slice::<Value>(&entry.value) else { continue };
-        if slice["metadata"]["labels"]["kubernetes.io/service-name"] != name {
-            continue;
-        }
-        if let Some((address, port)) = ready_endpoint(&slice, port_name) {
-            return Ok(Target::Pod { tls, address, port, path: format!("/{}{}", info.rest, suffix(query.pairs())) });
-        }
-    }
-    Err(unavailable())
-}
-
-fn ready_endpoint(slice: &Value, port_name: &str) -> Option<(String, u16)> {
-    let ports = slice["ports"].as_array()?;
-    let port = ports.iter().find(|p| p["name"].as_str().unwrap_or_default() == port_name)?["port"].as_u64()?;
-    let endpoint = slice["endpoints"].as_array()?.iter().find(|e| e["conditions"]["ready"] != false)?;
-    Some((endpoint["addresses"][0].as_str()?.to_string(), u16::try_from(port).ok()?))
+    let wanted: ServicePort = serde_json::from_value(wanted.clone()).map_err(ApiError::internal)?;
+    let endpoints = ready_endpoints(snapshot, &info.namespace, name, &wanted);
+    let (address, port) = endpoints.into_iter().next().ok_or_else(unavailable)?;
+    Ok(Target::Pod { tls, address, port, path: format!("/{}{}", info.rest, suffix(query.pairs())) })
 }
 
 /// `scheme:name:port`, of which scheme and port may be missing.
