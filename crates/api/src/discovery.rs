@@ -7,7 +7,7 @@ use base64::Engine as _;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::kind::{Kind, Subresource};
+use crate::kind::{Kind, Name, Subresource};
 
 /// The content type of aggregated discovery; clients tell the form by its parameters alone.
 pub const AGGREGATED_CONTENT_TYPE: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
@@ -16,8 +16,8 @@ pub const AGGREGATED_CONTENT_TYPE: &str = "application/json;g=apidiscovery.k8s.i
 pub fn aggregated<'a>(kinds: impl IntoIterator<Item = &'a Kind>, core: bool) -> Value {
     let mut groups: Pairs<'_, Pairs<'_, Vec<Value>>> = Vec::new();
     for kind in kinds.into_iter().filter(|k| k.group.is_empty() == core) {
-        let group = at_key(&mut groups, kind.group);
-        at_key(group, kind.version).push(aggregated_resource(kind));
+        let group = at_key(&mut groups, &kind.group);
+        at_key(group, &kind.version).push(aggregated_resource(kind));
     }
     let items = groups.into_iter().map(|(group, versions)| {
         let versions: Vec<Value> = versions
@@ -50,8 +50,8 @@ fn aggregated_resource(kind: &Kind) -> Value {
         "singularResource": kind.singular,
         "verbs": kind.verbs,
     });
-    put_list(&mut out, "shortNames", kind.short_names);
-    put_list(&mut out, "categories", kind.categories);
+    put_list(&mut out, "shortNames", &kind.short_names);
+    put_list(&mut out, "categories", &kind.categories);
     if !kind.subresources.is_empty() {
         out["subresources"] = kind.subresources.iter().map(|s| aggregated_subresource(kind, s)).collect();
     }
@@ -64,13 +64,13 @@ fn aggregated_subresource(kind: &Kind, sub: &Subresource) -> Value {
 }
 
 /// Group and version of a sub-resource's body, where they are not the kind's own.
-fn foreign(kind: &Kind, sub: &Subresource) -> Option<(&'static str, &'static str)> {
-    ((sub.group, sub.version) != (kind.group, kind.version)).then_some((sub.group, sub.version))
+fn foreign<'s>(kind: &Kind, sub: &'s Subresource) -> Option<(&'s str, &'s str)> {
+    (sub.group != kind.group || sub.version != kind.version).then_some((&sub.group, &sub.version))
 }
 
-fn put_list(out: &mut Value, field: &str, list: &[&str]) {
+fn put_list(out: &mut Value, field: &str, list: &[Name]) {
     if !list.is_empty() {
-        out[field] = list.into();
+        out[field] = json!(list);
     }
 }
 
@@ -87,7 +87,7 @@ pub fn api_versions(server_address: &str) -> Value {
 pub fn group_list<'a>(kinds: impl IntoIterator<Item = &'a Kind>) -> Value {
     let mut groups: Pairs<'_, Pairs<'_, ()>> = Vec::new();
     for kind in kinds.into_iter().filter(|k| !k.group.is_empty()) {
-        at_key(at_key(&mut groups, kind.group), kind.version);
+        at_key(at_key(&mut groups, &kind.group), &kind.version);
     }
     let groups: Value = groups.iter().map(|(group, versions)| group_of(group, versions)).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
@@ -97,7 +97,7 @@ pub fn group_list<'a>(kinds: impl IntoIterator<Item = &'a Kind>) -> Value {
 pub fn group<'a>(kinds: impl IntoIterator<Item = &'a Kind>, group: &str) -> Option<Value> {
     let mut versions: Vec<(&str, ())> = Vec::new();
     for kind in kinds.into_iter().filter(|k| !k.group.is_empty() && k.group == group) {
-        at_key(&mut versions, kind.version);
+        at_key(&mut versions, &kind.version);
     }
     if versions.is_empty() {
         return None;
@@ -141,8 +141,8 @@ fn resource(kind: &Kind) -> Value {
         "kind": kind.kind,
         "verbs": kind.verbs,
     });
-    put_list(&mut out, "shortNames", kind.short_names);
-    put_list(&mut out, "categories", kind.categories);
+    put_list(&mut out, "shortNames", &kind.short_names);
+    put_list(&mut out, "categories", &kind.categories);
     if kind.is_stored() {
         out["storageVersionHash"] = storage_version_hash(kind).into();
     }
@@ -158,7 +158,7 @@ fn subresource(kind: &Kind, sub: &Subresource) -> Value {
         out.insert("group".into(), group.into());
         out.insert("version".into(), version.into());
     }
-    out.insert("kind".into(), sub.kind.into());
+    out.insert("kind".into(), sub.kind.as_ref().into());
     out.insert("verbs".into(), sub.verbs.into());
     Value::Object(out)
 }

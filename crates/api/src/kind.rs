@@ -3,53 +3,98 @@
 //! The facts that discovery shows come from data; what a kind *does* differently from the others is its [`Rules`].
 //! The server, discovery, tables, garbage collection and the patch code walk this table and no other list of kinds exists.
 
-use serde_json::Value;
+use std::borrow::Cow;
+use std::sync::Arc;
 
+use serde_json::{Value, json};
+
+use crate::crd::Custom;
 use crate::field::FieldError;
 use crate::status::Subject;
+
+/// A name that is part of the program, or came at run time with a CustomResourceDefinition.
+pub type Name = Cow<'static, str>;
 
 /// A served resource in one version.
 #[derive(Debug, Clone)]
 pub struct Kind {
     /// API group, empty for core.
-    pub group: &'static str,
+    pub group: Name,
     /// Version served here.
-    pub version: &'static str,
+    pub version: Name,
     /// `Deployment`.
-    pub kind: &'static str,
+    pub kind: Name,
     /// `DeploymentList`.
-    pub list_kind: &'static str,
+    pub list_kind: Name,
     /// `deployments`.
-    pub plural: &'static str,
+    pub plural: Name,
     /// `deployment`.
-    pub singular: &'static str,
+    pub singular: Name,
     /// `deploy`.
-    pub short_names: &'static [&'static str],
+    pub short_names: Vec<Name>,
     /// `all`.
-    pub categories: &'static [&'static str],
+    pub categories: Vec<Name>,
     /// Lives in a namespace.
     pub namespaced: bool,
     /// Verbs as discovery lists them.
     pub verbs: &'static [&'static str],
     /// Sub-resources, in discovery's order.
-    pub subresources: &'static [Subresource],
+    pub subresources: Vec<Subresource>,
     /// The group under which objects are stored; differs from `group` only where two groups serve the same objects (events).
-    pub storage_group: &'static str,
+    pub storage_group: Name,
     /// The version whose JSON is stored; equal to `version` for most.
-    pub storage_version: &'static str,
+    pub storage_version: Name,
     /// How this kind differs from the plain case.
     pub rules: &'static Rules,
+    /// What a CustomResourceDefinition says of the kind; `None` for built-in kinds.
+    pub custom: Option<Arc<Custom>>,
+}
+
+/// A kind that is part of the program, or one that a definition made and that lives as long as someone uses it.
+#[derive(Debug, Clone)]
+pub enum KindRef {
+    /// From the table.
+    BuiltIn(&'static Kind),
+    /// From a CustomResourceDefinition.
+    Custom(Arc<Kind>),
+}
+
+impl std::ops::Deref for KindRef {
+    type Target = Kind;
+
+    fn deref(&self) -> &Kind {
+        match self {
+            KindRef::BuiltIn(kind) => kind,
+            KindRef::Custom(kind) => kind,
+        }
+    }
+}
+
+impl From<&'static Kind> for KindRef {
+    fn from(kind: &'static Kind) -> Self {
+        KindRef::BuiltIn(kind)
+    }
 }
 
 impl Kind {
+    /// What resources are ordered by.
+    pub(crate) fn resource_order(&self) -> (&str, &str, &str) {
+        (&self.plural, &self.group, &self.version)
+    }
+
+    /// What kinds are ordered by.
+    pub(crate) fn kind_order(&self) -> (&str, &str, &str) {
+        (&self.kind, &self.group, &self.version)
+    }
+
     /// `apps/v1`, or `v1` for the core group.
     pub fn api_version(&self) -> String {
-        join(self.group, self.version)
+        join(&self.group, &self.version)
     }
 
     /// The `apiVersion` that stored objects carry.
     pub fn storage_api_version(&self) -> String {
-        join(self.storage_group, self.storage_version)
+        join(&self.storage_group, &self.storage_version)
     }
 
     /// Whether objects of the kind are kept at all; reviews, bindings and component statuses are only answered.
@@ -57,9 +102,10 @@ impl Kind {
         self.allows("watch")
     }
 
-    /// Whether stored objects have to be converted before they are served in this version.
+    /// Whether stored objects have to be converted before they are served in this version. Custom resources are always
+    /// handled in the version of the request, and converted where they are read and written.
     pub fn is_converted(&self) -> bool {
-        (self.group, self.version) != (self.storage_group, self.storage_version)
+        self.custom.is_none() && (self.version != self.storage_version || self.group != self.storage_group)
     }
 
     /// Whether discovery lists the verb.
@@ -68,13 +114,117 @@ impl Kind {
     }
 
     /// The sub-resource of this name.
-    pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
         self.subresources.iter().find(|s| s.name == name)
     }
 
     /// The resource as errors name it.
-    pub fn subject(&self) -> Subject<'static> {
-        Subject { group: self.group, resource: self.plural }
+    pub fn subject(&self) -> Subject<'_> {
+        Subject { group: &self.group, resource: &self.plural }
+    }
+
+    /// Fills defaults (idempotent), as on decoding a request.
+    pub fn default(&self, object: &mut Value) {
+        match &self.custom {
+            None => (self.rules.default)(object),
+            Some(custom) => custom.default(object),
+        }
+    }
+
+    /// Resets what clients may not write in a new object.
+    pub fn prepare_create(&self, object: &mut Value) {
+        match &self.custom {
+            None => (self.rules.prepare_create)(object),
+            Some(custom) => custom.prepare_create(object),
+        }
+    }
+
+    /// Resets what clients may not write through the main resource.
+    pub fn prepare_update(&self, new: &mut Value, old: &Value) {
+        match &self.custom {
+            None => (self.rules.prepare_update)(new, old),
+            Some(custom) => custom.prepare_update(new, old),
+        }
+    }
+
+    /// Resets what clients may not write through `/status`.
+    pub fn prepare_status_update(&self, new: &mut Value, old: &Value) {
+        match &self.custom {
+            None => (self.rules.prepare_status_update)(new, old),
+            Some(custom) => custom.prepare_status_update(new, old),
+        }
+    }
+
+    /// What people should know about a new (`old` is `None`) or changed object.
+    pub fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        match &self.custom {
+            None => (self.rules.warnings)(object),
+            Some(custom) => custom.warnings(object, old),
+        }
+    }
+
+    /// All errors of a new object.
+    pub fn validate(&self, object: &Value) -> Vec<FieldError> {
+        match &self.custom {
+            None => (self.rules.validate)(object),
+            Some(custom) => custom.validate(object),
+        }
+    }
+
+    /// All errors of a change through the main resource.
+    pub fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        match &self.custom {
+            None => (self.rules.validate_update)(new, old),
+            Some(custom) => custom.validate_update(new, old),
+        }
+    }
+
+    /// All errors of a change through `/status`.
+    pub fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        match &self.custom {
+            None => (self.rules.validate_status_update)(new, old),
+            Some(custom) => custom.validate_status_update(new, old),
+        }
+    }
+
+    /// The columns of tables, as tables define them.
+    pub fn columns(&self) -> Vec<Value> {
+        match &self.custom {
+            None => self.rules.columns.iter().map(Column::definition).collect(),
+            Some(custom) => custom.columns(),
+        }
+    }
+
+    /// The cells of one object, as many as [`Kind::columns`]. `now` in Unix seconds.
+    pub fn row(&self, object: &Value, now: i64) -> Vec<Value> {
+        match &self.custom {
+            None => (self.rules.row)(object, now),
+            Some(custom) => custom.row(object, now),
+        }
+    }
+
+    /// Whether the kind has field selectors beyond name and namespace.
+    pub fn has_selectable(&self) -> bool {
+        match &self.custom {
+            None => !self.rules.selectable.is_empty(),
+            Some(custom) => custom.has_selectable(),
+        }
+    }
+
+    /// The place of a field selector among those that the kind has.
+    pub fn selectable(&self, label: &str) -> Option<usize> {
+        match &self.custom {
+            None => self.rules.selectable.iter().position(|field| field.label == label),
+            Some(custom) => custom.selectable(label),
+        }
+    }
+
+    /// The values of all selectable fields of an object, in their order.
+    pub fn selected_values(&self, object: &Value) -> Vec<String> {
+        match &self.custom {
+            None => self.rules.selectable.iter().map(|field| (field.value)(object)).collect(),
+            Some(custom) => custom.selected_values(object),
+        }
     }
 }
 
@@ -88,11 +238,11 @@ pub struct Subresource {
     /// `status`, `scale`, `binding`, …
     pub name: &'static str,
     /// Group, version and kind of its body; group and version are those of the kind itself for `status`.
-    pub group: &'static str,
+    pub group: Name,
     /// See `group`.
-    pub version: &'static str,
+    pub version: Name,
     /// See `group`.
-    pub kind: &'static str,
+    pub kind: Name,
     /// Verbs as discovery lists them.
     pub verbs: &'static [&'static str],
 }
@@ -127,6 +277,19 @@ pub struct Column {
     pub description: &'static str,
     /// 0: always shown; 1: with `-o wide`.
     pub priority: i32,
+}
+
+impl Column {
+    /// As a table defines it.
+    pub fn definition(&self) -> Value {
+        json!({
+            "name": self.name,
+            "type": self.kind,
+            "format": self.format,
+            "description": self.description,
+            "priority": self.priority,
+        })
+    }
 }
 
 /// A field selector beyond `metadata.name` and `metadata.namespace`.

@@ -7,6 +7,7 @@
 //! * [`key`]: where an object lives in the store.
 //! * [`status`]: the errors of the API, as clients see them.
 //! * [`field`]: validation errors with their paths.
+//! * [`crd`]: what a CustomResourceDefinition makes of the API.
 //! * [`rules`]: what each kind does differently from the plain case.
 //! * [`decode`]: from the bytes of a request to a well-formed object.
 //! * [`protobuf`]: objects as protobuf, both ways.
@@ -24,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 pub mod apply;
+pub mod crd;
 pub mod cron;
 pub mod decode;
 pub mod discovery;

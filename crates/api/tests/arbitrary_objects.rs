@@ -137,7 +137,7 @@ proptest! {
 
     #[test]
     fn applies_settle(live in pod(), config in pod(), other in value()) {
-        let ty = Type::Object(pod_type());
+        let ty = apply::Node::Type(Type::Object(pod_type()));
         let mut live = live;
         apply::own(None, &mut live, ty, &writer("other"));
         let mut odd = other;
@@ -166,7 +166,7 @@ fn the_deepest_objects_fit_the_stack() {
         mizzen_api::decode::object(body.as_bytes(), mizzen_api::decode::Format::Json, &expected, Default::default());
     let mut object = read.expect("not too deep").value;
     let kind = expected.ty.expect("type");
-    let ty = Type::Object(kind);
+    let ty = apply::Node::Type(Type::Object(kind));
     apply::own(None, &mut object, ty, &writer("a"));
     let bare =
         json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "a"}});

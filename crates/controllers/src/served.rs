@@ -48,9 +48,9 @@ pub fn namespaced(snapshot: &Snapshot) -> Vec<Resource> {
 
 fn built_in(kind: &mizzen_api::kind::Kind) -> Resource {
     Resource {
-        group: kind.storage_group.into(),
-        version: kind.storage_version.into(),
-        plural: kind.plural.into(),
+        group: kind.storage_group.to_string(),
+        version: kind.storage_version.to_string(),
+        plural: kind.plural.to_string(),
         namespaced: kind.namespaced,
         deletes_collections: kind.allows("deletecollection"),
     }

@@ -56,7 +56,8 @@ fn skeleton(path: &str) -> (String, Value) {
         [kind, namespace, name] => (*kind, *namespace, *name),
         _ => panic!("{path}: not kind/namespace/name"),
     };
-    let known = |k: &&mizzen_api::kind::Kind| k.singular == kind || k.plural == kind || k.short_names.contains(&kind);
+    let known =
+        |k: &&mizzen_api::kind::Kind| k.singular == kind || k.plural == kind || k.short_names.iter().any(|n| n == kind);
     let kind = kinds().iter().find(known).unwrap_or_else(|| panic!("{kind}: unknown kind"));
     let api_version =
         if kind.group.is_empty() { kind.version.to_string() } else { format!("{}/{}", kind.group, kind.version) };
@@ -64,7 +65,7 @@ fn skeleton(path: &str) -> (String, Value) {
     if !namespace.is_empty() {
         object["metadata"]["namespace"] = namespace.into();
     }
-    match kind.kind {
+    match kind.kind.as_ref() {
         "Pod" => {
             object["spec"] = json!({"containers": [{"name": "c", "image": "v1"}]});
             object["status"] = json!({"phase": "Running"});
@@ -77,7 +78,7 @@ fn skeleton(path: &str) -> (String, Value) {
         }
         _ => {}
     }
-    (key::object(kind.group, kind.plural, namespace, name), object)
+    (key::object(&kind.group, &kind.plural, namespace, name), object)
 }
 
 fn attribute(object: &mut Value, name: &str, value: &str) {

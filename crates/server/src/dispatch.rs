@@ -15,6 +15,7 @@ use mizzen_store::Snapshot;
 
 use crate::answer::Answer;
 use crate::auth::{Attributes, Identity};
+use crate::crd;
 use crate::negotiate::{self, Format, Offer};
 use crate::node_metrics;
 use crate::nonresource;
@@ -47,19 +48,32 @@ pub(crate) struct Ctx<'a> {
     pub head: &'a Head<'a>,
     pub info: &'a RequestInfo<'a>,
     pub resource: Resource,
-    pub subresource: Option<&'static Subresource>,
+    pub subresource: Option<&'a Subresource>,
     pub format: Format,
     pub now: Timestamp,
 }
 
 impl Ctx<'_> {
-    pub fn kind(&self) -> &'static Kind {
-        self.resource.kind
+    pub fn kind(&self) -> &Kind {
+        &self.resource.kind
     }
 
     pub fn snapshot(&self) -> Snapshot {
         self.core.store.snapshot()
     }
+}
+
+/// The resource that a request is for: built in, or defined at run time. Who serves a group and version in its stead (an
+/// aggregated APIService) has to be asked before.
+fn find(core: &Core, info: &RequestInfo<'_>) -> Option<Resource> {
+    let (group, version, resource) = (info.group.as_ref(), info.version.as_ref(), info.resource.as_ref());
+    let built_in =
+        kinds().by_resource(group, version, resource).or_else(|| node_metrics::by_resource(group, version, resource));
+    if let Some(kind) = built_in {
+        return Some(Resource::new(kind));
+    }
+    let (kind, definition) = core.definitions.find(&core.store.snapshot(), group, version, resource)?;
+    Some(Resource::custom(kind, definition))
 }
 
 /// 403 unless `identity` may do what the request asks for.
@@ -97,15 +111,17 @@ pub(crate) async fn answer(
     if !info.is_resource {
         return Ok(nonresource::answer(core, head));
     }
-    let (group, version, resource) = (info.group.as_ref(), info.version.as_ref(), info.resource.as_ref());
-    let stored = kinds().by_resource(group, version, resource);
-    let Some(kind) = stored.or_else(|| node_metrics::by_resource(group, version, resource)) else {
+    let Some(resource) = find(core, info) else {
         return Ok(nonresource::not_found());
     };
+    // A second handle, for the context owns the first and lends the parts of the second.
+    let handle = resource.kind.clone();
+    let kind: &Kind = &handle;
     let subresource = match info.subresource.as_ref() {
         "" => None,
         name => match kind.subresource(name) {
             Some(found) => Some(found),
+            None if kind.custom.is_some() => return Err(ApiError::not_found(kind.subject(), &info.name)),
             None => return Ok(nonresource::not_found()),
         },
     };
@@ -126,7 +142,6 @@ pub(crate) async fn answer(
     let mut format = negotiate::accept(Some(head.header(http::header::ACCEPT)), offer)?;
     let agent = head.header(http::header::USER_AGENT);
     format.pretty = negotiate::wants_pretty(head.query.get("pretty"), agent, format.pretty);
-    let resource = Resource::new(kind);
     let ctx = Ctx { core, identity, head, info, resource, subresource, format, now: Timestamp::now() };
     route(&ctx, body).await
 }
@@ -138,7 +153,8 @@ async fn route(ctx: &Ctx<'_>, body: impl Future<Output = Result<Bytes, ApiError>
         return Box::pin(node_metrics::answer(ctx)).await;
     }
     let output = match (ctx.info.verb, ctx.subresource) {
-        ("get", None) => registry::read::get(ctx).await?,
+        ("get", None) if ctx.resource.definition.is_none() => registry::read::get(ctx).await?,
+        ("get", None) => Box::pin(registry::read::get(ctx)).await?,
         ("list", _) => Box::pin(registry::read::list(ctx)).await?,
         ("watch", _) => return Box::pin(watch::answer(ctx)).await,
         ("create", None) => Box::pin(registry::create::handle(ctx, &body.await?)).await?,
@@ -149,6 +165,10 @@ async fn route(ctx: &Ctx<'_>, body: impl Future<Output = Result<Bytes, ApiError>
         (_, Some(subresource)) => Box::pin(registry::subresource::handle(ctx, subresource, body)).await?,
         _ => return Err(ApiError::method_not_allowed()),
     };
+    if ctx.resource.definition.is_some() {
+        let output = Box::pin(crd::served(ctx, output)).await?;
+        return render::answer(ctx, output);
+    }
     render::answer(ctx, output)
 }
 

@@ -20,6 +20,7 @@ mod answer;
 #[allow(dead_code, reason = "webhooks and aggregation, which call it, come next")]
 mod callout;
 mod core_objects;
+mod crd;
 mod dispatch;
 mod documents;
 mod expiry;

@@ -93,7 +93,7 @@ fn stored_value(ctx: &Ctx<'_>, code: u16, value: Value) -> Answer {
             let now = ctx.now.as_second();
             let metadata = shapes::single_metadata(&value);
             let row = shapes::row(&ctx.resource, value, version, include, now);
-            shapes::table(ctx.resource.storage.rules, version, metadata, vec![row], true)
+            shapes::table(&ctx.resource.storage, version, metadata, vec![row], true)
         }
         Shape::Metadata(version) => shapes::partial(&value, version),
     };
@@ -102,7 +102,7 @@ fn stored_value(ctx: &Ctx<'_>, code: u16, value: Value) -> Answer {
 
 /// A stored object in the version that was asked for.
 pub(crate) fn served(resource: &Resource, stored: Value) -> Value {
-    if resource.kind.is_converted() { convert(stored, resource.storage, resource.kind) } else { stored }
+    if resource.kind.is_converted() { convert(stored, &resource.storage, &resource.kind) } else { stored }
 }
 
 /// Decodes a stored entry.

@@ -11,6 +11,8 @@ use tokio_util::task::TaskTracker;
 use crate::auth::{Authenticator, Authorizer, Identity, tokens::TokenIssuer};
 use crate::callout::Callout;
 use crate::config::{Config, Security};
+use crate::crd::Definitions;
+use crate::documents::Documents;
 use crate::health::Health;
 use crate::local::LocalApi;
 use crate::metrics::Metrics;
@@ -30,6 +32,9 @@ pub(crate) struct Core {
     pub authenticator: Authenticator,
     pub authorizer: Authorizer,
     pub issuer: Arc<TokenIssuer>,
+    /// The kinds that were defined at run time.
+    pub definitions: Definitions,
+    pub documents: Documents,
     pub nodes: Option<NodeClient>,
     /// The way to webhooks and aggregated API servers.
     pub callout: Callout,
@@ -57,6 +62,8 @@ impl Server {
             authenticator,
             authorizer,
             issuer,
+            definitions: Definitions::default(),
+            documents: Documents::default(),
             nodes: kubelet_tls.map(NodeClient::new),
             callout: Callout::new(None, tasks.clone(), closing.clone()),
             node_metrics: node_metrics::Source::default(),

@@ -1,6 +1,6 @@
 //! Shapes of objects for those who do not want all of it: tables and metadata (api-facts §2.4).
 
-use mizzen_api::kind::{Column, Rules};
+use mizzen_api::kind::Kind;
 use serde_json::{Map, Value, json};
 
 use crate::negotiate::MetaVersion;
@@ -41,7 +41,7 @@ pub(crate) fn single_metadata(object: &Value) -> Value {
 
 /// One row of a table; `object` in its storage version, `now` in Unix seconds.
 pub(crate) fn row(resource: &Resource, object: Value, version: MetaVersion, include: Include, now: i64) -> Value {
-    let cells = (resource.storage.rules.row)(&object, now);
+    let cells = resource.storage.row(&object, now);
     let mut row = Map::new();
     row.insert("cells".into(), cells.into());
     match include {
@@ -57,23 +57,17 @@ pub(crate) fn row(resource: &Resource, object: Value, version: MetaVersion, incl
 }
 
 /// A table. Column definitions are left out of all but the first table of a watch.
-pub(crate) fn table(rules: &Rules, version: MetaVersion, metadata: Value, rows: Vec<Value>, columns: bool) -> Value {
-    let definitions: Vec<Value> = if columns { rules.columns.iter().map(definition).collect() } else { Vec::new() };
+pub(crate) fn table(kind: &Kind, version: MetaVersion, metadata: Value, rows: Vec<Value>, columns: bool) -> Value {
+    table_of(if columns { kind.columns() } else { Vec::new() }, version, metadata, rows)
+}
+
+/// A table with these columns.
+pub(crate) fn table_of(definitions: Vec<Value>, version: MetaVersion, metadata: Value, rows: Vec<Value>) -> Value {
     json!({
         "kind": "Table",
         "apiVersion": version.api_version(),
         "metadata": metadata,
         "columnDefinitions": definitions,
         "rows": rows,
-    })
-}
-
-fn definition(column: &Column) -> Value {
-    json!({
-        "name": column.name,
-        "type": column.kind,
-        "format": column.format,
-        "description": column.description,
-        "priority": column.priority,
     })
 }

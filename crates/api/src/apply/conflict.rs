@@ -48,7 +48,7 @@ pub enum ApplyError {
         /// Which item.
         index: usize,
         /// The first key.
-        key: &'static str,
+        key: String,
     },
     /// Others own fields that would change.
     #[error("{}", conflict_message(.0))]
@@ -106,7 +106,12 @@ pub(super) fn find(entries: &[Entry], taken: &FieldSet) -> Vec<Conflict> {
 
 /// Whether all conflicts are on fields that kubectl itself set by client-side apply and nobody changed since: kubectl
 /// may take them without force, or nobody could move from the one apply to the other.
-pub(super) fn are_of_client_side_apply(conflicts: &[Conflict], writer: &Writer<'_>, live: &Value, root: Shape) -> bool {
+pub(super) fn are_of_client_side_apply(
+    conflicts: &[Conflict],
+    writer: &Writer<'_>,
+    live: &Value,
+    root: Shape<'_>,
+) -> bool {
     let annotation = live["metadata"]["annotations"][LAST_APPLIED].as_str();
     let Some(last) =
         annotation.filter(|_| writer.manager == "kubectl").and_then(|t| serde_json::from_str::<Value>(t).ok())
@@ -130,25 +135,24 @@ pub(super) fn object_name(object: &Value) -> String {
 }
 
 /// Refuses lists whose items cannot be told apart.
-pub(super) fn check_unique(config: &Value, root: Shape) -> Result<(), ApplyError> {
+pub(super) fn check_unique(config: &Value, root: Shape<'_>) -> Result<(), ApplyError> {
     let text = |field: &str| config[field].as_str().unwrap_or_default();
     let object = format!("{}; {}, Kind={}", object_name(config), text("apiVersion"), text("kind"));
     unique(config, root, &mut String::new(), &object)
 }
 
-fn unique(value: &Value, shape: Shape, path: &mut String, object: &str) -> Result<(), ApplyError> {
+fn unique(value: &Value, shape: Shape<'_>, path: &mut String, object: &str) -> Result<(), ApplyError> {
     let length = path.len();
     let duplicate = |path: &str, step: &str| {
         let key = FieldSet::of(false, vec![(step.into(), FieldSet::leaf())]).paths().concat();
         ApplyError::Duplicate { object: object.into(), path: path.into(), key }
     };
     match (value, shape) {
-        (Value::Object(map), Shape::Struct(_) | Shape::Entries(_)) => {
+        (Value::Object(map), Shape::Struct(_) | Shape::Fields(_) | Shape::Entries(_)) => {
             for (name, value) in map {
-                let (ty, granular, _) = walk::member(shape, name);
                 path.push('.');
                 path.push_str(name);
-                unique(value, walk::shape(ty, granular), path, object)?;
+                unique(value, walk::member(shape, name).shape(), path, object)?;
                 path.truncate(length);
             }
         }
@@ -161,18 +165,18 @@ fn unique(value: &Value, shape: Shape, path: &mut String, object: &str) -> Resul
                 }
             }
         }
-        (Value::Array(items), Shape::Items(keys, ty)) => {
+        (Value::Array(items), Shape::Items(keys, node)) => {
             let mut seen = HashSet::new();
             for (index, item) in items.iter().enumerate() {
-                let Some(step) = walk::item_step(item, keys) else {
-                    let key = keys.first().copied().unwrap_or_default();
+                let Some(step) = walk::item_step(item, keys, node) else {
+                    let key = keys.first().map(|k| k.to_string()).unwrap_or_default();
                     return Err(ApplyError::NoKey { object: object.into(), path: path.clone(), index, key });
                 };
                 if !seen.insert(step.clone()) {
                     return Err(duplicate(path, &step));
                 }
                 path.push_str(&format!("[{index}]"));
-                unique(item, walk::shape(ty, false), path, object)?;
+                unique(item, walk::shape(node, false), path, object)?;
                 path.truncate(length);
             }
         }

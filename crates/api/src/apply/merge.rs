@@ -6,16 +6,17 @@ use serde_json::{Map, Value};
 
 use super::set::FieldSet;
 use super::walk::{Shape, list_step, member, shape, value_step};
+use crate::kind::Name;
 use crate::patch::remove_member;
 
 /// Puts `config` over `live`.
-pub(super) fn merge(live: &mut Value, config: Value, shape_of: Shape) {
+pub(super) fn merge(live: &mut Value, config: Value, shape_of: Shape<'_>) {
     match (live, config, shape_of) {
-        (Value::Object(live), Value::Object(config), Shape::Struct(_) | Shape::Entries(_)) => {
+        (Value::Object(live), Value::Object(config), Shape::Struct(_) | Shape::Fields(_) | Shape::Entries(_)) => {
             for (name, value) in config {
-                let (ty, granular, _) = member(shape_of, &name);
+                let below = member(shape_of, &name).shape();
                 match live.get_mut(&name) {
-                    Some(there) => merge(there, value, shape(ty, granular)),
+                    Some(there) => merge(there, value, below),
                     None => drop(live.insert(name, value)),
                 }
             }
@@ -23,9 +24,9 @@ pub(super) fn merge(live: &mut Value, config: Value, shape_of: Shape) {
         (Value::Array(live), Value::Array(config), Shape::Set) => {
             *live = merge_lists(std::mem::take(live), config, |item, _| value_step(item), Shape::Whole);
         }
-        (Value::Array(live), Value::Array(config), Shape::Items(keys, ty)) => {
-            let step = |item: &Value, at: usize| list_step(item, at, keys);
-            *live = merge_lists(std::mem::take(live), config, step, shape(ty, false));
+        (Value::Array(live), Value::Array(config), Shape::Items(keys, node)) => {
+            let step = |item: &Value, at: usize| list_step(item, at, keys, node);
+            *live = merge_lists(std::mem::take(live), config, step, shape(node, false));
         }
         (live, config, _) => *live = config,
     }
@@ -36,7 +37,7 @@ fn merge_lists(
     live: Vec<Value>,
     config: Vec<Value>,
     step: impl Fn(&Value, usize) -> Box<str>,
-    item: Shape,
+    item: Shape<'_>,
 ) -> Vec<Value> {
     let steps = |items: &[Value]| items.iter().enumerate().map(|(at, i)| step(i, at)).collect::<Vec<_>>();
     let (live_steps, config_steps) = (steps(&live), steps(&config));
@@ -68,26 +69,30 @@ fn merge_lists(
 }
 
 /// Removes from `value` what `last` owned and none of `owners` owns now.
-pub(super) fn prune(value: &mut Value, shape_of: Shape, last: &FieldSet, owners: &[&FieldSet]) {
+pub(super) fn prune(value: &mut Value, shape_of: Shape<'_>, last: &FieldSet, owners: &[&FieldSet]) {
     match (value, shape_of) {
-        (Value::Object(map), Shape::Struct(_) | Shape::Entries(_)) => prune_map(map, shape_of, last, owners, &[]),
+        (Value::Object(map), Shape::Struct(_) | Shape::Fields(_) | Shape::Entries(_)) => {
+            prune_map(map, shape_of, last, owners, &[])
+        }
         (Value::Array(items), Shape::Set) => items.retain(|item| {
             let step = value_step(item);
             last.get(&step).is_none() || owners.iter().any(|o| o.get(&step).is_some())
         }),
-        (Value::Array(items), Shape::Items(keys, ty)) => {
+        (Value::Array(items), Shape::Items(keys, node)) => {
             let mut at = 0;
             items.retain_mut(|item| {
-                let step = list_step(item, at, keys);
+                let step = list_step(item, at, keys, node);
                 at += 1;
                 let Some(gone) = last.get(&step) else { return true };
                 let still: Vec<&FieldSet> = owners.iter().filter_map(|o| o.get(&step)).collect();
                 if still.is_empty() && gone.member {
                     return false;
                 }
-                match (item, shape(ty, false)) {
+                match (item, shape(node, false)) {
                     // The keys stay as long as the item does, or nobody could name it.
-                    (Value::Object(map), below @ Shape::Struct(_)) => prune_map(map, below, gone, &still, keys),
+                    (Value::Object(map), below @ (Shape::Struct(_) | Shape::Fields(_))) => {
+                        prune_map(map, below, gone, &still, keys)
+                    }
                     (item, below) => prune(item, below, gone, &still),
                 }
                 true
@@ -97,9 +102,9 @@ pub(super) fn prune(value: &mut Value, shape_of: Shape, last: &FieldSet, owners:
     }
 }
 
-fn prune_map(map: &mut Map<String, Value>, shape_of: Shape, last: &FieldSet, owners: &[&FieldSet], keep: &[&str]) {
+fn prune_map(map: &mut Map<String, Value>, shape_of: Shape<'_>, last: &FieldSet, owners: &[&FieldSet], keep: &[Name]) {
     for (step, gone) in last.children() {
-        let Some(name) = step.strip_prefix("f:").filter(|name| !keep.contains(name)) else {
+        let Some(name) = step.strip_prefix("f:").filter(|name| !keep.iter().any(|k| k == name)) else {
             continue;
         };
         let Some(child) = map.get_mut(name) else { continue };
@@ -107,8 +112,7 @@ fn prune_map(map: &mut Map<String, Value>, shape_of: Shape, last: &FieldSet, own
         if still.is_empty() {
             remove_member(map, name);
         } else {
-            let (ty, granular, _) = member(shape_of, name);
-            prune(child, shape(ty, granular), gone, &still);
+            prune(child, member(shape_of, name).shape(), gone, &still);
         }
     }
 }

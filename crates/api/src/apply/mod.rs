@@ -13,6 +13,7 @@ mod walk;
 
 use serde_json::{Map, Value};
 
+use crate::crd::Schema;
 use crate::decode::{self, Decoded, Expected, Format, Limits};
 use crate::schema::Type;
 use crate::status::ApiError;
@@ -40,6 +41,21 @@ const UNMANAGED: &[&[&str]] = &[
     &["f:metadata", "f:managedFields"],
     &["f:metadata", "f:resourceVersion"],
 ];
+
+/// What the fields of an object are told by.
+#[derive(Debug, Clone, Copy)]
+pub enum Node<'a> {
+    /// The type of a built-in kind.
+    Type(Type),
+    /// The schema of a custom resource.
+    Custom(&'a Schema),
+}
+
+impl From<Type> for Node<'_> {
+    fn from(ty: Type) -> Self {
+        Node::Type(ty)
+    }
+}
 
 /// What a request can write at all; the rest is reset by the kind and never owned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +112,7 @@ impl Writer<'_> {
 }
 
 /// Records in `new` who owns its fields, after a create (`live` is `None`), update or patch by `writer`.
-pub fn own(live: Option<&Value>, new: &mut Value, ty: Type, writer: &Writer<'_>) {
+pub fn own(live: Option<&Value>, new: &mut Value, ty: Node<'_>, writer: &Writer<'_>) {
     let sent = if writer.subresource.is_empty() { managers::read(managed_fields(new)) } else { Sent::Nothing };
     set_managed_fields(new, None);
     let root = walk::shape(ty, false);
@@ -159,7 +175,7 @@ fn take_over(entries: &mut [Entry], taken: &FieldSet, removed: Option<&FieldSet>
 }
 
 /// Compares two objects but for their managed fields: those of `new` must be gone already.
-fn compare_without_managers(live: &Value, new: &Value, root: Shape) -> Changes {
+fn compare_without_managers(live: &Value, new: &Value, root: Shape<'_>) -> Changes {
     let mut changes = walk::compare(live, new, root);
     for set in [&mut changes.added, &mut changes.modified, &mut changes.removed] {
         set.cut(&["f:metadata", "f:managedFields"]);
@@ -183,7 +199,7 @@ pub struct Applied {
 pub fn apply(
     live: Option<&Value>,
     mut config: Value,
-    ty: Type,
+    ty: Node<'_>,
     writer: &Writer<'_>,
     force: bool,
 ) -> Result<Applied, ApplyError> {
@@ -216,7 +232,7 @@ pub fn apply(
 fn apply_to_live(
     live: &Value,
     config: Value,
-    root: Shape,
+    root: Shape<'_>,
     (writer, mut mine, wanted): (&Writer<'_>, Entry, &FieldSet),
     force: bool,
 ) -> Result<Applied, ApplyError> {
@@ -260,7 +276,7 @@ fn apply_to_live(
 }
 
 /// What an object holds that nobody is known to own.
-fn first_owner(live: &Value, root: Shape, writer: &Writer<'_>) -> Entry {
+fn first_owner(live: &Value, root: Shape<'_>, writer: &Writer<'_>) -> Entry {
     let mut set = walk::fields(live, root, false, Style::Added);
     let plain = Writer { writable: Writable::All, subresource: "", manager: BEFORE_FIRST_APPLY, ..*writer };
     plain.strip(&mut set);
@@ -311,9 +327,9 @@ pub fn same_but_for_times(a: &Value, b: &Value) -> bool {
 ///
 /// # Errors
 /// 400, or 413 for a body that is too large.
-pub fn read_config(bytes: &[u8], expected: &Expected, limits: Limits) -> Result<Decoded, ApiError> {
+pub fn read_config(bytes: &[u8], expected: &Expected<'_>, limits: Limits) -> Result<Decoded, ApiError> {
     let format = if bytes.trim_ascii_start().first() == Some(&b'{') { Format::Json } else { Format::Yaml };
-    let decoded = decode::object(bytes, format, &Expected { ty: None, ..*expected }, limits)?;
+    let decoded = decode::object(bytes, format, &Expected { ty: None, custom: None, ..*expected }, limits)?;
     let duplicates = decoded.problems;
     let name = conflict::object_name(&decoded.value);
     let admitted = decode::admit(Decoded { value: decoded.value, problems: Vec::new() }, expected)?;

@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::{Writable, Writer, apply, own, read_config, same_but_for_times};
+use super::{Node, Writable, Writer, apply, own, read_config, same_but_for_times};
 use crate::decode::{Expected, Limits};
 use crate::schema::{Type, by_gvk};
 
 const DEPLOYMENT: (&str, &str, &str) = ("apps", "v1", "Deployment");
 
-fn ty((group, version, kind): (&str, &str, &str)) -> Type {
-    Type::Object(by_gvk(group, version, kind).expect("type"))
+fn ty((group, version, kind): (&str, &str, &str)) -> Node<'static> {
+    Node::Type(Type::Object(by_gvk(group, version, kind).expect("type")))
 }
 
 fn writer(manager: &'static str, time: &'static str) -> Writer<'static> {

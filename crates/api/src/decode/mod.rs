@@ -7,6 +7,8 @@ mod tree;
 
 use serde_json::Value;
 
+use crate::crd::Custom;
+use crate::kind::Kind;
 use crate::schema::{self, Object, TypeError};
 use crate::status::ApiError;
 
@@ -99,21 +101,32 @@ pub fn yaml(bytes: &[u8], limits: Limits) -> Result<Decoded, DecodeError> {
 
 /// What the body of a request must be: the kind itself, or the body of a sub-resource.
 #[derive(Debug, Clone, Copy)]
-pub struct Expected {
+pub struct Expected<'a> {
     /// API group, empty for core.
-    pub group: &'static str,
+    pub group: &'a str,
     /// Version.
-    pub version: &'static str,
+    pub version: &'a str,
     /// Kind.
-    pub kind: &'static str,
+    pub kind: &'a str,
     /// Its type, if known; without one only `apiVersion` and `kind` are checked.
     pub ty: Option<&'static Object>,
+    /// What the definition of a custom resource says of it.
+    pub custom: Option<&'a Custom>,
 }
 
-impl Expected {
+impl<'a> Expected<'a> {
     /// An object of this group, version and kind.
-    pub fn new(group: &'static str, version: &'static str, kind: &'static str) -> Self {
-        Self { group, version, kind, ty: schema::by_gvk(group, version, kind) }
+    pub fn new(group: &'a str, version: &'a str, kind: &'a str) -> Self {
+        Self { group, version, kind, ty: schema::by_gvk(group, version, kind), custom: None }
+    }
+
+    /// An object of a kind.
+    pub fn of(kind: &'a Kind) -> Self {
+        let (group, version, name) = (&*kind.group, &*kind.version, &*kind.kind);
+        match kind.custom.as_deref() {
+            None => Self::new(group, version, name),
+            custom => Self { group, version, kind: name, ty: None, custom },
+        }
     }
 
     /// `apps/v1`, or `v1` for the core group.
@@ -126,7 +139,7 @@ impl Expected {
 ///
 /// # Errors
 /// 400 as Kubernetes words it, or 413 for a body that is too large.
-pub fn object(bytes: &[u8], format: Format, expected: &Expected, limits: Limits) -> Result<Decoded, ApiError> {
+pub fn object(bytes: &[u8], format: Format, expected: &Expected<'_>, limits: Limits) -> Result<Decoded, ApiError> {
     let read = match format {
         Format::Json => json(bytes, limits),
         Format::Yaml => yaml(bytes, limits),
@@ -139,17 +152,21 @@ pub fn object(bytes: &[u8], format: Format, expected: &Expected, limits: Limits)
 ///
 /// # Errors
 /// 400 as Kubernetes words it.
-pub fn admit(mut decoded: Decoded, expected: &Expected) -> Result<Decoded, ApiError> {
+pub fn admit(mut decoded: Decoded, expected: &Expected<'_>) -> Result<Decoded, ApiError> {
     check_kind(&mut decoded.value, expected)?;
     if let Some(ty) = expected.ty {
         let duplicates: Vec<&str> = decoded.problems.iter().filter_map(|p| tree::duplicate_path(p)).collect();
         decoded.problems =
             schema::admit_with(&mut decoded.value, ty, &duplicates).map_err(|error| wrong_type(&error, expected))?;
     }
+    if let Some(custom) = expected.custom {
+        let unknown = custom.admit(&mut decoded.value).map_err(|error| wrong_type(&error, expected))?;
+        decoded.problems.extend(unknown);
+    }
     Ok(decoded)
 }
 
-fn unreadable(error: &DecodeError, expected: &Expected) -> ApiError {
+fn unreadable(error: &DecodeError, expected: &Expected<'_>) -> ApiError {
     match error {
         DecodeError::TooLarge { .. } => {
             ApiError::plain(413, "RequestEntityTooLarge", format!("Request entity too large: {error}"))
@@ -163,18 +180,18 @@ fn unreadable(error: &DecodeError, expected: &Expected) -> ApiError {
 }
 
 /// `Deployment in version "v1" cannot be handled as a Deployment: …`
-fn wrong(expected: &Expected, why: impl std::fmt::Display) -> ApiError {
+fn wrong(expected: &Expected<'_>, why: impl std::fmt::Display) -> ApiError {
     let Expected { version, kind, .. } = expected;
     ApiError::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"))
 }
 
 /// The error for a value whose type is wrong.
-pub fn wrong_type(error: &TypeError, expected: &Expected) -> ApiError {
+pub fn wrong_type(error: &TypeError, expected: &Expected<'_>) -> ApiError {
     wrong(expected, error)
 }
 
 /// Checks `apiVersion` and `kind`, and fills them in where they are missing: first of all fields, as kubectl prints them.
-fn check_kind(value: &mut Value, expected: &Expected) -> Result<(), ApiError> {
+fn check_kind(value: &mut Value, expected: &Expected<'_>) -> Result<(), ApiError> {
     let Value::Object(map) = value else {
         return Err(wrong(
             expected,
@@ -221,7 +238,7 @@ mod tests {
 
     use super::{Expected, Format, Limits, object};
 
-    fn deployment() -> Expected {
+    fn deployment() -> Expected<'static> {
         Expected::new("apps", "v1", "Deployment")
     }
 

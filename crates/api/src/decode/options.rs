@@ -31,7 +31,7 @@ impl FieldValidation {
     ///
     /// # Errors
     /// With [`FieldValidation::Strict`], 400 that lists them.
-    pub fn judge(self, problems: Vec<String>, expected: &Expected) -> Result<Vec<String>, ApiError> {
+    pub fn judge(self, problems: Vec<String>, expected: &Expected<'_>) -> Result<Vec<String>, ApiError> {
         match self {
             Self::Ignore => Ok(Vec::new()),
             Self::Warn => Ok(problems),

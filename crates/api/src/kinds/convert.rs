@@ -10,14 +10,14 @@ use crate::kind::Kind;
 
 /// `value`, an object of `from`, as an object of `to`. Both must be versions of one resource.
 pub fn convert(mut value: Value, from: &Kind, to: &Kind) -> Value {
-    if (from.group, from.version) == (to.group, to.version) {
+    if from.group == to.group && from.version == to.version {
         return value;
     }
     let Some(object) = value.as_object_mut() else {
         return value;
     };
     object.insert("apiVersion".into(), to.api_version().into());
-    match (from.kind, from.group, from.version, to.group, to.version) {
+    match (&*from.kind, &*from.group, &*from.version, &*to.group, &*to.version) {
         ("Event", "", _, _, _) => rename(object, EVENT_FIELDS.iter().copied()),
         ("Event", _, _, "", _) => rename(object, EVENT_FIELDS.iter().map(|(core, new)| (*new, *core))),
         ("HorizontalPodAutoscaler", _, "v2", _, "v1") => hpa_to_v1(object),
@@ -29,7 +29,7 @@ pub fn convert(mut value: Value, from: &Kind, to: &Kind) -> Value {
 
 /// The selectable field of the stored version that a kind's field label means.
 pub fn stored_label<'a>(kind: &Kind, label: &'a str) -> Cow<'a, str> {
-    if (kind.kind, kind.group) == ("Event", "events.k8s.io") {
+    if kind.kind == "Event" && kind.group == "events.k8s.io" {
         let (first, rest) = label.split_once('.').map_or((label, None), |(first, rest)| (first, Some(rest)));
         if let Some((core, _)) = EVENT_FIELDS.iter().find(|(_, new)| *new == first) {
             return rest.map_or_else(|| (*core).into(), |rest| format!("{core}.{rest}").into());

@@ -29,9 +29,9 @@ pub struct KindTable {
 impl KindTable {
     fn new(all: &'static [Kind]) -> Self {
         let mut by_resource: Vec<&Kind> = all.iter().collect();
-        by_resource.sort_by_key(|k| (k.plural, k.group, k.version));
+        by_resource.sort_by(|a, b| a.resource_order().cmp(&b.resource_order()));
         let mut by_kind: Vec<&Kind> = all.iter().collect();
-        by_kind.sort_by_key(|k| (k.kind, k.group, k.version));
+        by_kind.sort_by(|a, b| a.kind_order().cmp(&b.kind_order()));
         Self { all, by_resource, by_kind }
     }
 
@@ -42,20 +42,20 @@ impl KindTable {
 
     /// The kind served at `/apis/<group>/<version>/…/<plural>`; the core group is empty.
     pub fn by_resource(&self, group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
-        let at = self.by_resource.binary_search_by(|k| (k.plural, k.group, k.version).cmp(&(plural, group, version)));
+        let at = self.by_resource.binary_search_by(|k| k.resource_order().cmp(&(plural, group, version)));
         at.ok().map(|i| self.by_resource[i])
     }
 
     /// The kind of an object with this group, version and kind.
     pub fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<&'static Kind> {
-        let at = self.by_kind.binary_search_by(|k| (k.kind, k.group, k.version).cmp(&(kind, group, version)));
+        let at = self.by_kind.binary_search_by(|k| k.kind_order().cmp(&(kind, group, version)));
         at.ok().map(|i| self.by_kind[i])
     }
 
     /// The kind in whose JSON the objects of a resource are stored, whichever of its groups and versions is asked for.
     pub fn storage(&self, group: &str, plural: &str) -> Option<&'static Kind> {
         let asked = self.all.iter().find(|k| k.group == group && k.plural == plural)?;
-        self.by_resource(asked.storage_group, asked.storage_version, plural)
+        self.by_resource(&asked.storage_group, &asked.storage_version, plural)
     }
 
     /// Groups in discovery's order, each with its versions in order of preference. Core is the empty group, and first.
@@ -63,9 +63,9 @@ impl KindTable {
         let mut groups: Vec<(&'static str, Vec<&'static str>)> = Vec::new();
         for kind in self.all {
             match groups.iter_mut().find(|(g, _)| *g == kind.group) {
-                Some((_, versions)) if versions.contains(&kind.version) => {}
-                Some((_, versions)) => versions.push(kind.version),
-                None => groups.push((kind.group, vec![kind.version])),
+                Some((_, versions)) if versions.contains(&&*kind.version) => {}
+                Some((_, versions)) => versions.push(&kind.version),
+                None => groups.push((&kind.group, vec![&kind.version])),
             }
         }
         groups
@@ -86,7 +86,7 @@ mod tests {
             ("", "v1", "componentstatuses", "ComponentStatus", "ComponentStatusList", false, false),
         ] {
             let found = kinds().by_resource(group, version, plural).expect(plural);
-            assert_eq!((found.kind, found.list_kind), (kind, list));
+            assert_eq!((&*found.kind, &*found.list_kind), (kind, list));
             assert_eq!((found.namespaced, found.is_stored()), (namespaced, stored), "{plural}");
             assert!(std::ptr::eq(found, kinds().by_kind(group, version, kind).expect(kind)));
         }
@@ -99,14 +99,14 @@ mod tests {
         let all: Vec<_> = kinds().iter().collect();
         assert_eq!(all.len(), 68);
         for kind in all {
-            let storage = kinds().storage(kind.group, kind.plural).expect(kind.plural);
+            let storage = kinds().storage(&kind.group, &kind.plural).expect(&kind.plural);
             assert!(!storage.is_converted(), "{}", kind.plural);
             assert!(kind.verbs.iter().all(|v| !v.is_empty()));
         }
-        assert_eq!(kinds().storage("events.k8s.io", "events").map(|k| k.group), Some(""));
-        assert_eq!(kinds().storage("autoscaling", "horizontalpodautoscalers").map(|k| k.version), Some("v2"));
+        assert_eq!(kinds().storage("events.k8s.io", "events").map(|k| &*k.group), Some(""));
+        assert_eq!(kinds().storage("autoscaling", "horizontalpodautoscalers").map(|k| &*k.version), Some("v2"));
         let eviction = kinds().by_resource("", "v1", "pods").and_then(|k| k.subresource("eviction")).expect("eviction");
-        assert_eq!((eviction.group, eviction.version, eviction.kind), ("policy", "v1", "Eviction"));
+        assert_eq!((&*eviction.group, &*eviction.version, &*eviction.kind), ("policy", "v1", "Eviction"));
         let groups = kinds().groups();
         assert_eq!(groups.iter().map(|(g, _)| *g).take(3).collect::<Vec<_>>(), ["", "apiregistration.k8s.io", "apps"]);
         assert!(groups.contains(&("autoscaling", vec!["v2", "v1"])));

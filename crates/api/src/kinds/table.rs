@@ -1,6 +1,6 @@
 //! Reads the table of kinds from its compact form: see the head of `data/kinds.tsv`.
 
-use crate::kind::{Kind, Subresource};
+use crate::kind::{Kind, Name, Subresource};
 use crate::rules;
 
 const ALL_VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
@@ -23,7 +23,7 @@ pub(super) fn read(text: &'static str) -> &'static [Kind] {
     let mut subresources: Vec<Subresource> = Vec::new();
     let attach = |kinds: &mut Vec<Kind>, subresources: &mut Vec<Subresource>| {
         if let Some(last) = kinds.last_mut() {
-            last.subresources = std::mem::take(subresources).leak();
+            last.subresources = std::mem::take(subresources);
         }
     };
     for line in text.lines().filter(|l| !l.starts_with('#')) {
@@ -34,9 +34,16 @@ pub(super) fn read(text: &'static str) -> &'static [Kind] {
                 kinds.push(kind(cells));
             }
             ["sub", name, group, version, kind, verbs] => {
-                let parent = kinds.last().map_or(("", ""), |k| (k.group, k.version));
-                let (group, version) = if *version == "-" { parent } else { (*group, *version) };
-                subresources.push(Subresource { name, group, version, kind, verbs: list(verbs) });
+                let parent = || kinds.last().map(|k| (k.group.clone(), k.version.clone())).unwrap_or_default();
+                let own = || (Name::Borrowed(*group), Name::Borrowed(*version));
+                let (group, version) = if *version == "-" { parent() } else { own() };
+                subresources.push(Subresource {
+                    name,
+                    group,
+                    version,
+                    kind: Name::Borrowed(*kind),
+                    verbs: list(verbs),
+                });
             }
             _ => panic!("kinds.tsv: bad line {line:?}"),
         }
@@ -53,21 +60,26 @@ fn kind(cells: &[&'static str]) -> Kind {
     let elsewhere = STORED_ELSEWHERE.iter().find(|(g, v, p, _)| (*g, *v, *p) == (group, *version, *plural));
     let (storage_group, storage_version) = elsewhere.map_or((group, *version), |(.., stored)| *stored);
     Kind {
-        group,
-        version,
-        kind,
-        list_kind: format!("{kind}List").leak(),
-        plural,
-        singular,
-        short_names: list(short_names),
-        categories: list(categories),
+        group: group.into(),
+        version: (*version).into(),
+        kind: (*kind).into(),
+        list_kind: format!("{kind}List").into(),
+        plural: (*plural).into(),
+        singular: (*singular).into(),
+        short_names: names(short_names),
+        categories: names(categories),
         namespaced: *scope == "N",
         verbs: list(verbs),
-        subresources: &[],
-        storage_group,
-        storage_version,
+        subresources: Vec::new(),
+        storage_group: storage_group.into(),
+        storage_version: storage_version.into(),
         rules: rules::of(group, plural),
+        custom: None,
     }
+}
+
+fn names(cell: &'static str) -> Vec<Name> {
+    list(cell).iter().copied().map(Name::Borrowed).collect()
 }
 
 fn list(cell: &'static str) -> &'static [&'static str] {

@@ -30,8 +30,8 @@ pub fn hash<'a>(kinds: impl IntoIterator<Item = &'a Kind>, group: &str, version:
     let mut hasher = Sha512::new();
     hasher.update(env!("CARGO_PKG_VERSION"));
     for kind in kinds.into_iter().filter(|k| k.group == group && k.version == version) {
-        hasher.update(kind.plural);
-        for sub in kind.subresources {
+        hasher.update(kind.plural.as_bytes());
+        for sub in &kind.subresources {
             hasher.update(sub.name);
         }
     }
@@ -100,8 +100,8 @@ fn reachable(kinds: &[&Kind]) -> Vec<&'static Object> {
     let mut todo: Vec<&'static Object> = Vec::new();
     for kind in kinds {
         todo.extend(schema::of(kind));
-        todo.extend(schema::by_gvk(kind.group, kind.version, kind.list_kind));
-        todo.extend(kind.subresources.iter().filter_map(|s| schema::by_gvk(s.group, s.version, s.kind)));
+        todo.extend(schema::by_gvk(&kind.group, &kind.version, &kind.list_kind));
+        todo.extend(kind.subresources.iter().filter_map(|s| schema::by_gvk(&s.group, &s.version, &s.kind)));
     }
     todo.extend(paths::COMMON_TYPES.iter().filter_map(|name| schema::by_name(name)));
     let mut seen = BTreeSet::new();

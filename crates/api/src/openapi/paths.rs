@@ -108,11 +108,11 @@ pub(super) fn of_kind(dialect: Dialect, kind: &Kind, paths: &mut Map<String, Val
     if kind.namespaced && kind.allows("list") {
         add(format!("{}/{}", base(kind), kind.plural), operations(dialect, kind, &["list"]), paths);
     }
-    for sub in kind.subresources {
-        let ty = schema::by_gvk(sub.group, sub.version, sub.kind).map(|o| o.name);
+    for sub in &kind.subresources {
+        let ty = schema::by_gvk(&sub.group, &sub.version, &sub.kind).map(|o| o.name);
         let mut item = Map::new();
         for verb in sub.verbs {
-            let gvk = (sub.group, sub.version, sub.kind);
+            let gvk = (&*sub.group, &*sub.version, &*sub.kind);
             if let Some((method, operation)) = operation(verb, gvk, sub.name, &tag(kind), ty, None) {
                 item.insert(method.into(), operation.render(dialect));
             }
@@ -122,16 +122,16 @@ pub(super) fn of_kind(dialect: Dialect, kind: &Kind, paths: &mut Map<String, Val
 }
 
 fn tag(kind: &Kind) -> String {
-    let group = if kind.group.is_empty() { "core" } else { kind.group.split('.').next().unwrap_or(kind.group) };
+    let group = if kind.group.is_empty() { "core" } else { kind.group.split('.').next().unwrap_or(&kind.group) };
     format!("{group}_{}", kind.version)
 }
 
 fn operations(dialect: Dialect, kind: &Kind, verbs: &[&str]) -> Map<String, Value> {
     let ty = schema::of(kind).map(|o| o.name);
-    let list = schema::by_gvk(kind.group, kind.version, kind.list_kind).map(|o| o.name);
+    let list = schema::by_gvk(&kind.group, &kind.version, &kind.list_kind).map(|o| o.name);
     let mut out = Map::new();
     for verb in verbs.iter().filter(|v| kind.allows(v)) {
-        let gvk = (kind.group, kind.version, kind.kind);
+        let gvk = (&*kind.group, &*kind.version, &*kind.kind);
         if let Some((method, operation)) = operation(verb, gvk, "", &tag(kind), ty, list) {
             out.insert(method.into(), operation.render(dialect));
         }

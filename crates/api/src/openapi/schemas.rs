@@ -155,7 +155,7 @@ fn of_type(dialect: Dialect, ty: Type) -> Value {
             let mut out = json!({"type": "array", "items": inner(dialect, list.item)});
             match list.kind {
                 ListKind::Map(keys) => {
-                    out["x-kubernetes-list-map-keys"] = keys.into();
+                    out["x-kubernetes-list-map-keys"] = json!(keys);
                     out["x-kubernetes-list-type"] = "map".into();
                 }
                 ListKind::Set => out["x-kubernetes-list-type"] = "set".into(),

@@ -83,12 +83,12 @@ impl PatchError {
 /// The answer when the patched object is not one of the kind: 422 on the field `patch`.
 pub fn result_error(kind: &Kind, name: &str, patch: &[u8], error: &TypeError) -> ApiError {
     let errors = [FieldError::invalid("patch", String::from_utf8_lossy(patch), error.to_string())];
-    ApiError::invalid(kind.group, kind.kind, name, &errors)
+    ApiError::invalid(&kind.group, &kind.kind, name, &errors)
 }
 
 /// The answer when the patched object has unknown or duplicate fields and the client wants none.
 pub fn strict_error(kind: &Kind, name: &str, patch: &[u8], problems: &[String]) -> ApiError {
     let detail = format!("strict decoding error: {}", problems.join(", "));
     let errors = [FieldError::invalid("patch", String::from_utf8_lossy(patch), detail)];
-    ApiError::invalid(kind.group, kind.kind, name, &errors)
+    ApiError::invalid(&kind.group, &kind.kind, name, &errors)
 }

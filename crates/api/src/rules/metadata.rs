@@ -44,6 +44,17 @@ pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
     errors.0
 }
 
+/// All errors in the metadata of an object within another, which is nobody's to name.
+pub fn embedded(metadata: &Value, at: &At<'_>) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    let name = text(&metadata["name"]);
+    if !name.is_empty() {
+        errors.all(&at.field("name"), name, NameForm::Segment.check(name));
+    }
+    common(metadata, at, &mut errors);
+    errors.0
+}
+
 fn name(group: &str, plural: &str, metadata: &Value, at: &At<'_>, errors: &mut Errors) {
     let form = name_form(group, plural);
     let (name, prefix) = (text(&metadata["name"]), text(&metadata["generateName"]));

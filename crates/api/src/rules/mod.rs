@@ -11,6 +11,7 @@ pub mod autoscaler;
 pub mod cells;
 pub mod check;
 pub mod config;
+pub mod custom;
 pub mod daemonset;
 pub mod definition;
 pub mod deployment;

@@ -9,7 +9,7 @@ mod read;
 
 use std::sync::OnceLock;
 
-use crate::kind::Kind;
+use crate::kind::{Kind, Name};
 
 pub use admit::{admit, missing};
 pub(crate) use admit::{admit_with, is_kept};
@@ -68,7 +68,7 @@ pub enum ListKind {
     /// A set of scalars.
     Set,
     /// Items with these keys.
-    Map(&'static [&'static str]),
+    Map(&'static [Name]),
 }
 
 /// A list type.
@@ -181,12 +181,12 @@ impl Type {
 
 /// The type of a kind's objects. Every stored built-in kind has one.
 pub fn of(kind: &Kind) -> Option<&'static Object> {
-    by_gvk(kind.group, kind.version, kind.kind)
+    by_gvk(&kind.group, &kind.version, &kind.kind)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{ListKind, Type, by_gvk, of};
+    use super::{ListKind, Name, Type, by_gvk, of};
     use crate::kinds::kinds;
 
     #[test]
@@ -194,7 +194,7 @@ mod tests {
         for kind in kinds().iter() {
             assert!(of(kind).is_some_and(|o| o.field("metadata").is_some()), "{}", kind.kind);
             if kind.is_stored() {
-                assert!(by_gvk(kind.group, kind.version, kind.list_kind).is_some(), "{}", kind.list_kind);
+                assert!(by_gvk(&kind.group, &kind.version, &kind.list_kind).is_some(), "{}", kind.list_kind);
             }
         }
         for (group, version, kind) in
@@ -212,11 +212,11 @@ mod tests {
         assert!(containers.required && containers.patch.merge);
         assert_eq!(containers.patch.merge_key, Some("name"));
         let Type::List(list) = containers.ty else { panic!("list") };
-        assert_eq!(list.kind, ListKind::Map(&["name"]));
+        assert_eq!(list.kind, ListKind::Map(&[Name::Borrowed("name")]));
         let Type::Object(container) = list.item else { panic!("container") };
         assert_eq!((container.name, container.go_name), ("io.k8s.api.core.v1.Container", "v1.Container"));
         let Some(Type::List(ports)) = container.field("ports").map(|f| f.ty) else { panic!("ports") };
-        assert_eq!(ports.kind, ListKind::Map(&["containerPort", "protocol"]));
+        assert_eq!(ports.kind, ListKind::Map(&[Name::Borrowed("containerPort"), Name::Borrowed("protocol")]));
         assert!(spec.field("volumes").is_some_and(|f| f.patch.retain_keys && f.patch.merge));
         assert!(matches!(spec.field("nodeSelector").map(|f| f.ty), Some(Type::Map(map)) if map.atomic));
     }

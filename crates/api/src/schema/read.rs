@@ -2,6 +2,8 @@
 
 use std::sync::{LazyLock, OnceLock};
 
+use crate::kind::Name;
+
 use super::{Field, List, ListKind, Map, Object, Patch, Type};
 
 /// Shortened packages and what they stand for; `io.k8s.api.` is left away altogether.
@@ -118,7 +120,7 @@ fn parse_type(text: &'static str, find: &dyn Fn(&str) -> &'static Object) -> Typ
             "s" => ListKind::Set,
             keys => {
                 let keys = keys.trim_start_matches("m(").trim_end_matches(')');
-                ListKind::Map(keys.split(',').collect::<Vec<_>>().leak())
+                ListKind::Map(keys.split(',').map(Name::Borrowed).collect::<Vec<_>>().leak())
             }
         };
         let list = List { kind: list_kind, declared: kind != "-", item: parse_type(item, find) };

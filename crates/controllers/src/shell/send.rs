@@ -136,7 +136,7 @@ fn target_of(object: &Value) -> Result<Target, SendError> {
     Ok(Target {
         group: group.into(),
         version: version.into(),
-        plural: found.plural.into(),
+        plural: found.plural.to_string(),
         namespace: text(&metadata["namespace"]),
         name: text(&metadata["name"]),
     })

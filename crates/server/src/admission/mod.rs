@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 use mizzen_api::kind::Kind;
-use mizzen_api::status::{ApiError, Subject};
+use mizzen_api::status::ApiError;
 use mizzen_store::{Revision, Snapshot};
 use serde_json::Value;
 
@@ -99,7 +99,7 @@ impl Request<'_> {
         let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
         let names = [self.name, text("name"), text("generateName"), "Unknown"];
         let name = names.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
-        ApiError::forbidden(Subject { group: self.kind.group, resource: self.kind.plural }, name, why)
+        ApiError::forbidden(self.kind.subject(), name, why)
     }
 }
 

@@ -44,7 +44,7 @@ fn admit(request: &Request<'_>, object: &mut Value, old: Option<&Value>, _: &mut
     let Some(node) = request.identity.as_node() else {
         return Ok(());
     };
-    match request.kind.plural {
+    match request.kind.plural.as_ref() {
         "pods" => pod(request, node, object, old),
         "nodes" => own_node(request, node, object, old),
         "persistentvolumeclaims" => claim(request, node, object, old),
@@ -62,7 +62,7 @@ fn named_like_node(request: &Request<'_>, node: &str, object: &Value) -> Result<
     if name == node {
         return Ok(());
     }
-    let kind = request.kind.singular;
+    let kind = &request.kind.singular;
     Err(request.forbidden(object, &format!("can only access {kind} with the same name as the requesting node")))
 }
 

@@ -17,7 +17,7 @@ fn admit(request: &Request<'_>, object: &mut Value, _: Option<&Value>, _: &mut A
     if request.operation != Operation::Create || !request.subresource.is_empty() || !object.is_object() {
         return Ok(());
     }
-    let finalizer = match request.kind.plural {
+    let finalizer = match request.kind.plural.as_ref() {
         "persistentvolumes" => "kubernetes.io/pv-protection",
         _ => "kubernetes.io/pvc-protection",
     };

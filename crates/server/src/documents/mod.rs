@@ -2,17 +2,21 @@
 
 mod openapi;
 
+use std::cell::LazyCell;
 use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, ETAG, IF_NONE_MATCH, VARY};
 use mizzen_api::discovery::{self, AGGREGATED_CONTENT_TYPE};
-use mizzen_api::kind::Kind;
+use mizzen_api::kind::KindRef;
 use mizzen_api::kinds::kinds;
+use mizzen_store::{Revision, Snapshot};
 use serde_json::Value;
 
 use crate::answer::Answer;
+use crate::crd::Definitions;
 use crate::dispatch::Head;
 use crate::node_metrics;
 use crate::server::Core;
@@ -48,34 +52,62 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02X}")).collect()
 }
 
-/// The aggregated documents of `/api` and `/apis`.
-static AGGREGATED: LazyLock<[Document; 2]> =
-    LazyLock::new(|| [true, false].map(|core| Document::new(&discovery::aggregated(all(), core))));
+/// The aggregated documents of `/api` and `/apis` as of a state of the definitions.
+#[derive(Debug)]
+struct Aggregated {
+    of: (usize, Revision),
+    core: Document,
+    groups: Document,
+}
+
+/// Documents that were made before, to be used as long as they hold.
+#[derive(Debug, Default)]
+pub(crate) struct Documents {
+    aggregated: ArcSwapOption<Aggregated>,
+}
+
+impl Documents {
+    fn aggregated(&self, core: &Core) -> Arc<Aggregated> {
+        let snapshot = core.store.snapshot();
+        let of = Definitions::fingerprint(&snapshot);
+        if let Some(made) = self.aggregated.load_full().filter(|made| made.of == of) {
+            return made;
+        }
+        let all = all(core, &snapshot);
+        let document = |core| Document::new(&discovery::aggregated(all.iter().map(|k| &**k), core));
+        let made = Arc::new(Aggregated { of, core: document(true), groups: document(false) });
+        self.aggregated.store(Some(Arc::clone(&made)));
+        made
+    }
+}
 
 /// Answers `/api`, `/apis` and what is below them, and `/openapi`.
 pub(crate) fn answer(core: &Core, head: &Head<'_>, path: &str) -> Option<Answer> {
+    let all = LazyCell::new(|| all(core, &core.store.snapshot()));
+    let kinds = || all.iter().map(|k| &**k);
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let document = match parts.as_slice() {
         ["api"] if wants_aggregated(head.header(ACCEPT)) => {
-            return Some(AGGREGATED[0].answer(head, AGGREGATED_CONTENT_TYPE));
+            return Some(core.documents.aggregated(core).core.answer(head, AGGREGATED_CONTENT_TYPE));
         }
         ["apis"] if wants_aggregated(head.header(ACCEPT)) => {
-            return Some(AGGREGATED[1].answer(head, AGGREGATED_CONTENT_TYPE));
+            return Some(core.documents.aggregated(core).groups.answer(head, AGGREGATED_CONTENT_TYPE));
         }
         ["api"] => discovery::api_versions(&format!("{}:{}", core.config.advertise, core.config.port)),
-        ["apis"] => discovery::group_list(all()),
-        ["apis", group] => discovery::group(all(), group)?,
+        ["apis"] => discovery::group_list(kinds()),
+        ["apis", group] => discovery::group(kinds(), group)?,
         ["openapi", rest @ ..] => return openapi::answer(head, rest),
-        ["api", version] => discovery::resources(all(), "", version)?,
-        ["apis", group, version] => discovery::resources(all(), group, version)?,
+        ["api", version] => discovery::resources(kinds(), "", version)?,
+        ["apis", group, version] => discovery::resources(kinds(), group, version)?,
         _ => return None,
     };
     Some(Answer::json(200, &document).with_header(VARY, "Accept"))
 }
 
-/// All that is served.
-fn all() -> impl Iterator<Item = &'static Kind> {
-    kinds().iter().chain(node_metrics::kinds())
+/// All that is served, in discovery's order.
+fn all(core: &Core, snapshot: &Snapshot) -> Vec<KindRef> {
+    let built_in = kinds().iter().chain(node_metrics::kinds()).map(KindRef::BuiltIn);
+    built_in.chain(core.definitions.told(snapshot)).collect()
 }
 
 /// Whether the first clause that fits is for the aggregated form.

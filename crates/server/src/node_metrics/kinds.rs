@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use mizzen_api::kind::{Column, Kind, Rules};
+use mizzen_api::kind::{Column, Kind, Name, Rules};
 use mizzen_api::quantity::Quantity;
 use mizzen_api::rules::plain;
 use serde_json::Value;
@@ -20,20 +20,21 @@ pub static KINDS: [Kind; 2] =
 
 const fn kind(kind: &'static str, list_kind: &'static str, plural: &'static str, namespaced: bool) -> Kind {
     Kind {
-        group: GROUP,
-        version: VERSION,
-        kind,
-        list_kind,
-        plural,
-        singular: "",
-        short_names: &[],
-        categories: &[],
+        group: Name::Borrowed(GROUP),
+        version: Name::Borrowed(VERSION),
+        kind: Name::Borrowed(kind),
+        list_kind: Name::Borrowed(list_kind),
+        plural: Name::Borrowed(plural),
+        singular: Name::Borrowed(""),
+        short_names: Vec::new(),
+        categories: Vec::new(),
         namespaced,
         verbs: READ,
-        subresources: &[],
-        storage_group: GROUP,
-        storage_version: VERSION,
+        subresources: Vec::new(),
+        storage_group: Name::Borrowed(GROUP),
+        storage_version: Name::Borrowed(VERSION),
         rules: &RULES,
+        custom: None,
     }
 }
 
@@ -69,7 +70,7 @@ fn sum<'a>(amounts: impl Iterator<Item = &'a str>) -> String {
 
 /// The stored kind that a kind served here tells about.
 pub fn measured(kind: &Kind) -> Option<&'static Kind> {
-    mizzen_api::kinds::kinds().by_resource("", "v1", kind.plural)
+    mizzen_api::kinds::kinds().by_resource("", "v1", &kind.plural)
 }
 
 #[cfg(test)]

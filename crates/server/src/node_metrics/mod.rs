@@ -33,7 +33,7 @@ pub(crate) fn kinds() -> &'static [Kind] {
 
 /// The kind of a resource that is served here.
 pub(crate) fn by_resource(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
-    kinds().iter().find(|k| (k.group, k.version, k.plural) == (group, version, plural))
+    kinds().iter().find(|k| k.group == group && k.version == version && k.plural == plural)
 }
 
 /// Whether a kind is served here.
@@ -52,7 +52,7 @@ pub(crate) async fn answer(ctx: &Ctx<'_>) -> Result<Answer, ApiError> {
         let object = found.ok_or_else(|| ApiError::not_found(ctx.kind().subject(), name))?;
         return render::answer(ctx, Output::new(200, Body::Stored(object)));
     }
-    let selection = Selection::parse(resource, ctx.head.query)?;
+    let selection = Selection::parse(&resource, ctx.head.query)?;
     let snapshot = ctx.snapshot();
     let entries = snapshot.prefix(&resource.prefix(namespace)).filter(|e| selection.matches(e)).cloned().collect();
     Ok(list(ctx, measured(ctx, entries).await))
@@ -81,7 +81,7 @@ fn list(ctx: &Ctx<'_>, objects: Vec<Value>) -> Answer {
             let include = shapes::Include::parse(ctx.head.query.get("includeObject"));
             let now = ctx.now.as_second();
             let rows = objects.into_iter().map(|o| shapes::row(&ctx.resource, o, version, include, now)).collect();
-            shapes::table(ctx.kind().rules, version, json!({}), rows, true)
+            shapes::table(ctx.kind(), version, json!({}), rows, true)
         }
         Shape::Metadata(version) => {
             let items: Vec<Value> = objects.iter().map(|o| shapes::partial(o, version)).collect();

@@ -10,8 +10,8 @@ use crate::dispatch::Ctx;
 use crate::negotiate::{Encoding, body_encoding};
 
 /// The kind that bodies of the main resource have.
-pub(crate) fn expected(ctx: &Ctx<'_>) -> Expected {
-    Expected::new(ctx.kind().group, ctx.kind().version, ctx.kind().kind)
+pub(crate) fn expected<'a>(ctx: &'a Ctx<'_>) -> Expected<'a> {
+    Expected::of(ctx.kind())
 }
 
 /// Decodes a body of the requested kind; problems that the client is to hear of are added to `warnings`.
@@ -28,7 +28,7 @@ pub(crate) fn object(
 }
 
 /// Decodes a body of another kind; unknown fields in it are ignored.
-pub(crate) fn of_kind(ctx: &Ctx<'_>, body: &Bytes, expected: &Expected) -> Result<Value, ApiError> {
+pub(crate) fn of_kind(ctx: &Ctx<'_>, body: &Bytes, expected: &Expected<'_>) -> Result<Value, ApiError> {
     Ok(read(ctx, body, expected)?.value)
 }
 
@@ -42,7 +42,7 @@ pub(crate) fn untyped(ctx: &Ctx<'_>, body: &Bytes, kind: &str) -> Result<Value, 
     Ok(decoded.map_err(|error| unreadable(kind, &error))?.value)
 }
 
-fn read(ctx: &Ctx<'_>, body: &Bytes, expected: &Expected) -> Result<Decoded, ApiError> {
+fn read(ctx: &Ctx<'_>, body: &Bytes, expected: &Expected<'_>) -> Result<Decoded, ApiError> {
     match encoding(ctx)? {
         Encoding::Json => decode::object(body, Format::Json, expected, limits(ctx)),
         Encoding::Yaml => decode::object(body, Format::Yaml, expected, limits(ctx)),

@@ -10,10 +10,12 @@ use mizzen_api::status::ApiError;
 use mizzen_store::{Expect, Snapshot};
 use serde_json::Value;
 
-use super::commit::{ATTEMPTS, Failed, Sides, commit};
+use super::commit::{ATTEMPTS, Failed, Sides};
+use super::update::put;
 use super::{body, managed, names, prepare, service, subresource};
 use crate::admission::{self, Admitted, Operation};
 use crate::auth::reviews;
+use crate::crd;
 use crate::dispatch::Ctx;
 use crate::options::WriteOptions;
 use crate::render::{Body, Output};
@@ -26,7 +28,7 @@ pub(crate) async fn handle(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, ApiErr
     let options = WriteOptions::parse(ctx.head.query, ctx.head.header(http::header::USER_AGENT), false)?;
     let mut warnings = Vec::new();
     let object = body::object(ctx, sent, options.field_validation, &mut warnings)?;
-    if reviews::is_review(ctx.kind().group, ctx.kind().plural) {
+    if reviews::is_review(&ctx.kind().group, &ctx.kind().plural) {
         return review(ctx, object);
     }
     if ctx.kind().plural == "bindings" {
@@ -44,18 +46,18 @@ fn review(ctx: &Ctx<'_>, object: Value) -> Result<Output, ApiError> {
         identity: ctx.identity,
         now: ctx.now,
     };
-    let answered = reviews::answer(&context, ctx.kind().plural, &ctx.info.namespace, object)?;
+    let answered = reviews::answer(&context, &ctx.kind().plural, &ctx.info.namespace, object)?;
     Ok(Output::new(201, Body::Other(answered)))
 }
 
 /// An object as sent, in its storage version and with defaults.
 pub(crate) fn to_storage(ctx: &Ctx<'_>, object: Value) -> Value {
-    defaulted(ctx, convert(object, ctx.kind(), ctx.resource.storage))
+    defaulted(ctx, convert(object, ctx.kind(), &ctx.resource.storage))
 }
 
 /// An object in its storage version, with defaults.
 pub(crate) fn defaulted(ctx: &Ctx<'_>, mut object: Value) -> Value {
-    (ctx.resource.storage.rules.default)(&mut object);
+    ctx.resource.storage.default(&mut object);
     object
 }
 
@@ -88,7 +90,7 @@ pub(crate) async fn create(
         let outcome = if options.dry_run {
             if snapshot.get(&key).is_some() { Err(Failed::Changed) } else { Ok(Body::Stored(object.clone())) }
         } else {
-            commit(ctx.core, &key, Expect::Absent, Some(&object), sides).await.map(Body::Entry)
+            put(ctx, &key, Expect::Absent, &object, sides).await.map(Body::Entry)
         };
         match outcome {
             Ok(body) => return Ok(Output::new(201, body).warn(own)),
@@ -134,24 +136,24 @@ impl Draft {
         ownership: Ownership,
         warnings: &[String],
     ) -> Result<Self, ApiError> {
-        let kind = ctx.resource.storage;
-        let rules = kind.rules;
+        let kind = &ctx.resource.storage;
         if ownership == Ownership::Writer {
             // Before admission: what the plugins add belongs to nobody, so that a later apply does not take it away.
             managed::created(ctx, &mut object, &options.manager);
         }
         let mut admitted = admit(ctx, snapshot, &mut object, options)?;
-        (rules.default)(&mut object);
+        kind.default(&mut object);
         name(&mut object, ctx.kind())?;
         prepare::born(&mut object, kind, names::uid(), ctx.now);
-        (rules.prepare_create)(&mut object);
+        kind.prepare_create(&mut object);
         let mut sides = Sides::default();
         in_namespace(ctx, snapshot, &mut sides);
+        crd::still_defined(ctx, snapshot, &object, &mut sides)?;
         service::allocate(ctx, snapshot, &mut object, None, &mut sides)?;
-        let mut errors = metadata::validate(kind.group, kind.plural, kind.namespaced, &object);
-        errors.extend((rules.validate)(&object));
+        let mut errors = metadata::validate(&kind.group, &kind.plural, kind.namespaced, &object);
+        errors.extend(kind.validate(&object));
         invalid(ctx.kind(), &object, errors)?;
-        ctx.core.authorizer.check_escalation(snapshot, ctx.identity, ctx.kind().plural, &object, None)?;
+        ctx.core.authorizer.check_escalation(snapshot, ctx.identity, &ctx.kind().plural, &object, None)?;
         let checked = admission::validate(
             &request(ctx, snapshot, Operation::Create, prepare::text(&object, "name"), options.dry_run),
             &object,
@@ -162,7 +164,7 @@ impl Draft {
         let mut warnings = warnings.to_vec();
         warnings.extend(admitted.warnings);
         warnings.extend(checked.warnings);
-        warnings.extend((rules.warnings)(&object));
+        warnings.extend(kind.warnings(&object, None));
         Ok(Self { object, sides, warnings })
     }
 }
@@ -213,7 +215,7 @@ fn name(object: &mut Value, kind: &Kind) -> Result<(), ApiError> {
     let base = prepare::text(object, "generateName");
     if base.is_empty() {
         let error = FieldError::required("metadata.name", "name or generateName is required");
-        return Err(ApiError::invalid(kind.group, kind.kind, "", &[error]));
+        return Err(ApiError::invalid(&kind.group, &kind.kind, "", &[error]));
     }
     let name = names::generate(base);
     prepare::metadata(object).insert("name".into(), name.into());
@@ -231,5 +233,5 @@ pub(crate) fn invalid(kind: &Kind, object: &Value, mut errors: Vec<FieldError>) 
         told.push(e.clone());
         fresh
     });
-    Err(ApiError::invalid(kind.group, kind.kind, prepare::text(object, "name"), &errors))
+    Err(ApiError::invalid(&kind.group, &kind.kind, prepare::text(object, "name"), &errors))
 }

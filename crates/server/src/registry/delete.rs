@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 use super::commit::{ATTEMPTS, Failed, Sides, commit};
 use super::create::{crowded, request};
 use super::select::Selection;
-use super::update::holds_namespace;
+use super::update::{holds_namespace, put};
 use super::{list, prepare, service};
 use crate::admission::{self, Admitted, Operation};
+use crate::crd;
 use crate::dispatch::Ctx;
 use crate::options::{DeleteOptions, ListOptions, Propagation};
 use crate::render::{Body, Output, parse};
@@ -32,7 +33,7 @@ pub(crate) async fn handle(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, ApiErr
 pub(crate) async fn collection(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, ApiError> {
     let options = options(ctx, sent)?;
     let listed = ListOptions::parse(ctx.head.query, false)?;
-    let selection = Selection::parse(ctx.resource, ctx.head.query)?;
+    let selection = Selection::parse(&ctx.resource, ctx.head.query)?;
     let snapshot = ctx.snapshot();
     let page = list::page(ctx, &snapshot, snapshot.revision(), &selection, listed.limit, None);
     let delete_entry = |entry: Arc<Entry>| {
@@ -69,7 +70,7 @@ pub(crate) async fn delete(
     for _ in 0..ATTEMPTS {
         let snapshot = ctx.snapshot();
         let entry = snapshot.get(&key).ok_or_else(|| ApiError::not_found(ctx.kind().subject(), name))?;
-        let old = parse(entry)?;
+        let old = parse(crd::current(&ctx.resource, entry).await?.as_ref())?;
         preconditions(ctx, &old, options)?;
         let admitted = admit(ctx, &snapshot, (namespace, name), &old, options)?;
         let mut warnings = admitted.warnings;
@@ -159,7 +160,7 @@ async fn act(
         Step::Wait => Ok(Output::new(kept, Body::Entry(Arc::clone(entry)))),
         Step::Mark(marked) if options.dry_run => Ok(Output::new(kept, Body::Stored(marked))),
         Step::Mark(marked) => {
-            let written = commit(ctx.core, key, expect, Some(&marked), sides).await?;
+            let written = put(ctx, key, expect, &marked, sides).await?;
             Ok(Output::new(kept, Body::Entry(written)))
         }
         Step::Remove => {
@@ -179,9 +180,9 @@ fn gone(ctx: &Ctx<'_>, old: Value) -> Output {
     let kind = ctx.kind();
     let mut details = json!({"name": old["metadata"]["name"]});
     if !kind.group.is_empty() {
-        details["group"] = kind.group.into();
+        details["group"] = kind.group.as_ref().into();
     }
-    details["kind"] = kind.plural.into();
+    details["kind"] = kind.plural.as_ref().into();
     details["uid"] = old["metadata"]["uid"].clone();
     Output::success(200, details)
 }

@@ -140,14 +140,14 @@ pub(crate) fn render(ctx: &Ctx<'_>, page: Page) -> Result<Answer, ApiError> {
     let objects = page.entries.iter().map(|e| parse(e)).collect::<Result<Vec<_>, _>>()?;
     let list = match ctx.format.shape {
         Shape::Full => {
-            let items: Vec<Value> = objects.into_iter().map(|o| bare(served(&ctx.resource, o))).collect();
+            let items: Vec<Value> = objects.into_iter().map(|o| listed(ctx, served(&ctx.resource, o))).collect();
             json!({"kind": ctx.kind().list_kind, "apiVersion": ctx.kind().api_version(), "metadata": metadata, "items": items})
         }
         Shape::Table(version) => {
             let include = shapes::Include::parse(ctx.head.query.get("includeObject"));
             let now = ctx.now.as_second();
             let rows = objects.into_iter().map(|o| shapes::row(&ctx.resource, o, version, include, now)).collect();
-            shapes::table(ctx.resource.storage.rules, version, metadata, rows, true)
+            shapes::table(&ctx.resource.storage, version, metadata, rows, true)
         }
         Shape::Metadata(version) => {
             let items: Vec<Value> = objects.iter().map(|o| shapes::partial(o, version)).collect();
@@ -157,8 +157,11 @@ pub(crate) fn render(ctx: &Ctx<'_>, page: Page) -> Result<Answer, ApiError> {
     Ok(encoded(200, &list, ctx.format))
 }
 
-/// Items of built-in lists carry no kind of their own (api-facts §2.2).
-fn bare(mut object: Value) -> Value {
+/// Items of built-in lists carry no kind of their own (api-facts §2.2); custom resources do.
+fn listed(ctx: &Ctx<'_>, mut object: Value) -> Value {
+    if ctx.resource.definition.is_some() {
+        return object;
+    }
     if let Some(fields) = object.as_object_mut() {
         fields.shift_remove("apiVersion");
         fields.shift_remove("kind");
@@ -172,14 +175,18 @@ const PIECE: usize = 64 << 10;
 
 /// A list as copies of stored bytes.
 fn copied(resource: &Resource, page: Page) -> Answer {
-    let kind = resource.kind;
+    let kind = &resource.kind;
     let head = format!(
         r#"{{"kind":"{}","apiVersion":"{}","metadata":{},"items":["#,
         kind.list_kind,
         kind.api_version(),
         page.metadata()
     );
-    let strip = format!(r#"{{"apiVersion":"{}","kind":"{}","#, resource.storage.api_version(), resource.storage.kind);
+    // Custom resources keep their kind.
+    let strip = match resource.definition {
+        Some(_) => "{".to_string(),
+        None => format!(r#"{{"apiVersion":"{}","kind":"{}","#, resource.storage.api_version(), resource.storage.kind),
+    };
     let total: usize = page.entries.iter().map(|e| e.value.len() + 1).sum();
     if total <= PIECE {
         let mut out = BytesMut::with_capacity(head.len() + total + 3);

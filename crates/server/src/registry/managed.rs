@@ -1,7 +1,7 @@
 //! Who owns which fields: `metadata.managedFields` on every write, and server-side apply (api-facts §4.3, §4.4).
 
 use bytes::Bytes;
-use mizzen_api::apply::{self, Writable, Writer};
+use mizzen_api::apply::{self, Node, Writable, Writer};
 use mizzen_api::kinds::convert;
 use mizzen_api::schema::{self, Type};
 use mizzen_api::status::ApiError;
@@ -14,8 +14,12 @@ use crate::options::WriteOptions;
 use crate::render::Output;
 
 /// The type of the objects of a request.
-fn ty(ctx: &Ctx<'_>) -> Type {
-    schema::of(ctx.kind()).map_or(Type::Json, Type::Object)
+fn ty<'a>(ctx: &'a Ctx<'_>) -> Node<'a> {
+    let kind = ctx.kind();
+    match kind.custom.as_ref().and_then(|c| c.schema.as_ref()) {
+        Some(schema) => Node::Custom(schema),
+        None => Node::Type(schema::of(kind).map_or(Type::Json, Type::Object)),
+    }
 }
 
 /// What requests to an endpoint can write.
@@ -120,6 +124,6 @@ async fn create_applied(
     }
     dispatch::authorize(ctx.core, &ctx.snapshot(), ctx.identity, ctx.head, ctx.info, "create")?;
     let object = merged(ctx, None, config, options)?;
-    let stored = convert(object, ctx.kind(), ctx.resource.storage);
+    let stored = convert(object, ctx.kind(), &ctx.resource.storage);
     create::create(ctx, create::defaulted(ctx, stored), options, create::Ownership::Known, warnings).await
 }

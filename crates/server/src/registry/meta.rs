@@ -29,12 +29,12 @@ struct HeadMeta<'a> {
 
 impl Meta {
     /// The metadata of an entry of this (storage) kind.
-    pub fn of(entry: &Entry, kind: &'static Kind) -> Arc<Meta> {
+    pub fn of(entry: &Entry, kind: &Kind) -> Arc<Meta> {
         entry.derived(|entry| Self::parse(entry, kind))
     }
 
-    fn parse(entry: &Entry, kind: &'static Kind) -> Self {
-        if kind.rules.selectable.is_empty() {
+    fn parse(entry: &Entry, kind: &Kind) -> Self {
+        if kind.custom.is_some() || !kind.has_selectable() {
             let head: Option<Head<'_>> = serde_json::from_slice(&entry.value).ok();
             let labels = head.and_then(|h| h.metadata.labels).unwrap_or_default();
             let labels = labels.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
@@ -45,10 +45,10 @@ impl Meta {
     }
 
     /// The same of an object that is not stored.
-    pub fn from_value(value: &Value, kind: &'static Kind) -> Self {
+    pub fn from_value(value: &Value, kind: &Kind) -> Self {
         let labels = value["metadata"]["labels"].as_object();
         let labels = labels.into_iter().flatten().filter_map(|(k, v)| Some((k.as_str().into(), v.as_str()?.into())));
-        let fields = kind.rules.selectable.iter().map(|field| (field.value)(value).into());
+        let fields = kind.selected_values(value).into_iter().map(Into::into);
         Self { labels: labels.collect(), fields: fields.collect() }
     }
 

@@ -20,38 +20,51 @@ pub(crate) mod service;
 pub(crate) mod subresource;
 pub(crate) mod update;
 
+use std::sync::Arc;
+
 use mizzen_api::key;
-use mizzen_api::kind::Kind;
+use mizzen_api::kind::{Kind, KindRef};
 use mizzen_api::kinds::kinds;
 
+use crate::crd::Compiled;
+
 /// A resource in the version it is asked for, and as it is stored.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Resource {
     /// As asked for.
-    pub kind: &'static Kind,
-    /// As stored; the same for most.
-    pub storage: &'static Kind,
+    pub kind: KindRef,
+    /// The version that generic code handles; the same for most. For custom resources it is the version asked for, and
+    /// what is stored is converted where it is read and written.
+    pub storage: KindRef,
+    /// The definition of a custom resource.
+    pub definition: Option<Arc<Compiled>>,
 }
 
 impl Resource {
-    /// A kind with its storage kind.
+    /// A built-in kind with its storage kind.
     pub fn new(kind: &'static Kind) -> Self {
-        let storage = if kind.is_converted() { kinds().storage(kind.group, kind.plural).unwrap_or(kind) } else { kind };
-        Self { kind, storage }
+        let stored = || kinds().storage(&kind.group, &kind.plural).unwrap_or(kind);
+        let storage = if kind.is_converted() { stored() } else { kind };
+        Self { kind: kind.into(), storage: storage.into(), definition: None }
+    }
+
+    /// A custom resource.
+    pub fn custom(kind: KindRef, definition: Arc<Compiled>) -> Self {
+        Self { storage: kind.clone(), kind, definition: Some(definition) }
     }
 
     /// The key of an object.
     pub fn key(&self, namespace: &str, name: &str) -> String {
         let namespace = if self.kind.namespaced { namespace } else { "" };
-        key::object(self.storage.group, self.storage.plural, namespace, name)
+        key::object(&self.storage.group, &self.storage.plural, namespace, name)
     }
 
     /// The prefix of all objects, or of those in one namespace.
     pub fn prefix(&self, namespace: &str) -> String {
         if self.kind.namespaced && !namespace.is_empty() {
-            key::namespace_prefix(self.storage.group, self.storage.plural, namespace)
+            key::namespace_prefix(&self.storage.group, &self.storage.plural, namespace)
         } else {
-            key::resource_prefix(self.storage.group, self.storage.plural)
+            key::resource_prefix(&self.storage.group, &self.storage.plural)
         }
     }
 }

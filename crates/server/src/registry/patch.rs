@@ -23,6 +23,10 @@ const TYPES: [&str; 4] = [
     "application/apply-patch+yaml",
 ];
 
+/// Custom resources have no merge keys that a strategic patch could go by.
+const CUSTOM_TYPES: [&str; 3] =
+    ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
+
 /// A patch that was read.
 pub(crate) struct Patch {
     form: Form,
@@ -65,7 +69,8 @@ pub(crate) fn read(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Patch, ApiError> {
     let form = match content_type {
         "application/json-patch+json" => Form::Json(JsonPatch::parse(sent).map_err(|e| e.to_status())?),
         "application/merge-patch+json" => Form::Merge(object()?),
-        "application/strategic-merge-patch+json" => Form::Strategic(object()?),
+        "application/strategic-merge-patch+json" if ctx.kind().custom.is_none() => Form::Strategic(object()?),
+        _ if ctx.kind().custom.is_some() => return Err(unsupported(&CUSTOM_TYPES)),
         _ => return Err(unsupported(&TYPES)),
     };
     Ok(Patch { form, sent: sent.clone(), problems })
@@ -97,6 +102,9 @@ pub(crate) fn patched(
     if let Some(ty) = ty {
         problems = schema::admit(&mut object, ty).map_err(|e| patch::result_error(kind, name, &patch.sent, &e))?;
     }
+    if let Some(custom) = &kind.custom {
+        problems = custom.admit(&mut object).map_err(|e| patch::result_error(kind, name, &patch.sent, &e))?;
+    }
     problems.extend(patch.problems.iter().cloned());
     let warnings = match validation {
         FieldValidation::Ignore => Vec::new(),
@@ -127,7 +135,7 @@ fn keeps_identity(ctx: &Ctx<'_>, object: &Value, old: &Value) -> Result<(), ApiE
         let (sent, stored) = (prepare::text(object, field), prepare::text(old, field));
         if sent != stored {
             let error = FieldError::invalid(format!("metadata.{field}"), sent, "field is immutable");
-            return Err(ApiError::invalid(ctx.kind().group, ctx.kind().kind, &ctx.info.name, &[error]));
+            return Err(ApiError::invalid(&ctx.kind().group, &ctx.kind().kind, &ctx.info.name, &[error]));
         }
     }
     Ok(())

@@ -120,7 +120,7 @@ pub(crate) fn same_object(new: &Value, old: &Value, kind: &Kind) -> Result<(), A
             return Ok(());
         }
         let error = FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
-        return Err(ApiError::invalid(kind.group, kind.kind, name, &[error]));
+        return Err(ApiError::invalid(&kind.group, &kind.kind, name, &[error]));
     }
     if sent != text(old, "resourceVersion") {
         return Err(ApiError::modified(kind.subject(), name));

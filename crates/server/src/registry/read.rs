@@ -28,7 +28,7 @@ pub(crate) async fn get(ctx: &Ctx<'_>) -> Result<Output, ApiError> {
 /// Answers a LIST.
 pub(crate) async fn list(ctx: &Ctx<'_>) -> Result<Output, ApiError> {
     let options = ListOptions::parse(ctx.head.query, false)?;
-    let selection = Selection::parse(ctx.resource, ctx.head.query)?;
+    let selection = Selection::parse(&ctx.resource, ctx.head.query)?;
     if !ctx.kind().is_stored() {
         return Ok(Output::new(200, Body::List(Page::empty(ctx.snapshot().revision()))));
     }

@@ -35,23 +35,24 @@ enum Field {
 
 impl Selection {
     /// Reads `labelSelector` and `fieldSelector`.
-    pub fn parse(resource: Resource, query: &Query) -> Result<Self, ApiError> {
+    pub fn parse(resource: &Resource, query: &Query) -> Result<Self, ApiError> {
         let bad = |error: SelectorError| ApiError::bad_request(error.to_string());
         let labels = LabelSelector::parse(query.get("labelSelector").unwrap_or_default()).map_err(bad)?;
         let fields = FieldSelector::parse(query.get("fieldSelector").unwrap_or_default()).map_err(bad)?;
-        let fields = fields.renamed(|label| stored_label(resource.kind, label));
-        let selectable = resource.storage.rules.selectable;
-        fields.check(selectable).map_err(bad)?;
+        let fields = fields.renamed(|label| stored_label(&resource.kind, label));
+        let kind = &resource.storage;
+        fields.check(|field| kind.selectable(field).is_some()).map_err(bad)?;
         let terms = fields.requirements().iter().map(|term| {
             let field = match term.field.as_str() {
                 "metadata.name" => Field::Name,
                 "metadata.namespace" => Field::Namespace,
                 // `check` found it in the list.
-                other => Field::OfKind(selectable.iter().position(|f| f.label == other).unwrap_or(usize::MAX)),
+                other => Field::OfKind(kind.selectable(other).unwrap_or(usize::MAX)),
             };
             Term { field, value: term.value.clone(), equal: term.equals }
         });
-        Ok(Self { resource, labels, fields: terms.collect() })
+        let fields = terms.collect();
+        Ok(Self { resource: resource.clone(), labels, fields })
     }
 
     /// Also requires this name.
@@ -94,11 +95,18 @@ impl Selection {
         if self.labels.is_everything() && !self.fields.iter().any(|t| of_kind(&t)) {
             return true;
         }
-        let meta = Meta::of(entry, self.resource.storage);
-        let by_field = |term: &Term| match term.field {
+        let kind = &self.resource.storage;
+        let meta = Meta::of(entry, kind);
+        let by_field = |meta: &Meta, term: &Term| match term.field {
             Field::OfKind(at) => (meta.field(at) == term.value) == term.equal,
             Field::Name | Field::Namespace => true,
         };
-        self.fields.iter().all(by_field) && self.labels.matches(|name| meta.label(name))
+        if kind.custom.is_some() && self.fields.iter().any(|t| of_kind(&t)) {
+            // Versions of a custom resource differ in their fields, so these are not kept beside the entry.
+            let value = serde_json::from_slice(&entry.value).unwrap_or_default();
+            let meta = Meta::from_value(&value, kind);
+            return self.fields.iter().all(|t| by_field(&meta, t)) && self.labels.matches(|name| meta.label(name));
+        }
+        self.fields.iter().all(|t| by_field(&meta, t)) && self.labels.matches(|name| meta.label(name))
     }
 }

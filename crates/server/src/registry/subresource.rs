@@ -25,7 +25,7 @@ pub(crate) use binding::from_collection as bind_from_collection;
 /// Answers a request to a sub-resource.
 pub(crate) async fn handle(
     ctx: &Ctx<'_>,
-    subresource: &'static Subresource,
+    subresource: &Subresource,
     body: impl Future<Output = Result<Bytes, ApiError>>,
 ) -> Result<Output, ApiError> {
     let body = if ctx.info.verb == "get" { Bytes::new() } else { body.await? };

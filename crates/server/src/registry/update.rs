@@ -14,6 +14,7 @@ use super::commit::{ATTEMPTS, Failed, Sides, commit};
 use super::create::{self, Ownership, invalid, request};
 use super::{body, managed, prepare, service};
 use crate::admission::{self, Operation};
+use crate::crd;
 use crate::dispatch::Ctx;
 use crate::options::WriteOptions;
 use crate::render::{Body, Output, parse};
@@ -109,7 +110,7 @@ pub(crate) async fn change(
     for _ in 0..ATTEMPTS {
         let snapshot = ctx.snapshot();
         let entry = snapshot.get(&key).ok_or_else(|| ApiError::not_found(ctx.kind().subject(), &ctx.info.name))?;
-        let old = parse(entry)?;
+        let old = parse(crd::current(&ctx.resource, entry).await?.as_ref())?;
         let proposal = propose(&old)?;
         let changed = Changed::new(ctx, &snapshot, target, &old, proposal, options)?;
         match store(ctx, &key, entry, &old, changed, options.dry_run).await {
@@ -143,8 +144,20 @@ async fn store(
         commit(ctx.core, key, expect, None, sides).await?;
         return Ok(Output::new(200, Body::Stored(object)).warn(warnings));
     }
-    let written = commit(ctx.core, key, expect, Some(&object), sides).await?;
+    let written = put(ctx, key, expect, &object, sides).await?;
     Ok(Output::new(200, Body::Entry(written)).warn(warnings))
+}
+
+/// Puts an object in the form in which it is stored.
+pub(crate) async fn put(
+    ctx: &Ctx<'_>,
+    key: &str,
+    expect: Expect,
+    object: &Value,
+    sides: Sides,
+) -> Result<Arc<Entry>, Failed> {
+    let object = crd::storable(&ctx.resource, object).await.map_err(Failed::Error)?;
+    commit(ctx.core, key, expect, Some(&object), sides).await
 }
 
 /// Whether nothing holds a deleting object any more (api-facts §3.5).
@@ -178,8 +191,7 @@ impl Changed {
         proposal: Proposal,
         options: &WriteOptions,
     ) -> Result<Self, ApiError> {
-        let kind = ctx.resource.storage;
-        let rules = kind.rules;
+        let kind = &ctx.resource.storage;
         let Proposal { object: mut new, managed, mut warnings } = proposal;
         prepare::same_object(&new, old, ctx.kind())?;
         prepare::carry_over(&mut new, old);
@@ -188,10 +200,10 @@ impl Changed {
         }
         let asked = request(ctx, snapshot, Operation::Update, &ctx.info.name, options.dry_run);
         let mut admitted = admission::mutate(&asked, &mut new, Some(old))?;
-        (rules.default)(&mut new);
+        kind.default(&mut new);
         match target {
-            Target::Main => (rules.prepare_update)(&mut new, old),
-            Target::Status => (rules.prepare_status_update)(&mut new, old),
+            Target::Main => kind.prepare_update(&mut new, old),
+            Target::Status => kind.prepare_status_update(&mut new, old),
             Target::Part => {}
         }
         prepare::generation(&mut new, old, kind);
@@ -201,15 +213,15 @@ impl Changed {
         }
         let mut errors = metadata::validate_update(&new, old);
         errors.extend(match target {
-            Target::Main => (rules.validate_update)(&new, old),
-            Target::Status => (rules.validate_status_update)(&new, old),
+            Target::Main => kind.validate_update(&new, old),
+            Target::Status => kind.validate_status_update(&new, old),
             // Checked where it was taken over.
             Target::Part => Vec::new(),
         });
         invalid(ctx.kind(), &new, errors)?;
         if target == Target::Main {
-            ctx.core.authorizer.check_escalation(snapshot, ctx.identity, ctx.kind().plural, &new, Some(old))?;
-            warnings.extend((rules.warnings)(&new));
+            ctx.core.authorizer.check_escalation(snapshot, ctx.identity, &ctx.kind().plural, &new, Some(old))?;
+            warnings.extend(kind.warnings(&new, Some(old)));
         }
         let checked = admission::validate(&asked, &new, Some(old))?;
         admitted.writes.extend(checked.writes);
@@ -224,5 +236,5 @@ impl Changed {
 
 /// A stored object in the version that was asked for.
 pub(crate) fn requested(ctx: &Ctx<'_>, stored: &Value) -> Value {
-    convert(stored.clone(), ctx.resource.storage, ctx.kind())
+    convert(stored.clone(), &ctx.resource.storage, ctx.kind())
 }

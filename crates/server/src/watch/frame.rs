@@ -54,7 +54,7 @@ impl Frames {
                 let now = jiff::Timestamp::now().as_second();
                 let row = shapes::row(&self.resource, object, version, self.include, now);
                 let first = !std::mem::replace(&mut self.columns_sent, true);
-                shapes::table(self.resource.storage.rules, version, metadata, vec![row], first)
+                shapes::table(&self.resource.storage, version, metadata, vec![row], first)
             }
             Shape::Metadata(version) => shapes::partial(&object, version),
         };
@@ -63,7 +63,7 @@ impl Frames {
 
     /// A bookmark: nothing but a revision; `initial_end` marks the end of the initial events.
     pub fn bookmark(&mut self, out: &mut BytesMut, revision: Revision, initial_end: bool) {
-        let kind = self.resource.kind;
+        let kind = self.resource.kind.clone();
         let mut metadata = json!({"resourceVersion": revision.to_string()});
         if initial_end {
             metadata["annotations"] = json!({INITIAL_EVENTS_END: "true"});
@@ -74,14 +74,14 @@ impl Frames {
             Shape::Metadata(version) => shapes::partial(&full(metadata), version),
             Shape::Table(version) => {
                 let table_metadata = json!({"resourceVersion": metadata["resourceVersion"]});
-                let cells = vec![Value::Null; self.resource.storage.rules.columns.len()];
+                let cells = vec![Value::Null; self.resource.storage.columns().len()];
                 let object = match self.include {
                     Include::Object => full(metadata),
                     Include::None | Include::Metadata => shapes::partial(&full(metadata), version),
                 };
                 let row = json!({"cells": cells, "object": object});
                 let first = !std::mem::replace(&mut self.columns_sent, true);
-                shapes::table(self.resource.storage.rules, version, table_metadata, vec![row], first)
+                shapes::table(&self.resource.storage, version, table_metadata, vec![row], first)
             }
         };
         self.put(out, "BOOKMARK", &object);

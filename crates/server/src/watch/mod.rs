@@ -14,6 +14,7 @@ use mizzen_store::{Compacted, Revision};
 use rand::Rng;
 
 use crate::answer::Answer;
+use crate::crd;
 use crate::dispatch::Ctx;
 use crate::options::ListOptions;
 use crate::registry::read::reached;
@@ -28,12 +29,12 @@ const DEFAULT_LIFE: Duration = Duration::from_secs(1800);
 /// Answers a watch.
 pub(crate) async fn answer(ctx: &Ctx<'_>) -> Result<Answer, ApiError> {
     let options = ListOptions::parse(ctx.head.query, true)?;
-    let mut selection = Selection::parse(ctx.resource, ctx.head.query)?;
+    let mut selection = Selection::parse(&ctx.resource, ctx.head.query)?;
     if !ctx.info.name.is_empty() {
         selection.named(&ctx.info.name)?;
     }
     let frames = Frames {
-        resource: ctx.resource,
+        resource: ctx.resource.clone(),
         format: ctx.format,
         include: Include::parse(ctx.head.query.get("includeObject")),
         columns_sent: false,
@@ -69,7 +70,8 @@ async fn start(ctx: &Ctx<'_>, options: &ListOptions) -> Result<Start, ApiError> 
         _ => snapshot.revision(),
     };
     let watch = ctx.core.store.watch(&prefix, after).map_err(|e| too_old(&e))?;
-    let state = if from_state { snapshot.prefix(&prefix).cloned().collect() } else { VecDeque::new() };
+    let state = if from_state { snapshot.prefix(&prefix).cloned().collect() } else { Vec::new() };
+    let state = VecDeque::from(crd::current_all(&ctx.resource, state).await?);
     Ok(Start { watch, state, state_at: after, announce_end: options.initial_events == Some(true) && options.bookmarks })
 }
 

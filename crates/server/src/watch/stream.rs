@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::frame::Frames;
 use super::too_old;
+use crate::crd;
 use crate::dispatch::Ctx;
 use crate::registry::select::Selection;
 use crate::server::Core;
@@ -102,11 +103,26 @@ impl Watcher {
             tokio::select! {
                 biased;
                 changes = self.start.watch.next(BATCH) => match changes {
-                    Ok(events) => self.pending.extend(events),
+                    Ok(events) => self.take(&mut out, events).await,
                     Err(error) => self.fail(&mut out, &error),
                 },
                 () = closing.cancelled() => return None,
                 () = tokio::time::sleep_until(self.next_bookmark.min(self.end)) => self.tick(&mut out),
+            }
+        }
+    }
+
+    /// Takes events from the store, those of custom resources in the version that is watched.
+    async fn take(&mut self, out: &mut BytesMut, events: Vec<Arc<Event>>) {
+        if self.frames.resource.definition.is_none() {
+            return self.pending.extend(events);
+        }
+        match crd::follow(&self.core, &mut self.frames.resource, events).await {
+            Ok(Some(events)) => self.pending.extend(events),
+            Ok(None) => self.ended = true,
+            Err(error) => {
+                self.ended = true;
+                self.frames.error(out, &error);
             }
         }
     }

@@ -95,8 +95,8 @@ fn check(request: &Request<'_>, object: &Value, old: Option<&Value>, out: &mut A
     }
     let pods = request.is("", "pods");
     let concerned = request.subresource.is_empty() || (pods && request.subresource == "ephemeralcontainers");
-    let Some((metadata, spec)) = template(request.kind.plural, object).filter(|_| concerned) else { return Ok(()) };
-    let unchanged = old.and_then(|old| template(request.kind.plural, old)).is_some_and(|(_, old)| old == spec);
+    let Some((metadata, spec)) = template(&request.kind.plural, object).filter(|_| concerned) else { return Ok(()) };
+    let unchanged = old.and_then(|old| template(&request.kind.plural, old)).is_some_and(|(_, old)| old == spec);
     if request.operation == Operation::Update && unchanged {
         return Ok(());
     }

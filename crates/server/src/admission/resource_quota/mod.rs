@@ -32,7 +32,7 @@ fn check(request: &Request<'_>, object: &Value, old: Option<&Value>, out: &mut A
     if quotas.peek().is_none() {
         return Ok(());
     }
-    let read = |object: &Value| Counted::read(request.kind.group, request.kind.plural, object);
+    let read = |object: &Value| Counted::read(&request.kind.group, &request.kind.plural, object);
     let (new, old) = (read(object), old.map(read));
     for entry in quotas {
         if let Some(write) = check_one(request, object, entry, &new, old.as_ref())? {
@@ -44,7 +44,7 @@ fn check(request: &Request<'_>, object: &Value, old: Option<&Value>, out: &mut A
 
 /// Whether the request can raise usage.
 fn handles(request: &Request<'_>) -> bool {
-    let grows = rules::reads(request.kind.group, request.kind.plural);
+    let grows = rules::reads(&request.kind.group, &request.kind.plural);
     match (request.operation, request.subresource) {
         (Operation::Create, "") => true,
         (Operation::Update, "") => grows,
@@ -67,7 +67,7 @@ fn check_one(
     let limited: Vec<&str> = hard
         .keys()
         .map(String::as_str)
-        .filter(|name| rules::counts(request.kind.group, request.kind.plural, name))
+        .filter(|name| rules::counts(&request.kind.group, &request.kind.plural, name))
         .collect();
     if limited.is_empty() || !rules::match_object(spec, new) {
         return Ok(None);
@@ -111,7 +111,7 @@ fn check_one(
 }
 
 fn usage(request: &Request<'_>, object: &Counted) -> Usage {
-    object.usage(request.kind.group, request.kind.plural, request.now.as_second())
+    object.usage(&request.kind.group, &request.kind.plural, request.now.as_second())
 }
 
 /// What the objects of the request's kind that are stored in its namespace, and that the quota's scopes match, use together.
@@ -124,14 +124,14 @@ fn of_namespace(request: &Request<'_>, quota: &ResourceQuotaSpec, limited: &[&st
             }
         }
     };
-    let prefix = key::namespace_prefix(request.kind.group, request.kind.plural, request.namespace);
+    let prefix = key::namespace_prefix(&request.kind.group, &request.kind.plural, request.namespace);
     if request.is("", "pods") {
         for pod in request.snapshot.list_as::<Pod>(&prefix) {
             add(&Counted::Pod(pod));
         }
         return total;
     }
-    let read = rules::reads(request.kind.group, request.kind.plural);
+    let read = rules::reads(&request.kind.group, &request.kind.plural);
     for entry in request.snapshot.prefix(&prefix) {
         let object = if read { serde_json::from_slice(&entry.value).unwrap_or_default() } else { Value::Null };
         add(&Counted::Other(object));

@@ -87,7 +87,7 @@ fn bypasses(pod: &Value) -> bool {
 /// The one budget that selects the pod.
 fn budget(ctx: &Ctx<'_>, snapshot: &Snapshot, pod: &Arc<Entry>) -> Result<Option<(Arc<Entry>, Value)>, ApiError> {
     let prefix = key::namespace_prefix("policy", "poddisruptionbudgets", &ctx.info.namespace);
-    let labels = Meta::of(pod, ctx.resource.storage);
+    let labels = Meta::of(pod, &ctx.resource.storage);
     let mut found = None;
     for entry in snapshot.prefix(&prefix) {
         let budget = parse(entry)?;

@@ -1,0 +1,212 @@
+//! Custom resources through the API: created, read, changed, applied, watched, shown and deleted like built-in kinds.
+
+mod harness;
+
+use harness::World;
+use serde_json::{Value, json};
+
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const TABS: &str = "/apis/example.com/v1/namespaces/default/crontabs";
+
+fn definition() -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "crontabs.example.com"},
+        "spec": {"group": "example.com", "scope": "Namespaced",
+            "names": {"plural": "crontabs", "kind": "CronTab", "shortNames": ["ct"], "categories": ["all"]},
+            "versions": [{"name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+                    "spec": {"type": "object", "required": ["cron"], "properties": {
+                        "cron": {"type": "string", "pattern": "^[0-9* ]+$"},
+                        "replicas": {"type": "integer", "minimum": 0, "default": 1},
+                        "color": {"type": "string"},
+                        "ports": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["port"],
+                            "items": {"type": "object", "required": ["port"], "properties": {
+                                "port": {"type": "integer"}, "name": {"type": "string"}}}}}},
+                    "status": {"type": "object", "properties": {
+                        "replicas": {"type": "integer"}, "selector": {"type": "string"}}}}}},
+                "subresources": {"status": {}, "scale": {"specReplicasPath": ".spec.replicas",
+                    "statusReplicasPath": ".status.replicas", "labelSelectorPath": ".status.selector"}},
+                "selectableFields": [{"jsonPath": ".spec.color"}],
+                "additionalPrinterColumns": [{"name": "Cron", "type": "string", "jsonPath": ".spec.cron"},
+                    {"name": "Replicas", "type": "integer", "jsonPath": ".spec.replicas", "priority": 1}]}]},
+    })
+}
+
+fn tab(name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "example.com/v1", "kind": "CronTab", "metadata": {"name": name}, "spec": spec})
+}
+
+/// A server with the definition, which its controller would have established by now.
+async fn world() -> World {
+    let world = World::start().await;
+    establish(&world, definition()).await;
+    world
+}
+
+async fn establish(world: &World, definition: Value) {
+    let created = world.call("POST", DEFINITIONS, definition).await;
+    assert_eq!(created.code, 201, "{}", created.text());
+    let mut object = created.json();
+    object["status"]["acceptedNames"] = object["spec"]["names"].clone();
+    object["status"]["conditions"] = ["NamesAccepted", "Established"]
+        .map(|t| json!({"type": t, "status": "True", "reason": "Test", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}))
+        .into();
+    let path = format!("{DEFINITIONS}/{}/status", object["metadata"]["name"].as_str().unwrap());
+    let updated = world.call("PUT", &path, object.clone()).await;
+    assert_eq!(updated.code, 200, "{}", updated.text());
+}
+
+#[tokio::test]
+async fn objects_live_as_their_schema_says() {
+    let world = World::start().await;
+    let early = world.call("POST", TABS, tab("a", json!({"cron": "*"}))).await;
+    assert_eq!((early.code, early.text().as_str()), (404, "404 page not found\n"));
+    establish(&world, definition()).await;
+
+    let created = world.call("POST", TABS, tab("a", json!({"cron": "* *", "extra": 1}))).await;
+    assert_eq!(created.code, 201, "{}", created.text());
+    assert_eq!(created.headers["warning"], "299 - \"unknown field \\\"spec.extra\\\"\"");
+    let object = created.json();
+    assert_eq!(object["spec"], json!({"cron": "* *", "replicas": 1}));
+    assert_eq!(object["metadata"]["generation"], 1);
+    assert_eq!(
+        object["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"],
+        json!({".": {}, "f:cron": {}, "f:replicas": {}})
+    );
+
+    for (case, spec, message) in [
+        (
+            "pattern",
+            json!({"cron": "x"}),
+            "CronTab.example.com \"b\" is invalid: spec.cron: Invalid value: \"x\": spec.cron in body should match '^[0-9* ]+$'",
+        ),
+        ("required", json!({}), "CronTab.example.com \"b\" is invalid: spec.cron: Required value"),
+        (
+            "type",
+            json!({"cron": 1}),
+            "CronTab.example.com \"b\" is invalid: spec.cron: Invalid value: \"integer\": spec.cron in body must be of type string: \"integer\"",
+        ),
+    ] {
+        let refused = world.call("POST", TABS, tab("b", spec)).await;
+        assert_eq!((refused.code, refused.json()["message"].as_str().unwrap()), (422, message), "{case}");
+    }
+    let strict =
+        world.call("POST", &format!("{TABS}?fieldValidation=Strict"), tab("b", json!({"cron": "*", "foo": 1}))).await;
+    assert_eq!(strict.code, 400);
+    assert!(strict.text().contains("strict decoding error: unknown field \\\"spec.foo\\\""), "{}", strict.text());
+    let dry = world.call("POST", &format!("{TABS}?dryRun=All"), tab("b", json!({"cron": "*"}))).await;
+    assert_eq!(dry.code, 201);
+    assert_eq!(world.call("GET", &format!("{TABS}/b"), Value::Null).await.code, 404);
+
+    let list = world.get(TABS).await;
+    assert_eq!((list["kind"].as_str(), list["items"][0]["kind"].as_str()), (Some("CronTabList"), Some("CronTab")));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn changes_follow_the_rules_of_generation_and_status() {
+    let world = world().await;
+    let path = format!("{TABS}/a");
+    let mut object = world.call("POST", TABS, tab("a", json!({"cron": "*"}))).await.json();
+    object["metadata"]["resourceVersion"] = "".into();
+    let refused = world.call("PUT", &path, object.clone()).await;
+    assert_eq!(refused.code, 422, "{}", refused.text());
+    assert!(refused.text().contains("metadata.resourceVersion: Invalid value: 0: must be specified for an update"));
+
+    let patch = |path: String, body: Value| {
+        let world = &world;
+        async move {
+            let headers = [("content-type", "application/merge-patch+json")];
+            world.send("PATCH", &path, &headers, body.to_string()).await
+        }
+    };
+    let patched = patch(path.clone(), json!({"spec": {"color": "blue"}, "status": {"replicas": 5}})).await.json();
+    assert_eq!((&patched["metadata"]["generation"], &patched["status"]), (&json!(2), &Value::Null));
+    let labelled = patch(path.clone(), json!({"metadata": {"labels": {"a": "b"}}})).await.json();
+    assert_eq!(labelled["metadata"]["generation"], 2);
+    let status = patch(format!("{path}/status"), json!({"spec": {"cron": "1"}, "metadata": {"labels": {"x": "y"}}, "status": {"replicas": 2, "selector": "app=x"}})).await.json();
+    assert_eq!((&status["metadata"]["generation"], &status["status"]["replicas"]), (&json!(2), &json!(2)));
+    assert_eq!((&status["spec"]["cron"], &status["metadata"]["labels"]), (&json!("*"), &json!({"a": "b"})));
+
+    let strategic = [("content-type", "application/strategic-merge-patch+json")];
+    assert_eq!(world.send("PATCH", &path, &strategic, "{}").await.code, 415);
+
+    let scale = world.get(&format!("{path}/scale")).await;
+    assert_eq!((&scale["kind"], &scale["spec"]["replicas"]), (&json!("Scale"), &json!(1)));
+    assert_eq!(scale["status"], json!({"replicas": 2, "selector": "app=x"}));
+    let scaled = patch(format!("{path}/scale"), json!({"spec": {"replicas": 7}})).await;
+    assert_eq!((scaled.code, &scaled.json()["spec"]["replicas"]), (200, &json!(7)));
+    let object = world.get(&path).await;
+    assert_eq!((&object["spec"]["replicas"], &object["metadata"]["generation"]), (&json!(7), &json!(3)));
+
+    let same = patch(path.clone(), json!({"spec": {"replicas": 7}})).await.json();
+    assert_eq!(same["metadata"]["resourceVersion"], object["metadata"]["resourceVersion"]);
+    let deleted = world.send("DELETE", &path, &[], "").await.json();
+    assert_eq!((&deleted["kind"], &deleted["details"]["kind"]), (&json!("Status"), &json!("crontabs")));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn appliers_share_the_items_of_lists() {
+    let world = world().await;
+    let apply = |manager: &'static str, spec: Value, force: bool| {
+        let world = &world;
+        async move {
+            let path = format!("{TABS}/a?fieldManager={manager}&force={force}");
+            let headers = [("content-type", "application/apply-patch+yaml")];
+            world.send("PATCH", &path, &headers, tab("a", spec).to_string()).await
+        }
+    };
+    let created = apply("one", json!({"cron": "*", "ports": [{"port": 80, "name": "x"}]}), false).await;
+    assert_eq!(created.code, 201, "{}", created.text());
+    let fields = &created.json()["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:ports"];
+    assert_eq!(fields, &json!({"k:{\"port\":80}": {".": {}, "f:name": {}, "f:port": {}}}));
+    let shared = apply("two", json!({"cron": "*", "ports": [{"port": 81}]}), false).await.json();
+    assert_eq!(shared["spec"]["ports"], json!([{"port": 80, "name": "x"}, {"port": 81}]));
+    let conflict = apply("two", json!({"cron": "1"}), false).await;
+    assert_eq!(conflict.code, 409, "{}", conflict.text());
+    assert!(conflict.text().contains("conflict with \\\"one\\\": .spec.cron"), "{}", conflict.text());
+    let forced = apply("two", json!({"cron": "1"}), true).await.json();
+    assert_eq!((&forced["spec"]["cron"], &forced["spec"]["ports"]), (&json!("1"), &json!([{"port": 80, "name": "x"}])));
+    let unknown = apply("two", json!({"cron": "1", "foo": 1}), true).await;
+    assert_eq!(unknown.code, 400);
+    assert!(unknown.text().contains(".spec.foo: field not declared in schema"), "{}", unknown.text());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn objects_are_shown_and_selected() {
+    let world = world().await;
+    for (name, color) in [("a", "blue"), ("b", "red")] {
+        world.call("POST", TABS, tab(name, json!({"cron": "*", "color": color}))).await;
+    }
+    let table = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+    let table = world.send("GET", TABS, &table, "").await.json();
+    let columns: Vec<&str> =
+        table["columnDefinitions"].as_array().unwrap().iter().filter_map(|c| c["name"].as_str()).collect();
+    assert_eq!(columns, ["Name", "Cron", "Replicas"]);
+    assert_eq!(table["rows"][0]["cells"], json!(["a", "*", 1]));
+    let partial = [("accept", "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io")];
+    let partial = world.send("GET", TABS, &partial, "").await.json();
+    assert_eq!(partial["items"][1]["kind"], "PartialObjectMetadata");
+    let selected = world.get(&format!("{TABS}?fieldSelector=spec.color%3Dblue")).await;
+    assert_eq!(selected["items"].as_array().map(Vec::len), Some(1));
+    assert_eq!(world.call("GET", &format!("{TABS}?fieldSelector=spec.cron%3Dx"), Value::Null).await.code, 400);
+
+    let discovery = world.get("/apis/example.com/v1").await;
+    let names: Vec<&str> =
+        discovery["resources"].as_array().unwrap().iter().filter_map(|r| r["name"].as_str()).collect();
+    assert_eq!(names, ["crontabs", "crontabs/status", "crontabs/scale"]);
+    assert_eq!(discovery["resources"][0]["shortNames"], json!(["ct"]));
+    let headers = [("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")];
+    let groups = world.send("GET", "/apis", &headers, "").await;
+    let last = groups.json()["items"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!(last["metadata"]["name"], "example.com");
+    let tag = groups.headers["etag"].to_str().unwrap().to_string();
+    assert!(world.get("/apis").await["groups"].as_array().unwrap().iter().any(|g| g["name"] == "example.com"));
+    world.send("DELETE", &format!("{DEFINITIONS}/crontabs.example.com"), &[], "").await;
+    let after = world.send("GET", "/apis", &headers, "").await;
+    assert_ne!(after.headers["etag"].to_str().unwrap(), tag);
+    world.stop().await;
+}
