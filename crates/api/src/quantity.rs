@@ -60,6 +60,16 @@ impl Quantity {
         clamp(ceil_div(self.nanos, 1_000_000))
     }
 
+    /// The amount as a whole number, if it is one.
+    pub fn exact_units(self) -> Option<i64> {
+        if self.nanos % NANO == 0 { i64::try_from(self.nanos / NANO).ok() } else { None }
+    }
+
+    /// The amount as a floating-point number, as near as there is one.
+    pub fn approximate(self) -> f64 {
+        self.nanos as f64 / NANO as f64
+    }
+
     /// Neither more nor less than nothing.
     pub fn is_zero(self) -> bool {
         self.nanos == 0
