@@ -18,8 +18,33 @@ pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 /// The annotation of a binding that was made by the cluster, not by people.
 pub const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
+/// The annotation of a claim that names the provisioner that is to make its volume.
+pub const STORAGE_PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
+/// The annotation of a volume that names the provisioner that made it.
+pub const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 /// The provisioner of classes whose volumes people make.
 pub const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
+
+/// The built-in local storage: directories on the nodes. Controller and agent share these names.
+pub mod local {
+    use k8s_openapi::api::core::v1::PersistentVolume;
+
+    /// Provisioner of its classes, and CSI driver name of its volumes.
+    pub const DRIVER: &str = "mizzen.dev/local";
+    /// The class that every new cluster has, and that is its default.
+    pub const CLASS: &str = "local";
+    /// The label of a volume that names the node with its directory.
+    pub const NODE_LABEL: &str = "mizzen.dev/node";
+    /// The finalizer that the node takes off once the directory is gone.
+    pub const FINALIZER: &str = "mizzen.dev/local-volume";
+
+    /// The node with the directory, if the volume is one of these.
+    pub fn node(volume: &PersistentVolume) -> Option<&str> {
+        let csi = volume.spec.as_ref()?.csi.as_ref()?;
+        let labels = volume.metadata.labels.as_ref()?;
+        (csi.driver == DRIVER).then(|| labels.get(NODE_LABEL))?.map(String::as_str)
+    }
+}
 
 /// The names of the claims a pod mounts; those of ephemeral volumes follow from the names of pod and volume.
 pub fn claims(pod: &Pod) -> impl Iterator<Item = String> + '_ {
@@ -80,7 +105,8 @@ pub fn requested(claim: &PersistentVolumeClaim) -> Option<Quantity> {
     requests.get("storage")?.0.parse().ok()
 }
 
-fn capacity(volume: &PersistentVolume) -> Option<Quantity> {
+/// How much the volume holds.
+pub fn capacity(volume: &PersistentVolume) -> Option<Quantity> {
     volume.spec.as_ref()?.capacity.as_ref()?.get("storage")?.0.parse().ok()
 }
 

@@ -20,6 +20,7 @@ pub mod endpoint_slice;
 pub mod ephemeral_volume;
 pub mod garbage_collector;
 pub mod job;
+pub mod local_volume;
 pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;

@@ -57,7 +57,8 @@ fn uses(pod: &Pod, claim: &str) -> bool {
     !is_terminal(pod) && claims(pod).any(|name| name == claim)
 }
 
-fn release<K: Resource + Metadata<Ty = ObjectMeta>>(object: &K, finalizer: &str, plan: &mut Plan) {
+/// Takes a finalizer off.
+pub(crate) fn release<K: Resource + Metadata<Ty = ObjectMeta>>(object: &K, finalizer: &str, plan: &mut Plan) {
     let before = object.metadata().finalizers.clone().unwrap_or_default();
     let left: Vec<&String> = before.iter().filter(|f| *f != finalizer).collect();
     if left.len() == before.len() {

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 
 use crate::shell::Controller;
 use crate::wake::{every, itself};
-use crate::{ephemeral_volume, volume_binder, volume_protection};
+use crate::{ephemeral_volume, local_volume, volume_binder, volume_protection};
 
 pub(super) fn controllers() -> Vec<Controller> {
     vec![
@@ -16,6 +16,20 @@ pub(super) fn controllers() -> Vec<Controller> {
             start: volume_binder::everything(),
             wakes: vec![volume_binder::woken_by_volumes(), volume_binder::woken_by_claims()],
             reconcile: Arc::new(volume_binder::reconcile),
+        },
+        Controller {
+            name: "local-volume-provisioner",
+            identity: "persistent-volume-binder",
+            start: every::<PersistentVolumeClaim>(),
+            wakes: vec![itself::<PersistentVolumeClaim>(), local_volume::woken_by_volumes()],
+            reconcile: Arc::new(local_volume::claim),
+        },
+        Controller {
+            name: "local-volume-reclaimer",
+            identity: "persistent-volume-binder",
+            start: every::<PersistentVolume>(),
+            wakes: vec![itself::<PersistentVolume>(), local_volume::woken_by_nodes()],
+            reconcile: Arc::new(local_volume::give_back),
         },
         Controller {
             name: "ephemeral-volume-controller",

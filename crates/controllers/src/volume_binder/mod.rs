@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use mizzen_api::volumes::{BIND_COMPLETED, BOUND_BY_CONTROLLER, NO_PROVISIONER};
+use mizzen_api::volumes::{BIND_COMPLETED, BOUND_BY_CONTROLLER, NO_PROVISIONER, STORAGE_PROVISIONER};
 use mizzen_api::{key, volumes};
 use mizzen_store::{Event, Snapshot};
 use serde_json::{Value, json};
@@ -24,8 +24,7 @@ use crate::shell::{Start, Wake};
 use crate::wake::{head_of, versions};
 
 /// Tells provisioners which of them is meant; the second is the older name.
-const PROVISIONERS: [&str; 2] =
-    ["volume.kubernetes.io/storage-provisioner", "volume.beta.kubernetes.io/storage-provisioner"];
+const PROVISIONERS: [&str; 2] = [STORAGE_PROVISIONER, "volume.beta.kubernetes.io/storage-provisioner"];
 
 /// The writes about the claim or volume at `object_key`.
 ///
