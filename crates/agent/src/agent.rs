@@ -144,6 +144,7 @@ impl Agent {
         ));
         self.tasks.spawn(registration::run(Arc::clone(ctx), stop.clone()));
         self.tasks.spawn(garbage::run(Arc::clone(ctx), pods.clone(), stop.clone()));
+        self.tasks.spawn(volume::local::run(Arc::clone(ctx), Arc::clone(&self.api), stop.clone()));
         let (logged, directories) = (pods.clone(), Arc::clone(ctx));
         let log_dirs = move || -> Vec<(String, std::path::PathBuf)> {
             let of = |((namespace, name), pod): (&(Arc<str>, Arc<str>), &Arc<Pod>)| {

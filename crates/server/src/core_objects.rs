@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use jiff::Timestamp;
 use mizzen_api::key;
 use mizzen_api::status::ApiError;
+use mizzen_api::volumes::local;
 use mizzen_store::{CommitError, Expect, Operation, Snapshot, Txn};
 use serde_json::{Value, json};
 
@@ -64,6 +65,11 @@ fn transaction(snapshot: &Snapshot, objects: Vec<(String, Value)>) -> Txn {
 /// What is missing from, or differs in, the snapshot.
 fn missing(config: &Config, snapshot: &Snapshot, now: Timestamp) -> Vec<(String, Value)> {
     let mut out = Vec::new();
+    let first_start = snapshot.get(&key::object("", "namespaces", "", NAMESPACES[0])).is_none();
+    if first_start {
+        // Only once: people may change or delete it.
+        out.push((key::object("storage.k8s.io", "storageclasses", "", local::CLASS), storage_class(now)));
+    }
     for name in NAMESPACES {
         let key = key::object("", "namespaces", "", name);
         if snapshot.get(&key).is_none() {
@@ -113,6 +119,17 @@ fn namespace(name: &str, now: Timestamp) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Namespace", "metadata": metadata,
         "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"},
+    })
+}
+
+/// Storage that needs nothing but a disk, as the default: claims work on a new cluster.
+fn storage_class(now: Timestamp) -> Value {
+    let mut metadata = metadata("", local::CLASS, now);
+    metadata["annotations"] = json!({"storageclass.kubernetes.io/is-default-class": "true"});
+    json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": metadata,
+        "provisioner": local::DRIVER, "reclaimPolicy": "Delete", "volumeBindingMode": "WaitForFirstConsumer",
+        "allowVolumeExpansion": true,
     })
 }
 

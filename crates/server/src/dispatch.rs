@@ -96,6 +96,7 @@ pub(crate) fn authorize(
         name: &info.name,
         path: head.path,
         field_selector: head.query.get("fieldSelector").unwrap_or_default(),
+        label_selector: head.query.get("labelSelector").unwrap_or_default(),
     };
     core.authorizer.authorize(snapshot, identity, &attributes)
 }

@@ -5,6 +5,7 @@
 
 pub mod atomic;
 pub mod host_path;
+pub mod local;
 pub mod ownership;
 pub mod payload;
 mod projected;
@@ -58,6 +59,14 @@ pub enum VolumeError {
     Unbound {
         /// The claim.
         name: String,
+    },
+    /// The volume is a directory of another node.
+    #[error("persistentvolume {name:?} is on node {node:?}, not on this one")]
+    Elsewhere {
+        /// The volume.
+        name: String,
+        /// The node.
+        node: String,
     },
     /// The API did not give what the pod refers to.
     #[error("timed out waiting for ConfigMaps and Secrets")]
@@ -344,13 +353,8 @@ impl Maker<'_> {
             .get("", &volume)
             .await?
             .ok_or_else(|| VolumeError::NotFound { kind: "persistentvolume", name: volume.clone() })?;
-        let spec = volume.spec.unwrap_or_default();
-        let (path, kind) = match (spec.local, spec.host_path) {
-            (Some(local), _) => (local.path, "Directory".to_string()),
-            (None, Some(host)) => (host.path, host.type_.unwrap_or_default()),
-            (None, None) => return Err(VolumeError::Unsupported),
-        };
-        let path = PathBuf::from(path);
+        let (path, kind) = self.directory(&volume).await?;
+
         let (made, group) = (path.clone(), self.fs_group());
         let on_mismatch = self.spec.security_context.as_ref().and_then(|s| s.fs_group_change_policy.as_deref())
             == Some("OnRootMismatch");
@@ -367,6 +371,19 @@ impl Maker<'_> {
         })
         .await?;
         Ok(Mounted::Path { path, read_only })
+    }
+
+    /// The directory behind a volume, and as what it is to be checked (HostPathVolumeSource `type`).
+    async fn directory(&self, volume: &PersistentVolume) -> Result<(PathBuf, String), VolumeError> {
+        let spec = volume.spec.as_ref().ok_or(VolumeError::Unsupported)?;
+        if mizzen_api::volumes::local::node(volume).is_some() {
+            return Ok((local::set_up(self.ctx, volume).await?, "Directory".into()));
+        }
+        match (&spec.local, &spec.host_path) {
+            (Some(local), _) => Ok((PathBuf::from(&local.path), "Directory".into())),
+            (None, Some(host)) => Ok((PathBuf::from(&host.path), host.type_.clone().unwrap_or_default())),
+            (None, None) => Err(VolumeError::Unsupported),
+        }
     }
 }
 

@@ -75,6 +75,14 @@ impl Requirement {
         Ok(Self { key: key.into(), operator, values })
     }
 
+    /// Whether it demands that label to have this very value.
+    pub fn demands(&self, key: &str, value: &str) -> bool {
+        self.key == key
+            && self.operator == Operator::In
+            && self.values.len() == 1
+            && self.values.iter().any(|v| v == value)
+    }
+
     /// Whether it holds for a label with this value, or for its absence.
     pub fn matches(&self, label: Option<&str>) -> bool {
         match (self.operator, label) {

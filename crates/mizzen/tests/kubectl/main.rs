@@ -11,4 +11,5 @@ mod node;
 mod objects;
 mod python;
 mod registry;
+mod storage;
 mod workloads;

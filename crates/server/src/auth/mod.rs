@@ -133,6 +133,8 @@ pub struct Attributes<'a> {
     pub path: &'a str,
     /// Field selector of a list or watch, as sent.
     pub field_selector: &'a str,
+    /// Label selector of a list or watch, as sent.
+    pub label_selector: &'a str,
 }
 
 /// An authorizer's answer.

@@ -149,7 +149,12 @@ fn access(context: &Context<'_>, who: &Identity, spec: &AccessSpec, kind: &str) 
                 &wanted.name,
             ]
             .map(text);
-            let field_selector = field_selector(wanted);
+            let fields = wanted.field_selector.as_ref().map(|s| {
+                selector(&s.raw_selector, s.requirements.iter().flatten().map(|r| (&r.key, &r.operator, &r.values)))
+            });
+            let labels = wanted.label_selector.as_ref().map(|s| {
+                selector(&s.raw_selector, s.requirements.iter().flatten().map(|r| (&r.key, &r.operator, &r.values)))
+            });
             let what = Attributes {
                 verb: &verb,
                 resource_request: true,
@@ -160,7 +165,8 @@ fn access(context: &Context<'_>, who: &Identity, spec: &AccessSpec, kind: &str) 
                 namespace: &namespace,
                 name: &name,
                 path: "",
-                field_selector: &field_selector,
+                field_selector: fields.as_deref().unwrap_or_default(),
+                label_selector: labels.as_deref().unwrap_or_default(),
             };
             context.authorizer.decide(context.snapshot, who, &what)
         }
@@ -191,18 +197,16 @@ fn access(context: &Context<'_>, who: &Identity, spec: &AccessSpec, kind: &str) 
 }
 
 /// The selector of the attributes as a client would have sent it; requirements other than equality limit nothing here.
-fn field_selector(wanted: &ResourceAttributes) -> String {
-    let Some(selector) = &wanted.field_selector else {
-        return String::new();
-    };
-    if let Some(raw) = &selector.raw_selector {
+fn selector<'a>(
+    raw: &Option<String>,
+    requirements: impl Iterator<Item = (&'a String, &'a String, &'a Option<Vec<String>>)>,
+) -> String {
+    if let Some(raw) = raw {
         return raw.clone();
     }
-    let equal = selector.requirements.iter().flatten().filter_map(|requirement| {
-        match (requirement.operator.as_str(), requirement.values.as_deref()) {
-            ("In", Some([value])) => Some(format!("{}={value}", requirement.key)),
-            _ => None,
-        }
+    let equal = requirements.filter_map(|(key, operator, values)| match (operator.as_str(), values.as_deref()) {
+        ("In", Some([value])) => Some(format!("{key}={value}")),
+        _ => None,
     });
     equal.collect::<Vec<_>>().join(",")
 }

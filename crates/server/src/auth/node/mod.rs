@@ -3,7 +3,10 @@
 //! A node must not read the secrets of pods that run elsewhere. What its pods refer to is read from the snapshot at each
 //! question: nodes ask rarely, and there is nothing to keep up to date.
 
-use mizzen_api::selector::FieldSelector;
+use k8s_openapi::api::core::v1::PersistentVolume;
+use mizzen_api::key;
+use mizzen_api::selector::{FieldSelector, LabelSelector, Requirement};
+use mizzen_api::volumes::local;
 use mizzen_store::Snapshot;
 
 mod references;
@@ -51,6 +54,7 @@ pub fn decide(snapshot: &Snapshot, node: &str, what: &Attributes<'_>) -> Decisio
             let gets = verb == "get" && what.subresource.is_empty();
             Some(related(snapshot, node, what, gets || resizes, Target::Claim))
         }
+        ("", "persistentvolumes") if local_volume(snapshot, node, what) => Some(allow()),
         ("", "persistentvolumes") => {
             Some(related(snapshot, node, what, verb == "get" && what.subresource.is_empty(), Target::Volume))
         }
@@ -103,6 +107,22 @@ fn related(snapshot: &Snapshot, node: &str, what: &Attributes<'_>, verb_fits: bo
         return allow();
     }
     no(format!("no relationship found between node '{node}' and this object"))
+}
+
+/// A volume of the built-in local storage whose directory is on the node: the node sees when it is to be removed, and says when
+/// it is (it takes off its finalizer).
+fn local_volume(snapshot: &Snapshot, node: &str, what: &Attributes<'_>) -> bool {
+    match (what.verb, what.subresource) {
+        ("list" | "watch", "") => LabelSelector::parse(what.label_selector).is_ok_and(|selector| {
+            let of_node = |r: &Requirement| r.demands(local::NODE_LABEL, node);
+            selector.requirements().iter().any(of_node)
+        }),
+        ("get" | "patch", "") => {
+            let volume = snapshot.get_as::<PersistentVolume>(&key::of::<PersistentVolume>("", what.name));
+            volume.is_some_and(|v| local::node(&v) == Some(node))
+        }
+        _ => false,
+    }
 }
 
 fn pods(snapshot: &Snapshot, node: &str, what: &Attributes<'_>) -> Decision {

@@ -33,12 +33,20 @@ fn nodes_reach_what_their_pods_use_and_nothing_else() {
         let csi = json!({"driver": "d", "volumeHandle": "h", "nodePublishSecretRef": secret});
         object("v1", "PersistentVolume", &format!("volume{suffix}"), json!({"spec": {"claimRef": claim, "csi": csi}}))
     };
+    let local = |name: &str, node: &str| {
+        let spec = json!({"csi": {"driver": "mizzen.dev/local", "volumeHandle": "h"}});
+        let mut volume = object("v1", "PersistentVolume", name, json!({"spec": spec}));
+        volume["metadata"]["labels"] = json!({"mizzen.dev/node": node});
+        volume
+    };
     let claim = |suffix: &str| object("v1", "PersistentVolumeClaim", &format!("ns/claim{suffix}"), json!({}));
     let state = snapshot([
         pod("a", "n1", "1"),
         pod("b", "n2", "2"),
         volume("1"),
         volume("2"),
+        local("local1", "n1"),
+        local("local2", "n2"),
         claim("1"),
         claim("2"),
         object(
@@ -48,7 +56,7 @@ fn nodes_reach_what_their_pods_use_and_nothing_else() {
             json!({"spec": {"nodeName": "n1", "attacher": "x", "source": {}}}),
         ),
     ]);
-    // verb, group, resource, namespace, name, field selector
+    // verb, group, resource, namespace, name, field selector (or label selector)
     for (request, allowed) in [
         ("get||secrets|ns|secret1|", true),
         ("get||secrets|ns|secret2|", false),
@@ -69,6 +77,14 @@ fn nodes_reach_what_their_pods_use_and_nothing_else() {
         ("get||persistentvolumeclaims|ns|claim2|", false),
         ("get||persistentvolumes||volume1|", true),
         ("get||persistentvolumes||volume2|", false),
+        ("patch||persistentvolumes||volume1|", false),
+        ("patch||persistentvolumes||local1|", true),
+        ("patch||persistentvolumes||local2|", false),
+        ("delete||persistentvolumes||local1|", false),
+        ("watch||persistentvolumes|||labels:mizzen.dev/node=n1", true),
+        ("watch||persistentvolumes|||labels:mizzen.dev/node=n2", false),
+        ("list||persistentvolumes|||labels:mizzen.dev/node!=n2", false),
+        ("list||persistentvolumes|||", false),
         ("create||serviceaccounts/token|ns|account1|", true),
         ("create||serviceaccounts/token|ns|account2|", false),
         ("get||pods|ns|a|", true),
@@ -98,7 +114,7 @@ fn nodes_reach_what_their_pods_use_and_nothing_else() {
         ("create||services|ns||", false),
         ("create||events|ns||", true),
     ] {
-        let [verb, group, resource, namespace, name, field_selector] =
+        let [verb, group, resource, namespace, name, selector] =
             request.split('|').collect::<Vec<_>>().try_into().unwrap();
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         let resource_request = true;
@@ -112,7 +128,8 @@ fn nodes_reach_what_their_pods_use_and_nothing_else() {
             namespace,
             name,
             path: "",
-            field_selector,
+            field_selector: if selector.starts_with("labels:") { "" } else { selector },
+            label_selector: selector.strip_prefix("labels:").unwrap_or_default(),
         };
         let decision = decide(&state, "n1", &what);
         assert_eq!(matches!(decision, Decision::Allow(_)), allowed, "{request}: {decision:?}");
