@@ -165,6 +165,7 @@ impl Agent {
             ctx: Arc::clone(ctx),
             workers: HashMap::new(),
             running: JoinSet::new(),
+            waiting: false,
             tasks: self.tasks.clone(),
             stop: stop.clone(),
         };
@@ -196,6 +197,28 @@ struct Handle {
     rejected: bool,
     /// Its worker is done, but the API may still show it for a moment.
     ended: bool,
+    /// The API no longer shows it; its worker is taking it down.
+    gone: bool,
+}
+
+impl Handle {
+    /// It takes something of the node.
+    fn active(&self) -> bool {
+        !self.rejected && !self.ended && !status::is_terminal(self.pod.status.as_ref().and_then(|s| s.phase.as_deref()))
+    }
+
+    /// What it takes will soon be free.
+    fn leaving(&self) -> bool {
+        self.gone || self.pod.metadata.deletion_timestamp.is_some()
+    }
+}
+
+/// Whether there is room for a pod.
+enum Admission {
+    Yes,
+    /// Once those have ended that are on their way out.
+    Later,
+    No(Doom),
 }
 
 /// How a worker ended.
@@ -209,6 +232,8 @@ struct Manager {
     ctx: Arc<Context>,
     workers: HashMap<String, Handle>,
     running: JoinSet<End>,
+    /// A pod waits for the room of another that is on its way out.
+    waiting: bool,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -235,7 +260,12 @@ impl Manager {
                     None => driver_alive = false,
                 },
                 Some(ended) = self.running.join_next(), if !self.running.is_empty() => match ended {
-                    Ok(End { uid, crashed: false }) => self.ended(&uid, &pods),
+                    Ok(End { uid, crashed: false }) => {
+                        self.ended(&uid, &pods);
+                        if std::mem::take(&mut self.waiting) {
+                            self.sync(&pods, &mut adopted);
+                        }
+                    }
                     Ok(End { uid, crashed: true }) => {
                         tracing::error!(pod = uid, "a pod's worker panicked; the pod is started anew");
                         self.workers.remove(&uid);
@@ -293,6 +323,7 @@ impl Manager {
         self.workers.retain(|uid, handle| {
             let gone = !seen.contains(uid.as_str());
             if gone {
+                handle.gone = true;
                 handle.mailbox.put(|letters| letters.gone = true);
             }
             !(gone && handle.ended)
@@ -311,7 +342,14 @@ impl Manager {
         let known = sandbox.is_some()
             || status::is_terminal(phase)
             || pod.status.as_ref().is_some_and(|s| s.start_time.is_some());
-        let doom = if known { None } else { self.admit(pod) };
+        let doom = match if known { Admission::Yes } else { self.admit(pod) } {
+            Admission::Yes => None,
+            Admission::No(doom) => Some(doom),
+            Admission::Later => {
+                self.waiting = true;
+                return; // It is fresh again at the next look, which the next end of a worker brings.
+            }
+        };
         let mailbox = Mailbox::default();
         let rejected = doom.is_some();
         let worker =
@@ -324,22 +362,25 @@ impl Manager {
             }
             End { uid: ends, crashed }
         });
-        self.workers.insert(uid, Handle { mailbox, pod: Arc::clone(pod), rejected, ended: false });
+        self.workers.insert(uid, Handle { mailbox, pod: Arc::clone(pod), rejected, ended: false, gone: false });
     }
 
-    fn admit(&self, pod: &Arc<Pod>) -> Option<Doom> {
-        let active = |h: &&Handle| {
-            !h.rejected && !h.ended && !status::is_terminal(h.pod.status.as_ref().and_then(|s| s.phase.as_deref()))
-        };
-        let others: Vec<&Pod> = self.workers.values().filter(active).map(|h| &*h.pod).collect();
+    fn admit(&self, pod: &Arc<Pod>) -> Admission {
         let node = self.ctx.node.get("", &self.ctx.config.node_name);
         let offer = admit::Offer {
             allocatable: &self.ctx.capacity.allocatable,
             labels: node.as_ref().and_then(|n| n.metadata.labels.as_ref()),
         };
-        let rejection = admit::check(pod, others.iter().copied(), &offer).err()?;
+        let beside = |counts: fn(&Handle) -> bool| {
+            let others: Vec<&Pod> = self.workers.values().filter(|h| counts(h)).map(|h| &*h.pod).collect();
+            admit::check(pod, others.iter().copied(), &offer)
+        };
+        let Err(rejection) = beside(Handle::active) else { return Admission::Yes };
+        if beside(|h| h.active() && !h.leaving()).is_ok() {
+            return Admission::Later;
+        }
         reports::rejected(&self.ctx, pod, &rejection.reason, &rejection.message);
-        Some(Doom {
+        Admission::No(Doom {
             message: format!("Pod was rejected: {}", rejection.message),
             reason: rejection.reason,
             rejected: true,

@@ -46,9 +46,7 @@ fn a_claim_keeps_its_data_until_it_is_deleted() {
     assert_eq!(run("cat /data/file"), "kept\n");
     cluster.kubectl(&["delete", "statefulset", "db"]);
     cluster.until("the volume's directory to be removed", || !directory.exists());
-    cluster.until("the volume to be gone", || {
-        text(&cluster.try_kubectl(&["get", "pv", &volume])).contains("NotFound")
-    });
+    cluster.until("the volume to be gone", || text(&cluster.try_kubectl(&["get", "pv", &volume])).contains("NotFound"));
 }
 
 #[test]
