@@ -1,5 +1,7 @@
 //! The errors of the API: `meta/v1 Status` with its code, reason and details (api-facts §5).
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 use crate::field::FieldError;
@@ -10,8 +12,8 @@ use crate::field::FieldError;
 pub struct ApiError {
     /// HTTP status code.
     pub code: u16,
-    /// `Status.reason`, empty where Kubernetes gives none.
-    pub reason: &'static str,
+    /// `Status.reason`, empty where Kubernetes gives none; anything where a webhook gave it.
+    pub reason: Cow<'static, str>,
     /// `Status.message`.
     pub message: String,
     /// `Status.details`, if any.
@@ -65,14 +67,14 @@ impl std::fmt::Display for Subject<'_> {
 
 impl ApiError {
     /// An error with neither details nor retry.
-    pub fn plain(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None }
+    pub fn plain(code: u16, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self { code, reason: reason.into(), message: message.into(), details: None }
     }
 
     fn about(code: u16, reason: &'static str, what: Subject<'_>, name: &str, message: String) -> Self {
         let details =
             Details { name: name.into(), group: what.group.into(), kind: what.resource.into(), ..Details::default() };
-        Self { code, reason, message, details: Some(Box::new(details)) }
+        Self { code, reason: reason.into(), message, details: Some(Box::new(details)) }
     }
 
     /// 400: the request cannot be understood.
@@ -160,7 +162,7 @@ impl ApiError {
     /// 429: try again after `seconds`.
     pub fn too_many_requests(message: impl Into<String>, seconds: u32) -> Self {
         let details = Details { retry_after_seconds: Some(seconds), ..Details::default() };
-        Self { code: 429, reason: "TooManyRequests", message: message.into(), details: Some(Box::new(details)) }
+        Self { code: 429, reason: "TooManyRequests".into(), message: message.into(), details: Some(Box::new(details)) }
     }
 
     /// 500: the server failed.
@@ -191,7 +193,7 @@ impl ApiError {
         let mut status =
             json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": self.message});
         if !self.reason.is_empty() {
-            status["reason"] = self.reason.into();
+            status["reason"] = self.reason.as_ref().into();
         }
         if let Some(details) = &self.details {
             status["details"] = details.to_json();
@@ -205,6 +207,27 @@ impl ApiError {
 }
 
 impl Details {
+    /// The details of a `Status` that somebody else wrote.
+    pub fn from_json(details: &Value) -> Self {
+        let of = |value: &Value, field: &str| value[field].as_str().unwrap_or_default().to_string();
+        let text = |field: &str| of(details, field);
+        let causes = details["causes"].as_array().into_iter().flatten();
+        let cause = |cause: &Value| Cause {
+            reason: of(cause, "reason"),
+            message: of(cause, "message"),
+            field: of(cause, "field"),
+        };
+        Self {
+            name: text("name"),
+            group: text("group"),
+            kind: text("kind"),
+            uid: text("uid"),
+            causes: causes.map(cause).collect(),
+            retry_after_seconds: details["retryAfterSeconds"].as_u64().and_then(|seconds| u32::try_from(seconds).ok()),
+            continue_token: None,
+        }
+    }
+
     fn to_json(&self) -> Value {
         let mut out = json!({});
         for (field, text) in [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)] {

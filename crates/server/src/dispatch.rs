@@ -13,6 +13,7 @@ use mizzen_api::kinds::kinds;
 use mizzen_api::status::ApiError;
 use mizzen_store::Snapshot;
 
+use crate::admission::notes::Notes;
 use crate::answer::Answer;
 use crate::auth::{Attributes, Identity};
 use crate::crd;
@@ -32,6 +33,8 @@ pub(crate) struct Head<'a> {
     pub path: &'a str,
     pub query: &'a Query,
     pub headers: &'a HeaderMap,
+    /// What is to be said beside the answer.
+    pub notes: Notes,
 }
 
 impl Head<'_> {

@@ -17,10 +17,11 @@ pub mod metrics;
 pub mod pki;
 
 mod answer;
-#[allow(dead_code, reason = "webhooks and aggregation, which call it, come next")]
+#[allow(dead_code, reason = "aggregation and the webhooks of authentication, which use the rest of it, come next")]
 mod callout;
 mod core_objects;
 mod crd;
+mod derived;
 mod dispatch;
 mod documents;
 mod expiry;

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue};
 use mizzen_api::status::ApiError;
 use mizzen_client::{Api, ClientError, Request, Response, WatchStream};
 
+use crate::admission::notes::Notes;
 use crate::answer::{Answer, Payload};
 use crate::auth::Identity;
 use crate::dispatch::{self, Head};
@@ -41,7 +42,7 @@ impl LocalApi {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         }
         let query = Query::from_pairs(query);
-        let head = Head { method: &method, path: &path, query: &query, headers: &headers };
+        let head = Head { method: &method, path: &path, query: &query, headers: &headers, notes: Notes::default() };
         let info = RequestInfo::parse(&method, &path, &query);
         let snapshot = self.core.store.snapshot();
         let answered = async {

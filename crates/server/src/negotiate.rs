@@ -258,7 +258,7 @@ mod tests {
         ] {
             let got = accept(Some(header), offer);
             if let Err(error) = &got {
-                assert_eq!((error.code, error.reason), (406, "NotAcceptable"));
+                assert_eq!((error.code, error.reason.as_ref()), (406, "NotAcceptable"));
             }
             assert_eq!(got.ok().map(|f| (f.encoding, f.shape)), expected, "{header}");
         }

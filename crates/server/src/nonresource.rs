@@ -20,7 +20,8 @@ pub(crate) fn answer(core: &Core, head: &Head<'_>) -> Answer {
     match path {
         "/version" => Answer::json(200, &version()),
         "/metrics" => {
-            let text = core.metrics.render(core.store.snapshot().revision().0);
+            let mut text = core.metrics.render(core.store.snapshot().revision().0);
+            core.webhooks.render(&mut text);
             Answer::bytes(200, "text/plain; version=0.0.4; charset=utf-8", text)
         }
         "/.well-known/openid-configuration" => {

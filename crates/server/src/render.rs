@@ -66,16 +66,21 @@ impl Output {
 /// Renders an output in the format that was negotiated.
 pub(crate) fn answer(ctx: &Ctx<'_>, output: Output) -> Result<Answer, ApiError> {
     let Output { code, body, warnings } = output;
-    let mut answer = match body {
+    let answer = match body {
         Body::List(page) => crate::registry::list::render(ctx, page)?,
         Body::Other(value) => encoded(code, &value, ctx.format),
         Body::Entry(entry) => stored_entry(ctx, code, &entry)?,
         Body::Stored(value) => stored_value(ctx, code, value),
     };
+    Ok(warned(answer, warnings))
+}
+
+/// Adds warnings to an answer.
+pub(crate) fn warned(mut answer: Answer, warnings: Vec<String>) -> Answer {
     for text in warning_headers(warnings) {
         answer.headers.push((http::header::WARNING, text));
     }
-    Ok(answer)
+    answer
 }
 
 fn stored_entry(ctx: &Ctx<'_>, code: u16, entry: &Entry) -> Result<Answer, ApiError> {

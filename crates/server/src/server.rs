@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::webhook::Webhooks;
 use crate::auth::{Authenticator, Authorizer, Identity, tokens::TokenIssuer};
 use crate::callout::Callout;
 use crate::config::{Config, Security};
@@ -37,7 +38,9 @@ pub(crate) struct Core {
     pub documents: Documents,
     pub nodes: Option<NodeClient>,
     /// The way to webhooks and aggregated API servers.
-    pub callout: Callout,
+    pub callout: Arc<Callout>,
+    /// The admission webhooks that are registered.
+    pub webhooks: Webhooks,
     /// What nodes and pods use.
     pub node_metrics: node_metrics::Source,
     pub metrics: Metrics,
@@ -65,7 +68,8 @@ impl Server {
             definitions: Definitions::default(),
             documents: Documents::default(),
             nodes: kubelet_tls.map(NodeClient::new),
-            callout: Callout::new(None, tasks.clone(), closing.clone()),
+            callout: Arc::new(Callout::new(None, tasks.clone(), closing.clone())),
+            webhooks: Webhooks::default(),
             node_metrics: node_metrics::Source::default(),
             metrics: Metrics::default(),
             health: Health::default(),

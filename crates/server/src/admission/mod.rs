@@ -2,6 +2,7 @@
 //!
 //! Each plugin is a file; [`PLUGINS`] lists them in Kubernetes' order. [`mutate`] runs all mutating phases before an
 //! object is validated, [`validate`] all validating ones after. Plugins read the request's snapshot and nothing else.
+//! [`dynamic`] then asks those who are registered to be asked: webhooks ([`webhook`]).
 
 use jiff::Timestamp;
 use mizzen_api::kind::Kind;
@@ -10,13 +11,18 @@ use mizzen_store::{Revision, Snapshot};
 use serde_json::Value;
 
 use crate::auth::{Authorizer, Identity};
+use crate::crd::Compiled;
 
 mod certificates;
 mod default_class;
 mod default_toleration_seconds;
+pub(crate) mod dynamic;
 mod limit_ranger;
+pub(crate) mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
+pub(crate) mod notes;
+mod options;
 mod plugin;
 mod pod_security;
 mod pods;
@@ -28,7 +34,10 @@ mod storage_object_in_use_protection;
 mod taint_nodes_by_condition;
 #[cfg(test)]
 mod testing;
+pub(crate) mod webhook;
 
+pub(crate) use dynamic::Outside;
+pub(crate) use options::Options;
 use plugin::Plugin;
 
 /// All plugins, in the order in which both phases run.
@@ -62,6 +71,18 @@ pub enum Operation {
     Connect,
 }
 
+impl Operation {
+    /// As rules and reviews name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::Create => "CREATE",
+            Operation::Update => "UPDATE",
+            Operation::Delete => "DELETE",
+            Operation::Connect => "CONNECT",
+        }
+    }
+}
+
 /// The circumstances of a write.
 pub struct Request<'a> {
     /// What is stored at the moment; what the plugins look up.
@@ -85,7 +106,13 @@ pub struct Request<'a> {
     /// The time of the request.
     pub now: Timestamp,
     /// Five random characters of `bcdfghjklmnpqrstvwxz2456789`, for the names of generated volumes.
-    pub suffix: &'a dyn Fn() -> String,
+    pub suffix: &'a (dyn Fn() -> String + Sync),
+    /// The definition of a custom resource.
+    pub(crate) definition: Option<&'a Compiled>,
+    /// The options that were sent.
+    pub(crate) options: Options<'a>,
+    /// The way to webhooks; without it nobody is asked.
+    pub(crate) outside: Option<Outside<'a>>,
 }
 
 impl Request<'_> {

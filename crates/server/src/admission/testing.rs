@@ -5,7 +5,7 @@ use mizzen_api::kinds::kinds;
 use mizzen_store::Snapshot;
 use serde_json::Value;
 
-use super::{Admitted, Operation, Request, mutate, validate};
+use super::{Admitted, Operation, Options, Request, mutate, validate};
 pub use crate::auth::fixture::object;
 use crate::auth::{Authorizer, Identity};
 
@@ -65,8 +65,23 @@ impl Case {
 
     /// Both phases.
     pub fn run(&self, mut object: Value) -> Result<(Value, Admitted), String> {
+        if self.operation == Operation::Delete {
+            object = Value::Null;
+        }
+        let old = self.old.as_ref();
+        self.with_request(|request| {
+            let mut admitted = mutate(request, &mut object, old).map_err(|error| error.message)?;
+            let checked = validate(request, &object, old).map_err(|error| error.message)?;
+            admitted.warnings.extend(checked.warnings);
+            admitted.writes.extend(checked.writes);
+            Ok((object, admitted))
+        })
+    }
+
+    /// The request as plugins see it.
+    pub fn with_request<T>(&self, then: impl FnOnce(&Request<'_>) -> T) -> T {
         let kind = kinds().storage(self.resource.0, self.resource.1).unwrap();
-        let request = Request {
+        then(&Request {
             snapshot: &self.snapshot,
             kind,
             subresource: &self.subresource,
@@ -78,16 +93,10 @@ impl Case {
             dry_run: false,
             now: Timestamp::from_second(1_790_000_000).unwrap(),
             suffix: &|| "xxxxx".into(),
-        };
-        if self.operation == Operation::Delete {
-            object = Value::Null;
-        }
-        let old = self.old.as_ref();
-        let mut admitted = mutate(&request, &mut object, old).map_err(|error| error.message)?;
-        let checked = validate(&request, &object, old).map_err(|error| error.message)?;
-        admitted.warnings.extend(checked.warnings);
-        admitted.writes.extend(checked.writes);
-        Ok((object, admitted))
+            definition: None,
+            options: Options::None,
+            outside: None,
+        })
     }
 
     /// The object after admission, which must not refuse it.

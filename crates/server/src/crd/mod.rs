@@ -21,7 +21,7 @@ use crate::dispatch::Ctx;
 use crate::registry::commit::Sides;
 use crate::registry::prepare;
 
-pub(crate) use objects::{current, current_all, follow, served, storable};
+pub(crate) use objects::{convert, current, current_all, follow, served, storable};
 
 const GROUP: &str = "apiextensions.k8s.io";
 const PLURAL: &str = "customresourcedefinitions";

@@ -38,7 +38,7 @@ pub(crate) async fn current_all(resource: &Resource, entries: Vec<Arc<Entry>>) -
             out.push(entry);
             continue;
         }
-        let object = convert(compiled, parse(&entry)?, &resource.kind)?;
+        let object = convert(compiled, parse(&entry)?, &resource.kind).await?;
         out.push(Arc::new(rewritten(&entry, &refreshed(object, &resource.kind))));
     }
     Ok(out)
@@ -94,7 +94,7 @@ pub(crate) async fn storable<'o>(resource: &Resource, object: &'o Value) -> Resu
     let Some(storage) = compiled.definition.version(&compiled.definition.storage) else {
         return Err(ApiError::internal(format_args!("no version of {} is stored", resource.kind.plural)));
     };
-    convert(compiled, object.clone(), &storage.kind).map(Cow::Owned)
+    convert(compiled, object.clone(), &storage.kind).await.map(Cow::Owned)
 }
 
 /// Whether an entry can be served as it stands.
@@ -111,7 +111,7 @@ fn has_version(entry: &Entry, kind: &Kind) -> bool {
 }
 
 /// An object in another version of its kind.
-fn convert(compiled: &Compiled, mut object: Value, to: &Kind) -> Result<Value, ApiError> {
+pub(crate) async fn convert(compiled: &Compiled, mut object: Value, to: &Kind) -> Result<Value, ApiError> {
     let wanted = to.api_version();
     if object["apiVersion"] == wanted.as_str() {
         return Ok(object);

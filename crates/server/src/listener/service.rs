@@ -16,13 +16,14 @@ use mizzen_api::status::ApiError;
 use tokio::sync::SemaphorePermit;
 
 use super::gzip;
+use crate::admission::notes::Notes;
 use crate::answer::{Answer, Payload};
 use crate::auth::Identity;
 use crate::dispatch::{self, Head};
 use crate::proxy::{self, Passed};
 use crate::query::Query;
 use crate::registry::names;
-use crate::render::AUDIT_ID;
+use crate::render::{self, AUDIT_ID};
 use crate::request::RequestInfo;
 use crate::server::Core;
 
@@ -40,12 +41,19 @@ impl Connection {
         let upgrade = request.headers().contains_key(UPGRADE).then(|| hyper::upgrade::on(&mut request));
         let (parts, body) = request.into_parts();
         let query = Query::parse(parts.uri.query().unwrap_or_default());
-        let head = Head { method: &parts.method, path: parts.uri.path(), query: &query, headers: &parts.headers };
+        let head = Head {
+            method: &parts.method,
+            path: parts.uri.path(),
+            query: &query,
+            headers: &parts.headers,
+            notes: Notes::default(),
+        };
         let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
         let answer = match self.answer(&head, &info, &parts, upgrade, body).await {
             Ok(answer) => answer,
             Err(error) => Answer::error(&error),
         };
+        let answer = render::warned(answer, head.notes.take_warnings());
         self.core.metrics.request(info.verb, answer.code, started.elapsed());
         finish(answer, gzip::accepts(&parts.headers))
     }

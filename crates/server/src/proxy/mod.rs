@@ -16,7 +16,9 @@ use hyper::upgrade::OnUpgrade;
 use mizzen_api::kinds::kinds;
 use mizzen_api::status::ApiError;
 use mizzen_store::Snapshot;
+use serde_json::Value;
 
+use crate::admission::{Options, dynamic};
 use crate::answer::Answer;
 use crate::auth::Identity;
 use crate::dispatch::{self, Head};
@@ -62,7 +64,7 @@ pub(crate) async fn answer(
         dispatch::authorize(core, snapshot, identity, head, info, "create")?;
     }
     if info.subresource != "log" {
-        admit(passed)?;
+        Box::pin(admit(passed)).await?;
     }
     let target = target::resolve(snapshot, info, head.query)?;
     if info.subresource == "proxy" && upgrade.is_none() && parts.uri.path().ends_with("/proxy") {
@@ -97,7 +99,7 @@ fn to_the_root(uri: &http::Uri) -> Result<Answer, ApiError> {
     Ok(answer)
 }
 
-fn admit(passed: &Passed<'_>) -> Result<(), ApiError> {
+async fn admit(passed: &Passed<'_>) -> Result<(), ApiError> {
     let Passed { core, identity, head, info, snapshot } = passed;
     let kind = kinds().by_resource("", "v1", &info.resource).ok_or_else(ApiError::no_resource)?;
     let ctx = dispatch::Ctx {
@@ -111,5 +113,8 @@ fn admit(passed: &Passed<'_>) -> Result<(), ApiError> {
         now: jiff::Timestamp::now(),
     };
     let asked = request(&ctx, snapshot, crate::admission::Operation::Connect, &info.name, false);
-    crate::admission::validate(&asked, &serde_json::Value::Null, None).map(drop)
+    let asked = crate::admission::Request { options: Options::None, ..asked };
+    crate::admission::validate(&asked, &Value::Null, None)?;
+    let mut options = target::options(info, head.query, ctx.subresource.map_or("", |sub| &sub.kind));
+    dynamic::both(&asked, &mut options, None).await
 }

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::ServicePort;
 use mizzen_api::key;
 use mizzen_api::status::{ApiError, Subject};
 use mizzen_store::Snapshot;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::callout::ready_endpoints;
 use crate::query::{Query, escape};
@@ -80,6 +80,33 @@ fn stream(snapshot: &Snapshot, info: &RequestInfo<'_>, subresource: &str, query:
         ("", _) => Err(ApiError::bad_request(format!("pod {name} does not have a host assigned"))),
         _ => kubelet(snapshot, node, path),
     }
+}
+
+/// The options of a connecting request as the object that admission sees (`PodExecOptions`, …).
+pub(super) fn options(info: &RequestInfo<'_>, query: &Query, kind: &str) -> Value {
+    let mut out = json!({"kind": kind, "apiVersion": "v1"});
+    match info.subresource.as_ref() {
+        "proxy" => out["path"] = format!("/{}", info.rest).into(),
+        "portforward" => {
+            let ports =
+                query.all("ports").flat_map(|ports| ports.split(',')).filter_map(|port| port.parse::<u16>().ok());
+            out["ports"] = ports.collect();
+        }
+        _ => {
+            for flag in ["stdin", "stdout", "stderr", "tty"] {
+                if query.flag(flag) {
+                    out[flag] = true.into();
+                }
+            }
+            if let Some(container) = query.get("container") {
+                out["container"] = container.into();
+            }
+            if info.subresource == "exec" {
+                out["command"] = query.all("command").collect();
+            }
+        }
+    }
+    out
 }
 
 /// The options of exec and attach as kubelets name them.

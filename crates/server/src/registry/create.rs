@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::commit::{ATTEMPTS, Failed, Sides};
 use super::update::put;
 use super::{body, managed, names, prepare, service, subresource};
-use crate::admission::{self, Admitted, Operation};
+use crate::admission::{self, Admitted, Operation, Options, Outside, dynamic};
 use crate::auth::reviews;
 use crate::crd;
 use crate::dispatch::Ctx;
@@ -29,7 +29,7 @@ pub(crate) async fn handle(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, ApiErr
     let mut warnings = Vec::new();
     let object = body::object(ctx, sent, options.field_validation, &mut warnings)?;
     if reviews::is_review(&ctx.kind().group, &ctx.kind().plural) {
-        return review(ctx, object);
+        return review(ctx, object).await;
     }
     if ctx.kind().plural == "bindings" {
         return subresource::bind_from_collection(ctx, object).await;
@@ -37,8 +37,9 @@ pub(crate) async fn handle(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, ApiErr
     create(ctx, to_storage(ctx, object), &options, Ownership::Writer, warnings).await
 }
 
-fn review(ctx: &Ctx<'_>, object: Value) -> Result<Output, ApiError> {
+async fn review(ctx: &Ctx<'_>, mut object: Value) -> Result<Output, ApiError> {
     let snapshot = ctx.snapshot();
+    dynamic::both(&request(ctx, &snapshot, Operation::Create, "", false), &mut object, None).await?;
     let context = reviews::Context {
         snapshot: &snapshot,
         issuer: &ctx.core.issuer,
@@ -84,7 +85,7 @@ pub(crate) async fn create(
     for _ in 0..ATTEMPTS {
         let snapshot = ctx.snapshot();
         let Draft { object, sides, warnings: own } =
-            Draft::new(ctx, &snapshot, sent.clone(), options, ownership, &warnings)?;
+            Draft::new(ctx, &snapshot, sent.clone(), options, ownership, &warnings).await?;
         let name = prepare::text(&object, "name");
         let key = ctx.resource.key(&ctx.info.namespace, name);
         let outcome = if options.dry_run {
@@ -128,7 +129,7 @@ struct Draft {
 }
 
 impl Draft {
-    fn new(
+    async fn new(
         ctx: &Ctx<'_>,
         snapshot: &Snapshot,
         mut object: Value,
@@ -141,7 +142,7 @@ impl Draft {
             // Before admission: what the plugins add belongs to nobody, so that a later apply does not take it away.
             managed::created(ctx, &mut object, &options.manager);
         }
-        let mut admitted = admit(ctx, snapshot, &mut object, options)?;
+        let mut admitted = admit(ctx, snapshot, &mut object, options).await?;
         kind.default(&mut object);
         name(&mut object, ctx.kind())?;
         prepare::born(&mut object, kind, names::uid(), ctx.now);
@@ -154,11 +155,9 @@ impl Draft {
         errors.extend(kind.validate(&object));
         invalid(ctx.kind(), &object, errors)?;
         ctx.core.authorizer.check_escalation(snapshot, ctx.identity, &ctx.kind().plural, &object, None)?;
-        let checked = admission::validate(
-            &request(ctx, snapshot, Operation::Create, prepare::text(&object, "name"), options.dry_run),
-            &object,
-            None,
-        )?;
+        let asked = request(ctx, snapshot, Operation::Create, prepare::text(&object, "name"), options.dry_run);
+        let checked = admission::validate(&asked, &object, None)?;
+        dynamic::validate(&asked, &object, None).await?;
         admitted.writes.extend(checked.writes);
         sides.add(admitted.writes);
         let mut warnings = warnings.to_vec();
@@ -179,9 +178,17 @@ fn in_namespace(ctx: &Ctx<'_>, snapshot: &Snapshot, sides: &mut Sides) {
     }
 }
 
-fn admit(ctx: &Ctx<'_>, snapshot: &Snapshot, object: &mut Value, options: &WriteOptions) -> Result<Admitted, ApiError> {
+async fn admit(
+    ctx: &Ctx<'_>,
+    snapshot: &Snapshot,
+    object: &mut Value,
+    options: &WriteOptions,
+) -> Result<Admitted, ApiError> {
     let name = prepare::text(object, "name").to_string();
-    admission::mutate(&request(ctx, snapshot, Operation::Create, &name, options.dry_run), object, None)
+    let asked = request(ctx, snapshot, Operation::Create, &name, options.dry_run);
+    let admitted = admission::mutate(&asked, object, None)?;
+    dynamic::mutate(&asked, object, None).await?;
+    Ok(admitted)
 }
 
 /// The circumstances of a write, for admission.
@@ -204,6 +211,9 @@ pub(crate) fn request<'a>(
         dry_run,
         now: ctx.now,
         suffix: &names::suffix,
+        definition: ctx.resource.definition.as_deref(),
+        options: Options::Write(ctx.head.query),
+        outside: Some(Outside { webhooks: &ctx.core.webhooks, callout: &ctx.core.callout, notes: &ctx.head.notes }),
     }
 }
 

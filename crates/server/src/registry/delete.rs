@@ -14,7 +14,7 @@ use super::create::{crowded, request};
 use super::select::Selection;
 use super::update::{holds_namespace, put};
 use super::{list, prepare, service};
-use crate::admission::{self, Admitted, Operation};
+use crate::admission::{self, Admitted, Operation, Options, dynamic};
 use crate::crd;
 use crate::dispatch::Ctx;
 use crate::options::{DeleteOptions, ListOptions, Propagation};
@@ -72,7 +72,7 @@ pub(crate) async fn delete(
         let entry = snapshot.get(&key).ok_or_else(|| ApiError::not_found(ctx.kind().subject(), name))?;
         let old = parse(crd::current(&ctx.resource, entry).await?.as_ref())?;
         preconditions(ctx, &old, options)?;
-        let admitted = admit(ctx, &snapshot, (namespace, name), &old, options)?;
+        let admitted = admit(ctx, &snapshot, (namespace, name), &old, options).await?;
         let mut warnings = admitted.warnings;
         warnings.extend(orphan_warning(ctx, options));
         let step = decide(&old, options, ctx.kind().rules.orphans_by_default, ctx.now);
@@ -98,7 +98,7 @@ fn orphan_warning(ctx: &Ctx<'_>, options: &DeleteOptions) -> Option<String> {
     })
 }
 
-fn admit(
+async fn admit(
     ctx: &Ctx<'_>,
     snapshot: &Snapshot,
     (namespace, name): (&str, &str),
@@ -106,9 +106,15 @@ fn admit(
     options: &DeleteOptions,
 ) -> Result<Admitted, ApiError> {
     let request = request(ctx, snapshot, Operation::Delete, name, options.dry_run);
-    let asked = admission::Request { namespace, ..request };
+    let asked = admission::Request { namespace, options: Options::Delete(options), ..request };
     let mut admitted = admission::mutate(&asked, &mut Value::Null, Some(old))?;
     let checked = admission::validate(&asked, &Value::Null, Some(old))?;
+    if ctx.info.subresource.is_empty() {
+        // A collection's deletion names nothing. An eviction was asked about as such.
+        let name = if ctx.info.verb == "deletecollection" { "" } else { name };
+        let asked = admission::Request { name, ..asked };
+        dynamic::both(&asked, &mut Value::Null, Some(old)).await?;
+    }
     admitted.writes.extend(checked.writes);
     admitted.warnings.extend(checked.warnings);
     Ok(admitted)

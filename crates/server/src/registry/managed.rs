@@ -85,7 +85,8 @@ pub(crate) async fn apply(ctx: &Ctx<'_>, sent: &Bytes, target: Target) -> Result
     change(ctx, target, &options, |old| {
         let live = requested(ctx, old);
         let object = merged(ctx, Some(&live), config.clone(), &options)?;
-        Ok(Proposal { object: create::to_storage(ctx, object), managed: true, warnings: warnings.clone() })
+        let object = create::to_storage(ctx, object);
+        Ok(Proposal { managed: true, warnings: warnings.clone(), ..Proposal::new(object) })
     })
     .await
 }

@@ -83,7 +83,7 @@ fn malformed(error: &dyn std::fmt::Display) -> ApiError {
 /// The state that a patch makes of the stored object.
 fn propose(ctx: &Ctx<'_>, patch: &Patch, old: &Value, validation: FieldValidation) -> Result<Proposal, ApiError> {
     let (object, warnings) = patched(ctx, patch, old, validation)?;
-    Ok(Proposal { object, managed: false, warnings })
+    Ok(Proposal { warnings, ..Proposal::new(object) })
 }
 
 /// The stored object with the patch applied, in its storage version with defaults, and warnings about it.

@@ -15,12 +15,13 @@ use serde_json::Value;
 
 use super::update::{self, Proposal, Target, change};
 use super::{body, create, names, patch, read};
-use crate::admission::{self, Operation};
+use crate::admission::{self, Operation, dynamic};
 use crate::dispatch::Ctx;
 use crate::options::WriteOptions;
 use crate::render::{Body, Output};
 
 pub(crate) use binding::from_collection as bind_from_collection;
+pub(crate) use scale::take as take_scale;
 
 /// Answers a request to a sub-resource.
 pub(crate) async fn handle(
@@ -34,7 +35,7 @@ pub(crate) async fn handle(
         "scale" => scale::handle(ctx, &body).await,
         "binding" => binding::handle(ctx, &body).await,
         "eviction" => eviction::handle(ctx, &body).await,
-        "token" => token(ctx, &body),
+        "token" => token(ctx, &body).await,
         _ => part::handle(ctx, subresource.name, &body).await,
     }
 }
@@ -46,20 +47,20 @@ async fn status(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, ApiError> {
         _ => {
             let options = write_options(ctx)?;
             let (object, warnings) = update::decode(ctx, sent, &options)?;
-            let propose =
-                |_: &Value| Ok(Proposal { object: object.clone(), managed: false, warnings: warnings.clone() });
+            let propose = |_: &Value| Ok(Proposal { warnings: warnings.clone(), ..Proposal::new(object.clone()) });
             change(ctx, Target::Status, &options, propose).await
         }
     }
 }
 
-fn token(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, ApiError> {
+async fn token(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, ApiError> {
     let expected = Expected::new("authentication.k8s.io", "v1", "TokenRequest");
-    let request = body::of_kind(ctx, sent, &expected)?;
+    let mut request = body::of_kind(ctx, sent, &expected)?;
     let (namespace, name) = (&ctx.info.namespace, &ctx.info.name);
     let snapshot = ctx.snapshot();
     let asked = create::request(ctx, &snapshot, Operation::Create, name, false);
     admission::mutate(&asked, &mut request.clone(), None)?;
+    dynamic::both(&asked, &mut request, None).await?;
     let answered = ctx.core.issuer.create(&snapshot, namespace, name, &request, ctx.now, &names::uid())?;
     Ok(Output::new(201, Body::Other(answered)))
 }

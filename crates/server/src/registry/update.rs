@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::commit::{ATTEMPTS, Failed, Sides, commit};
 use super::create::{self, Ownership, invalid, request};
-use super::{body, managed, prepare, service};
-use crate::admission::{self, Operation};
+use super::{body, managed, prepare, service, subresource};
+use crate::admission::{self, Operation, dynamic};
 use crate::crd;
 use crate::dispatch::Ctx;
 use crate::options::WriteOptions;
@@ -38,12 +38,24 @@ pub(crate) struct Proposal {
     pub managed: bool,
     /// What to tell the client.
     pub warnings: Vec<String>,
+    /// What webhooks are shown of it.
+    pub seen: Seen,
+}
+
+/// What those who are asked about a change are shown.
+pub(crate) enum Seen {
+    /// The object.
+    Object,
+    /// What a sub-resource shows of it, before and after.
+    Scale(Box<[Value; 2]>),
+    /// Nothing: they were asked before.
+    Nothing,
 }
 
 impl Proposal {
     /// A state whose managed fields are still to be tracked.
     pub fn new(object: Value) -> Self {
-        Self { object, managed: false, warnings: Vec::new() }
+        Self { object, managed: false, warnings: Vec::new(), seen: Seen::Object }
     }
 }
 
@@ -56,7 +68,7 @@ pub(crate) async fn handle(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, ApiErr
         return create_instead(ctx, object, &options, warnings).await;
     }
     change(ctx, Target::Main, &options, |_| {
-        Ok(Proposal { object: object.clone(), managed: false, warnings: warnings.clone() })
+        Ok(Proposal { warnings: warnings.clone(), ..Proposal::new(object.clone()) })
     })
     .await
 }
@@ -112,7 +124,7 @@ pub(crate) async fn change(
         let entry = snapshot.get(&key).ok_or_else(|| ApiError::not_found(ctx.kind().subject(), &ctx.info.name))?;
         let old = parse(crd::current(&ctx.resource, entry).await?.as_ref())?;
         let proposal = propose(&old)?;
-        let changed = Changed::new(ctx, &snapshot, target, &old, proposal, options)?;
+        let changed = Changed::new(ctx, &snapshot, target, &old, proposal, options).await?;
         match store(ctx, &key, entry, &old, changed, options.dry_run).await {
             Ok(output) => return Ok(output),
             Err(Failed::Changed | Failed::SideChanged) => {}
@@ -183,7 +195,7 @@ struct Changed {
 }
 
 impl Changed {
-    fn new(
+    async fn new(
         ctx: &Ctx<'_>,
         snapshot: &Snapshot,
         target: Target,
@@ -192,7 +204,7 @@ impl Changed {
         options: &WriteOptions,
     ) -> Result<Self, ApiError> {
         let kind = &ctx.resource.storage;
-        let Proposal { object: mut new, managed, mut warnings } = proposal;
+        let Proposal { object: mut new, managed, mut warnings, mut seen } = proposal;
         prepare::same_object(&new, old, ctx.kind())?;
         prepare::carry_over(&mut new, old);
         if !managed {
@@ -200,6 +212,15 @@ impl Changed {
         }
         let asked = request(ctx, snapshot, Operation::Update, &ctx.info.name, options.dry_run);
         let mut admitted = admission::mutate(&asked, &mut new, Some(old))?;
+        match &mut seen {
+            Seen::Object => dynamic::mutate(&asked, &mut new, Some(old)).await?,
+            Seen::Scale(scales) => {
+                let [before, after] = &mut **scales;
+                dynamic::mutate(&asked, after, Some(before)).await?;
+                subresource::take_scale(ctx, &mut new, after);
+            }
+            Seen::Nothing => {}
+        }
         kind.default(&mut new);
         match target {
             Target::Main => kind.prepare_update(&mut new, old),
@@ -224,6 +245,11 @@ impl Changed {
             warnings.extend(kind.warnings(&new, Some(old)));
         }
         let checked = admission::validate(&asked, &new, Some(old))?;
+        match &seen {
+            Seen::Object => dynamic::validate(&asked, &new, Some(old)).await?,
+            Seen::Scale(scales) => dynamic::validate(&asked, &scales[1], Some(&scales[0])).await?,
+            Seen::Nothing => {}
+        }
         admitted.writes.extend(checked.writes);
         sides.add(admitted.writes);
         warnings.extend(admitted.warnings);

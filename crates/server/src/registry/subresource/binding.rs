@@ -8,8 +8,10 @@ use mizzen_api::status::{ApiError, Subject};
 use serde_json::{Value, json};
 
 use super::write_options;
+use crate::admission::{Operation, dynamic};
 use crate::dispatch::Ctx;
-use crate::registry::update::{Proposal, Target, change};
+use crate::registry::create::request;
+use crate::registry::update::{Proposal, Seen, Target, change};
 use crate::registry::{Resource, body, prepare};
 use crate::render::{Output, served};
 use crate::request::RequestInfo;
@@ -23,7 +25,7 @@ pub(super) async fn handle(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, ApiErr
     if !named.is_empty() && named != ctx.info.name {
         return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
     }
-    bind(ctx, &binding).await
+    bind(ctx, binding).await
 }
 
 /// Answers a POST to the collection `bindings`, the older form of the same.
@@ -43,11 +45,15 @@ pub(crate) async fn from_collection(ctx: &Ctx<'_>, binding: Value) -> Result<Out
         format: ctx.format,
         now: ctx.now,
     };
-    bind(&ctx, &binding).await
+    bind(&ctx, binding).await
 }
 
-async fn bind(ctx: &Ctx<'_>, binding: &Value) -> Result<Output, ApiError> {
+async fn bind(ctx: &Ctx<'_>, mut binding: Value) -> Result<Output, ApiError> {
     let options = write_options(ctx)?;
+    let snapshot = ctx.snapshot();
+    let asked = request(ctx, &snapshot, Operation::Create, &ctx.info.name, options.dry_run);
+    dynamic::both(&asked, &mut binding, None).await?;
+    let binding = &binding;
     change(ctx, Target::Part, &options, |old| {
         let mut pod = served(&ctx.resource, old.clone());
         let name = ctx.info.name.as_ref();
@@ -56,7 +62,7 @@ async fn bind(ctx: &Ctx<'_>, binding: &Value) -> Result<Output, ApiError> {
         for field in ["uid", "resourceVersion"] {
             fields.insert(field.into(), binding["metadata"][field].as_str().unwrap_or_default().into());
         }
-        Ok(Proposal { managed: true, ..Proposal::new(pod) })
+        Ok(Proposal { managed: true, seen: Seen::Nothing, ..Proposal::new(pod) })
     })
     .await?;
     let mut output = Output::success(201, Value::Null);

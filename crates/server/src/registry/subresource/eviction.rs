@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 use super::binding::set_condition;
-use crate::admission::{self, Operation};
+use crate::admission::{self, Operation, dynamic};
 use crate::dispatch::Ctx;
 use crate::options::DeleteOptions;
 use crate::registry::commit::{ATTEMPTS, Failed, Sides, commit};
@@ -25,7 +25,7 @@ pub(super) async fn handle(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, ApiErr
     if !named.is_empty() && named != ctx.info.name {
         return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
     }
-    admit(ctx, &eviction)?;
+    let eviction = admit(ctx, eviction).await?;
     let options = match &eviction["deleteOptions"] {
         Value::Null => DeleteOptions::default(),
         body => DeleteOptions::parse(ctx.head.query, Some(body))?,
@@ -38,10 +38,13 @@ pub(super) async fn handle(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, ApiErr
 }
 
 /// Nodes evict only their own pods, which must be asked before anything is marked.
-fn admit(ctx: &Ctx<'_>, eviction: &Value) -> Result<(), ApiError> {
+async fn admit(ctx: &Ctx<'_>, mut eviction: Value) -> Result<Value, ApiError> {
     let snapshot = ctx.snapshot();
-    let asked = create::request(ctx, &snapshot, Operation::Create, &ctx.info.name, false);
-    admission::mutate(&asked, &mut eviction.clone(), None).map(|_| ())
+    let dry_run = eviction["deleteOptions"]["dryRun"].as_array().is_some_and(|dry| !dry.is_empty());
+    let asked = create::request(ctx, &snapshot, Operation::Create, &ctx.info.name, dry_run);
+    admission::mutate(&asked, &mut eviction.clone(), None)?;
+    dynamic::both(&asked, &mut eviction, None).await?;
+    Ok(eviction)
 }
 
 /// Marks the pod as disrupted, and takes one from its budget in the same transaction.
@@ -158,7 +161,7 @@ mod tests {
         assert_eq!(one["status"]["disruptionsAllowed"], 0);
         assert_eq!(one["status"]["disruptedPods"], json!({"p": "T"}));
         let refused = take(&mut budget(0, 2), &pod("True"), "T").unwrap_err();
-        assert_eq!((refused.code, refused.reason), (429, "TooManyRequests"));
+        assert_eq!((refused.code, refused.reason.as_ref()), (429, "TooManyRequests"));
         assert_eq!(take(&mut budget(0, 2), &pod("False"), "T"), Ok(false), "an unready pod is free to go");
         assert!(take(&mut budget(0, 1), &pod("False"), "T").is_err());
     }

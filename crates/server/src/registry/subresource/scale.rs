@@ -15,7 +15,7 @@ use crate::crd;
 use crate::dispatch::Ctx;
 use crate::negotiate::Shape;
 use crate::registry::patch;
-use crate::registry::update::{Proposal, Target, change};
+use crate::registry::update::{Proposal, Seen, Target, change};
 use crate::registry::{body, prepare};
 use crate::render::{Body, Output, parse};
 use crate::shapes;
@@ -60,10 +60,7 @@ async fn write(ctx: &Ctx<'_>, mut scale: impl FnMut(&Value) -> Result<Value, Api
             return Err(ApiError::invalid("autoscaling", "Scale", &ctx.info.name, &[error]));
         }
         let mut object = old.clone();
-        match paths(ctx) {
-            Some(paths) => put(&mut object, &paths.spec_replicas, replicas),
-            None => object["spec"]["replicas"] = replicas.into(),
-        }
+        take(ctx, &mut object, &scale);
         let fields = prepare::metadata(&mut object);
         for field in ["resourceVersion", "uid"] {
             let sent = scale["metadata"][field].as_str().unwrap_or_default();
@@ -71,7 +68,8 @@ async fn write(ctx: &Ctx<'_>, mut scale: impl FnMut(&Value) -> Result<Value, Api
                 fields.insert(field.into(), sent.into());
             }
         }
-        Ok(Proposal::new(object))
+        let scales = [of_custom_or_built_in(ctx, old), of_custom_or_built_in(ctx, &object)];
+        Ok(Proposal { seen: Seen::Scale(Box::new(scales)), ..Proposal::new(object) })
     })
     .await?;
     let object = match &output.body {
@@ -80,6 +78,15 @@ async fn write(ctx: &Ctx<'_>, mut scale: impl FnMut(&Value) -> Result<Value, Api
         Body::Other(_) | Body::List(_) => return Ok(output),
     };
     Ok(Output { body: Body::Other(shaped(ctx, read(ctx, &object)?)), ..output })
+}
+
+/// Takes the replicas of a Scale over into the object that it is of.
+pub(crate) fn take(ctx: &Ctx<'_>, object: &mut Value, scale: &Value) {
+    let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
+    match paths(ctx) {
+        Some(paths) => put(object, &paths.spec_replicas, replicas),
+        None => object["spec"]["replicas"] = replicas.into(),
+    }
 }
 
 /// Tables of Scales have columns of their own.

@@ -1,0 +1,185 @@
+//! One question to one webhook: matched, sent, answered, counted.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use mizzen_api::kind::Kind;
+use mizzen_api::kinds::convert;
+use mizzen_api::status::ApiError;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::hook::Hook;
+use super::metrics::{Call, Phase, Rejection};
+use super::review::{self, Verdict};
+use crate::admission::Request;
+use crate::admission::dynamic::Asking;
+use crate::callout::{Bounds, CallError};
+use crate::crd;
+
+/// Largest answer: an object of 3 MiB may be replaced by a patch, which is base64 in JSON.
+const ANSWER_MAX: usize = 16 << 20;
+
+/// Why a webhook's answer is not a yes.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It could not be asked, or its answer means nothing: its failure policy decides.
+    Call {
+        /// In what words.
+        message: String,
+        /// The code that is counted.
+        code: u16,
+    },
+    /// It said no.
+    Denied(ApiError),
+    /// The request cannot go on whatever the failure policy.
+    Broken(ApiError),
+}
+
+impl Failure {
+    pub fn call(code: u16, message: impl Into<String>) -> Self {
+        Failure::Call { message: message.into(), code }
+    }
+
+    /// 500 `failed calling webhook`.
+    pub fn into_error(self, hook: &Hook) -> ApiError {
+        match self {
+            Failure::Call { message, .. } => {
+                ApiError::internal(format_args!("failed calling webhook {:?}: {message}", hook.name))
+            }
+            Failure::Denied(error) | Failure::Broken(error) => error,
+        }
+    }
+}
+
+/// Whom a question is about: the request in the version that the webhook wants, and its objects in that version.
+pub(super) struct Question<'a> {
+    pub kind: &'a Kind,
+    pub object: &'a Value,
+    pub old: Option<&'a Value>,
+}
+
+/// Asks, and notes what the webhook wants noted. The patch of a mutating webhook is returned, not applied.
+pub(super) async fn ask(
+    request: &Request<'_>,
+    asking: &Asking<'_>,
+    hook: &Hook,
+    question: &Question<'_>,
+    phase: Phase,
+) -> Result<Vec<u8>, Failure> {
+    if request.dry_run && !hook.allows_dry_run {
+        let message = format!("admission webhook {:?} does not support dry run", hook.name);
+        return Err(Failure::Broken(ApiError::bad_request(message)));
+    }
+    let unknown = || {
+        let message =
+            "could not create admission objects: webhook does not accept known AdmissionReview versions (v1, v1beta1)";
+        Failure::call(400, message)
+    };
+    let version = hook.version.ok_or_else(unknown)?;
+    let to = hook.to.as_ref().map_err(|why| Failure::call(500, format!("could not get REST client: {why}")))?;
+    let uid = crate::registry::names::random_uuid().to_string();
+    let body = Bytes::from(review::question(request, question, version, &uid).to_string());
+    let deadline = asking.deadline.min(Instant::now() + hook.timeout);
+    let bounds = Bounds { deadline, answer_max: ANSWER_MAX };
+    let query = format!("timeout={}s", seconds(deadline));
+    let answered = asking.outside.callout.post(request.snapshot, to, &query, body, bounds).await;
+    let answer =
+        answered.map_err(|error: CallError| Failure::call(error.code(), format!("failed to call webhook: {error}")))?;
+    let verdict = review::answer(&answer, version, &uid, phase == Phase::Admit).map_err(|why| match why {
+        review::Unusable::Unreadable(why) => Failure::call(503, format!("failed to call webhook: {why}")),
+        review::Unusable::Invalid(why) => Failure::call(503, format!("received invalid webhook response: {why}")),
+    })?;
+    let Verdict { denied, patch, warnings, annotations } = verdict;
+    for (key, value) in &annotations {
+        asking.outside.notes.annotate(&format!("{}/{key}", hook.name), value, false);
+    }
+    for warning in &warnings {
+        asking.outside.notes.warn(warning);
+    }
+    match denied {
+        Some(status) => Err(Failure::Denied(review::denial(&hook.name, &status))),
+        None => Ok(patch),
+    }
+}
+
+/// Whole seconds that are left, rounded up.
+fn seconds(deadline: Instant) -> u64 {
+    let left = deadline.saturating_duration_since(Instant::now());
+    left.as_secs() + u64::from(left.subsec_nanos() > 0)
+}
+
+/// Counts a call and notes a failure that is ignored. Answers what goes on with the request.
+pub(super) fn judge(
+    request: &Request<'_>,
+    asking: &Asking<'_>,
+    hook: &Hook,
+    phase: Phase,
+    (started, place): (Instant, (usize, usize)),
+    outcome: Result<(), Failure>,
+) -> Result<(), ApiError> {
+    let metrics = &asking.outside.webhooks.metrics;
+    let call = Call { name: &hook.name, phase, operation: request.operation.name() };
+    let took: Duration = started.elapsed();
+    match outcome {
+        Ok(()) => {
+            metrics.called(&call, took, 200, false);
+            Ok(())
+        }
+        Err(Failure::Call { message, code }) if hook.ignores_failure => {
+            metrics.called(&call, took, code, false);
+            metrics.failed_open(&call);
+            tracing::warn!(
+                webhook = hook.name,
+                message,
+                "a failed call of a webhook is ignored, as its failurePolicy says"
+            );
+            let (round, index) = place;
+            let prefix = phase.annotation();
+            asking.outside.notes.annotate(
+                &format!("failed-open.{prefix}/round_{round}_index_{index}"),
+                &hook.name,
+                false,
+            );
+            if Instant::now() >= asking.deadline {
+                return Err(ApiError::timeout("Timeout: request did not complete within requested timeout"));
+            }
+            Ok(())
+        }
+        Err(failure) => {
+            let (rejection, code) = match &failure {
+                Failure::Call { code, .. } => (Rejection::Calling, *code),
+                Failure::Denied(error) => (Rejection::Denied, error.code),
+                Failure::Broken(_) => (Rejection::Internal, 0),
+            };
+            metrics.called(&call, took, code, true);
+            metrics.rejected(&call, rejection, code);
+            Err(failure.into_error(hook))
+        }
+    }
+}
+
+/// The object in another version of its resource; what sub-resources take is the same in all.
+pub(super) async fn in_version(request: &Request<'_>, object: &Value, kind: &Kind) -> Result<Value, ApiError> {
+    converted(request, object.clone(), request.handled(), kind).await
+}
+
+/// The reverse of [`in_version`].
+pub(super) async fn from_version(request: &Request<'_>, object: Value, kind: &Kind) -> Result<Value, ApiError> {
+    converted(request, object, kind, request.handled()).await
+}
+
+async fn converted(request: &Request<'_>, object: Value, from: &Kind, to: &Kind) -> Result<Value, ApiError> {
+    if !object.is_object() || !is_whole(request) {
+        return Ok(object);
+    }
+    match request.definition {
+        Some(compiled) => crd::convert(compiled, object, to).await,
+        None => Ok(convert(object, from, to)),
+    }
+}
+
+/// Whether the request is about an object of the resource itself, not about a Scale or an Eviction.
+pub(super) fn is_whole(request: &Request<'_>) -> bool {
+    request.kind.subresource(request.subresource).is_none_or(|sub| sub.kind == request.kind.kind)
+}

@@ -1,0 +1,46 @@
+//! The validating phase: all webhooks that the request concerns are asked at once, and each can refuse it.
+
+use futures_util::future::join_all;
+use mizzen_api::kind::Kind;
+use mizzen_api::status::ApiError;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::ask::{Question, ask, in_version, judge};
+use super::hook::Hook;
+use super::metrics::Phase;
+use crate::admission::Request;
+use crate::admission::dynamic::Asking;
+
+/// Asks all that the request concerns; the refusal of the first of them in the list is the answer.
+pub(crate) async fn run(
+    request: &Request<'_>,
+    asking: &Asking<'_>,
+    object: &Value,
+    old: Option<&Value>,
+) -> Result<(), ApiError> {
+    let mut relevant: Vec<(&Hook, &Kind)> = Vec::new();
+    for hook in &asking.registered.validating {
+        if let Some(kind) = hook.criteria.matches(request, object, old)? {
+            relevant.push((hook, kind));
+        }
+    }
+    if relevant.is_empty() {
+        return Ok(());
+    }
+    if Instant::now() >= asking.deadline {
+        return Err(ApiError::timeout("Timeout: request did not complete within requested timeout"));
+    }
+    let calls = relevant.into_iter().enumerate().map(|(index, (hook, kind))| async move {
+        let shown = in_version(request, object, kind).await?;
+        let shown_old = match old {
+            Some(old) => Some(in_version(request, old, kind).await?),
+            None => None,
+        };
+        let question = Question { kind, object: &shown, old: shown_old.as_ref() };
+        let started = Instant::now();
+        let outcome = ask(request, asking, hook, &question, Phase::Validating).await.map(drop);
+        judge(request, asking, hook, Phase::Validating, (started, (0, index)), outcome)
+    });
+    join_all(calls).await.into_iter().collect()
+}
