@@ -105,6 +105,7 @@ fn self_signed() -> TlsAcceptor {
 async fn pod(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let page = Response::builder().header("content-type", "text/html; charset=utf-8");
     Ok(match request.uri().path() {
+        "/" if request.method() == "POST" => page.body("posted".into()).unwrap(),
         "/" => page.body(r#"<a href="/next">next</a>"#.into()).unwrap(),
         _ => Response::builder().status(302).header("location", "/").body(Full::default()).unwrap(),
     })
@@ -143,6 +144,7 @@ async fn pages_of_pods_link_through_the_proxy() {
         assert_eq!(page.text(), format!(r#"<a href="{proxy}/next">next</a>"#));
         let moved = world.send("GET", &format!("{proxy}/next"), &[], "").await;
         assert_eq!((moved.code, moved.headers["location"].to_str().unwrap()), (302, format!("{proxy}/").as_str()));
+        assert_eq!(world.send("POST", &proxy, &[], "").await.text(), "posted");
         let rooted = world.send("GET", &format!("{proxy}?a=b"), &[], "").await;
         assert_eq!(
             (rooted.code, rooted.headers["location"].to_str().unwrap()),

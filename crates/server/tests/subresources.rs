@@ -68,7 +68,7 @@ async fn a_pod_is_bound_and_deleted_in_two_steps() {
     assert_eq!(again.code, 409);
     assert!(again.text().contains("already assigned to node"), "{}", again.text());
     let stored = world.get(&format!("{PODS}/p")).await;
-    assert_eq!((&stored["spec"]["nodeName"], &stored["metadata"]["generation"]), (&json!("n1"), &json!(2)));
+    assert_eq!((&stored["spec"]["nodeName"], &stored["metadata"]["generation"]), (&json!("n1"), &json!(1)));
     let selected = world.get("/api/v1/pods?fieldSelector=spec.nodeName%3Dn1").await;
     assert_eq!(selected["items"].as_array().unwrap().len(), 1);
 

@@ -52,6 +52,8 @@ pub enum Outcome {
         /// The result.
         result: Result<(), String>,
     },
+    /// These containers, with these ids, have the limits that they ask for here.
+    Resized(Vec<(Container, String)>),
     /// The preStop hook ended.
     PreStopped {
         /// The container.
@@ -311,14 +313,26 @@ pub async fn signal(ctx: Arc<Context>, pod: Arc<Pod>, id: String, signal: Option
     Outcome::Signalled
 }
 
-/// Gives a running container, and its pod, the limits that the pod now asks for.
-pub async fn resize(ctx: Arc<Context>, pod: Arc<Pod>, container: Container, id: String) -> Outcome {
-    let own = resources::container(&pod, &container, ctx.capacity.memory_bytes);
-    let whole = ctx.driver.update(uid(&pod), None, resources::pod(&pod, None)).await;
-    if let Err(error) = whole.and(ctx.driver.update(uid(&pod), Some(&id), own).await) {
-        tracing::warn!(container = id, %error, "a container's limits could not be changed");
+/// Gives running containers, by their ids, and their pod the limits that the pod now asks for.
+pub async fn resize(ctx: Arc<Context>, pod: Arc<Pod>, containers: Vec<(Container, String)>) -> Outcome {
+    let whole = || ctx.driver.update(uid(&pod), None, resources::pod(&pod, None));
+    // What grows needs a pod that has grown; the kernel may refuse a pod less than a container that has yet to shrink.
+    let mut pod_limits = whole().await;
+    let mut resized = Vec::new();
+    for (container, id) in containers {
+        let own = resources::container(&pod, &container, ctx.capacity.memory_bytes);
+        match ctx.driver.update(uid(&pod), Some(&id), own).await {
+            Ok(()) => resized.push((container, id)),
+            Err(error) => tracing::warn!(container = id, %error, "a container's limits could not be changed"),
+        }
     }
-    Outcome::Signalled
+    if pod_limits.is_err() {
+        pod_limits = whole().await;
+    }
+    if let Err(error) = pod_limits {
+        tracing::warn!(pod = uid(&pod), %error, "a pod's limits could not be changed");
+    }
+    Outcome::Resized(resized)
 }
 
 /// Reads the state of the sandbox.

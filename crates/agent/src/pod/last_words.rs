@@ -49,23 +49,43 @@ fn log_end(path: &Path) -> String {
     if file.seek(SeekFrom::Start(start)).is_err() || file.take(LOG_WINDOW).read_to_end(&mut bytes).is_err() {
         return String::new();
     }
-    let text = String::from_utf8_lossy(&bytes);
-    // The first line of the window may be cut.
-    let lines = text.lines().skip(usize::from(start > 0));
-    let mut kept: Vec<&str> = Vec::new();
+    last_lines(&String::from_utf8_lossy(&bytes), start > 0)
+}
+
+/// What the last entries of a log say, as the container wrote it. The first entry may be `cut`.
+fn last_lines(log: &str, cut: bool) -> String {
+    let mut kept = Vec::new();
     let mut size = 0;
-    for line in lines.collect::<Vec<_>>().into_iter().rev().take(MAX_LOG_LINES) {
-        let content = line.splitn(4, ' ').nth(3).unwrap_or_default();
-        size += content.len() as u64 + 1;
+    let entries: Vec<&str> = log.lines().skip(usize::from(cut)).collect();
+    for entry in entries.into_iter().rev().take(MAX_LOG_LINES) {
+        let mut parts = entry.splitn(4, ' ').skip(2);
+        let (tag, content) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        // A part of a line (`P`) has no end of line yet.
+        let end = if tag == "P" { "" } else { "\n" };
+        size += (content.len() + end.len()) as u64;
         if size > MAX_LOG {
             break;
         }
-        kept.push(content);
+        kept.extend([end, content]);
     }
-    kept.reverse();
-    let mut text = kept.join("\n");
-    if !text.is_empty() {
-        text.push('\n');
+    kept.into_iter().rev().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_lines;
+
+    #[test]
+    fn the_end_of_a_log_is_what_the_container_wrote() {
+        for (log, cut, words) in [
+            ("", false, ""),
+            ("t stdout F a b\nt stderr F c\n", false, "a b\nc\n"),
+            ("t stdout F a\nt stdout P DO\nt stdout P NE\n", false, "a\nDONE"),
+            ("rest of a line\nt stdout F \nt stdout F b\n", true, "\nb\n"),
+        ] {
+            assert_eq!(last_lines(log, cut), words, "{log}");
+        }
+        let long = format!("t stdout F {}\n", "x".repeat(1000)).repeat(3);
+        assert_eq!(last_lines(&long, false).len(), 2002);
     }
-    text
 }

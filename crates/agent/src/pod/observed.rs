@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use mizzen_runtime::driver::{Container, ContainerState};
 
 use super::backoff::{CrashBackoff, Retry};
@@ -197,6 +198,8 @@ pub struct Running {
     pub post_start: Hook,
     /// It is being stopped.
     pub stop: Option<Stopping>,
+    /// What its limits were made from, while the pod says something else: it is being resized.
+    pub given: Option<ResourceRequirements>,
 }
 
 /// A lifecycle hook.
@@ -376,6 +379,7 @@ impl Observed {
                     started_at: nanos(*started_at),
                     post_start: if has_post_start { Hook::Running } else { Hook::Done },
                     stop: None,
+                    given: None,
                 });
                 if let ContainerPhase::Ended(before) = std::mem::replace(&mut record.state, running) {
                     record.last = Some(before);
@@ -433,6 +437,11 @@ impl Observed {
                 record.ended(ended);
             }
         }
+    }
+
+    /// A running container does not have the limits yet that the pod asks for.
+    pub fn is_resizing(&self) -> bool {
+        self.containers.values().any(|c| matches!(&c.state, ContainerPhase::Running(r) if r.given.is_some()))
     }
 
     /// No container runs or is being started.

@@ -118,6 +118,7 @@ impl World {
                     started_at: now,
                     post_start: if hook { Hook::Running } else { Hook::Done },
                     stop: None,
+                    given: None,
                 });
             }
             ["config", name] => {
@@ -444,4 +445,24 @@ fn messages_are_those_of_kubernetes() {
     assert_eq!(ready.message.as_deref(), Some("containers with unready status: [a]"));
     assert_eq!(ready.reason.as_deref(), Some("ContainersNotReady"));
     assert_eq!(ready.observed_generation, Some(1));
+}
+
+#[test]
+fn a_resize_shows_until_it_is_done() {
+    let cpu = |amount: &str| json!({"requests": {"cpu": amount}});
+    let mut world = World::new(json!({"containers": [{"name": "a", "resources": cpu("2")}]}));
+    for event in ["volumes", "sandbox", "image a", "started a"] {
+        world.happen(event);
+    }
+    let mut shown = |given: Option<&str>| {
+        let ContainerPhase::Running(running) = &mut world.observed.container_mut("a").state else { panic!() };
+        running.given = given.map(|amount| serde_json::from_value(cpu(amount)).unwrap());
+        world.plan();
+        let status = serde_json::to_value(&world.shown).unwrap();
+        let under_way = status["conditions"].as_array().unwrap().iter().any(|c| c["type"] == "PodResizeInProgress");
+        let container = &status["containerStatuses"][0];
+        (container["resources"].clone(), container["allocatedResources"].clone(), under_way)
+    };
+    assert_eq!(shown(Some("1")), (cpu("1"), json!({"cpu": "2"}), true));
+    assert_eq!(shown(None), (cpu("2"), json!({"cpu": "2"}), false));
 }

@@ -147,6 +147,7 @@ fn container_status(
         _ => record.last.as_ref().map_or(("", ""), |l| (l.id.as_str(), l.image_id.as_str())),
     };
     let started = is_started(container, record);
+    let running = if let ContainerPhase::Running(running) = &record.state { Some(running) } else { None };
     ContainerStatus {
         name: container.name.clone(),
         image: match &record.state {
@@ -161,8 +162,8 @@ fn container_status(
         restart_count: i32::try_from(record.restarts).unwrap_or(i32::MAX),
         last_state: last.map(terminated),
         state: Some(state),
-        resources: matches!(record.state, ContainerPhase::Running(_))
-            .then(|| container.resources.clone().unwrap_or_default()),
+        allocated_resources: running.and(container.resources.as_ref()).and_then(|r| r.requests.clone()),
+        resources: running.map(|r| r.given.clone().or(container.resources.clone()).unwrap_or_default()),
         ..ContainerStatus::default()
     }
 }
@@ -283,6 +284,9 @@ fn conditions(
     add("Ready", ready.map(|()| None));
     add("ContainersReady", containers.map(|()| None));
     add("PodScheduled", Ok(None));
+    if observed.is_resizing() {
+        list.push(condition(pod, previous, "PodResizeInProgress", "True", None, None, now));
+    }
     if let Some(doom) = observed.doom.as_ref().filter(|d| d.disruption) {
         list.push(condition(
             pod,

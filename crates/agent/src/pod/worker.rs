@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use mizzen_runtime::driver::{DriverError, Sandbox};
 use mizzen_runtime::images::Image;
 use tokio::sync::mpsc;
@@ -19,7 +19,7 @@ use super::execute::{self, Outcome};
 use super::mailbox::Mailbox;
 use super::observed::{ContainerPhase, Doom, Ended, Hook, ImageState, Observed, SandboxState, Step, StopStep};
 use super::plan::{self, Action, NodeFacts, Plan};
-use super::roles::{self, Role};
+use super::roles::{self, Member, Role};
 use super::uses::Uses;
 use super::{FIRST_PULL_WAIT, MAX_PULL_WAIT, patch, reports, seed, status};
 use crate::context::Context;
@@ -184,14 +184,30 @@ impl Worker {
 
     /// Gives running containers whose resources changed their new limits.
     fn resize(&mut self, before: &Pod) {
-        let (Some(old), Some(new)) = (&before.spec, &self.pod.spec) else { return };
-        for container in &new.containers {
-            let then = old.containers.iter().find(|c| c.name == container.name);
-            if then.is_some_and(|c| c.resources != container.resources)
-                && let Some(id) = self.running_id(&container.name)
+        let pod = Arc::clone(&self.pod);
+        let (Some(old), Some(new)) = (&before.spec, &pod.spec) else { return };
+        let mut changed = Vec::new();
+        for Member { container, .. } in roles::members(new) {
+            let then = roles::members(old).find(|m| m.container.name == container.name);
+            let Some(then) = then.filter(|m| m.container.resources != container.resources) else { continue };
+            if let ContainerPhase::Running(running) = &mut self.observed.container_mut(&container.name).state {
+                running.given.get_or_insert_with(|| then.container.resources.clone().unwrap_or_default());
+                changed.push((container.clone(), running.id.clone()));
+            }
+        }
+        if !changed.is_empty() {
+            self.tasks.spawn(execute::resize(Arc::clone(&self.ctx), Arc::clone(&pod), changed));
+        }
+    }
+
+    fn take_resized(&mut self, resized: Vec<(Container, String)>) {
+        for (made, id) in resized {
+            let wanted = self.find(&made.name).map(|(container, _)| container.resources);
+            if let ContainerPhase::Running(running) = &mut self.observed.container_mut(&made.name).state
+                && running.id == id
             {
-                let (ctx, pod) = (Arc::clone(&self.ctx), Arc::clone(&self.pod));
-                self.tasks.spawn(execute::resize(ctx, pod, container.clone(), id));
+                let current = wanted.is_some_and(|wanted| wanted == made.resources);
+                running.given = (!current).then(|| made.resources.unwrap_or_default());
             }
         }
     }
@@ -275,7 +291,7 @@ impl Worker {
         self.observed.begin(action, now);
     }
 
-    fn find(&self, container: &str) -> Option<(k8s_openapi::api::core::v1::Container, Role)> {
+    fn find(&self, container: &str) -> Option<(Container, Role)> {
         roles::find(self.pod.spec.as_ref()?, container)
     }
 
@@ -323,6 +339,7 @@ impl Worker {
                     running.post_start = result.map_or_else(Hook::Failed, |()| Hook::Done);
                 }
             }
+            Outcome::Resized(resized) => self.take_resized(resized),
             Outcome::PreStopped { container, id, result } => {
                 if let Err(message) = &result {
                     reports::hook_failed(&self.ctx, &self.pod, &container, "FailedPreStopHook", message);

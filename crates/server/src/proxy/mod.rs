@@ -67,7 +67,8 @@ pub(crate) async fn answer(
         Box::pin(admit(passed)).await?;
     }
     let target = target::resolve(snapshot, info, head.query)?;
-    if info.subresource == "proxy" && upgrade.is_none() && parts.uri.path().ends_with("/proxy") {
+    let reads = matches!(*head.method, http::Method::GET | http::Method::HEAD);
+    if info.subresource == "proxy" && reads && upgrade.is_none() && parts.uri.path().ends_with("/proxy") {
         return to_the_root(&parts.uri);
     }
     let link = Link { core, parts, upgrade, body };

@@ -28,6 +28,8 @@ pub(crate) enum Target {
     Status,
     /// What the proposal function has already cut the change down to: finalize, approval, resize, ephemeralcontainers, scale.
     Part,
+    /// As [`Target::Part`]; where a pod runs is no change that users asked for, so the generation stays.
+    Binding,
 }
 
 /// A proposed state of an object.
@@ -225,9 +227,11 @@ impl Changed {
         match target {
             Target::Main => kind.prepare_update(&mut new, old),
             Target::Status => kind.prepare_status_update(&mut new, old),
-            Target::Part => {}
+            Target::Part | Target::Binding => {}
         }
-        prepare::generation(&mut new, old, kind);
+        if target != Target::Binding {
+            prepare::generation(&mut new, old, kind);
+        }
         let mut sides = Sides::default();
         if target == Target::Main {
             service::allocate(ctx, snapshot, &mut new, Some(old), &mut sides)?;
@@ -237,7 +241,7 @@ impl Changed {
             Target::Main => kind.validate_update(&new, old),
             Target::Status => kind.validate_status_update(&new, old),
             // Checked where it was taken over.
-            Target::Part => Vec::new(),
+            Target::Part | Target::Binding => Vec::new(),
         });
         invalid(ctx.kind(), &new, errors)?;
         if target == Target::Main {

@@ -54,7 +54,7 @@ async fn bind(ctx: &Ctx<'_>, mut binding: Value) -> Result<Output, ApiError> {
     let asked = request(ctx, &snapshot, Operation::Create, &ctx.info.name, options.dry_run);
     dynamic::both(&asked, &mut binding, None).await?;
     let binding = &binding;
-    change(ctx, Target::Part, &options, |old| {
+    change(ctx, Target::Binding, &options, |old| {
         let mut pod = served(&ctx.resource, old.clone());
         let name = ctx.info.name.as_ref();
         place(&mut pod, binding, &prepare::time(ctx.now)).map_err(|why| ApiError::conflict(SUBJECT, name, &why))?;
