@@ -11,6 +11,7 @@ pub mod autoscaler;
 pub mod cells;
 pub mod check;
 pub mod config;
+pub mod csi;
 pub mod custom;
 pub mod daemonset;
 pub mod definition;
@@ -119,9 +120,9 @@ fn core(plural: &str) -> &'static Rules {
 fn storage(plural: &str) -> &'static Rules {
     match plural {
         "storageclasses" => &storage::STORAGE_CLASS,
-        "csidrivers" => &storage::CSI_DRIVER,
-        "csinodes" => &storage::CSI_NODE,
-        "csistoragecapacities" => &storage::CSI_CAPACITY,
+        "csidrivers" => &csi::CSI_DRIVER,
+        "csinodes" => &csi::CSI_NODE,
+        "csistoragecapacities" => &csi::CSI_CAPACITY,
         "volumeattachments" => &storage::ATTACHMENT,
         "volumeattributesclasses" => &storage::ATTRIBUTES_CLASS,
         _ => &PLAIN,
