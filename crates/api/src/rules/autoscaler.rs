@@ -9,12 +9,19 @@ use crate::rules::cells::{self, NONE, UNSET, list, number, scalar_or, text};
 use crate::rules::check::{At, Errors, same};
 use crate::rules::fill;
 use crate::rules::plain::{self, WITH_STATUS};
+use crate::rules::{resources, workload};
 
 /// Rules of HorizontalPodAutoscalers (autoscaling/v2).
 pub static AUTOSCALER: Rules = Rules {
     default: default_autoscaler,
     validate,
     validate_update: |new, old| if same(&new["spec"], &old["spec"]) { Vec::new() } else { validate(new) },
+    validate_status_update: |new, _| {
+        let mut errors = Errors::default();
+        let at = At::ROOT.field("status");
+        workload::counts(&new["status"], &["currentReplicas", "desiredReplicas"], &at, &mut errors);
+        errors.0
+    },
     prepare_create: |object| plain::set_status(object, json!({"desiredReplicas": 0, "currentMetrics": null})),
     columns: AUTOSCALER_COLUMNS,
     row: autoscaler_row,
@@ -101,6 +108,9 @@ fn measured(metric: &Value, status: &Value) -> String {
     }
 }
 
+/// The kinds of metrics.
+const SOURCES: [&str; 5] = ["ContainerResource", "External", "Object", "Pods", "Resource"];
+
 fn source_field(kind: &str) -> Option<&'static str> {
     Some(match kind {
         "External" => "external",
@@ -123,10 +133,7 @@ fn validate(object: &Value) -> Vec<FieldError> {
     } else if number(least) > most {
         errors.invalid(&at.field("maxReplicas"), most, "must be greater than or equal to `minReplicas`");
     }
-    let (target, target_at) = (&spec["scaleTargetRef"], at.field("scaleTargetRef"));
-    for field in ["kind", "name"] {
-        errors.required_form(&target_at.field(field), &target[field], names::path_segment);
-    }
+    reference(&spec["scaleTargetRef"], &at.field("scaleTargetRef"), &mut errors);
     let metrics_at = at.field("metrics");
     for (i, metric) in list(&spec["metrics"]).iter().enumerate() {
         validate_metric(metric, &metrics_at.index(i), &mut errors);
@@ -145,32 +152,95 @@ fn validate_metric(metric: &Value, at: &At<'_>, errors: &mut Errors) {
         return;
     }
     let Some(field) = source_field(kind) else {
-        let kinds = ["ContainerResource", "External", "Object", "Pods", "Resource"];
-        errors.one_of(&at.field("type"), &metric["type"], &kinds);
+        errors.one_of(&at.field("type"), &metric["type"], &SOURCES);
         return;
     };
-    let (source, at) = (&metric[field], at.field(field));
+    let (source, metric_at, at) = (&metric[field], at, at.field(field));
     if source.is_null() {
         errors.required(&at, "must populate information for the given metric source");
         return;
     }
     match field {
         "resource" | "containerResource" => {
-            errors.required_text(&at.field("name"), &source["name"], "must specify a resource name")
+            errors.required_text(&at.field("name"), &source["name"], "must specify a resource name");
         }
-        _ => {
-            let name_at = at.field("metric");
-            errors.required_text(&name_at.field("name"), &source["metric"]["name"], "must specify a metric name");
+        _ => metric_name(&source["metric"], &at.field("metric"), errors),
+    }
+    match field {
+        "containerResource" => {
+            errors.required_text(&at.field("container"), &source["container"], "must specify a container");
+        }
+        "object" => reference(&source["describedObject"], &at.field("describedObject"), errors),
+        _ => {}
+    }
+    target(&source["target"], &at.field("target"), errors);
+    amounts(field, &source["target"], &at.field("target"), errors);
+    for other in SOURCES.iter().filter_map(|kind| source_field(kind)).filter(|other| *other != field) {
+        if !metric[other].is_null() {
+            errors.forbidden(&metric_at.field(other), "must populate the given metric source only");
         }
     }
-    if field == "containerResource" {
-        errors.required_text(&at.field("container"), &source["container"], "must specify a container");
+}
+
+fn metric_name(metric: &Value, at: &At<'_>, errors: &mut Errors) {
+    let (name, at) = (text(&metric["name"]), at.field("name"));
+    if name.is_empty() {
+        errors.required(&at, "must specify a metric name");
+    } else {
+        errors.all(&at, name, names::path_segment(name));
     }
-    let (target, at) = (&source["target"], at.field("target"));
-    errors.required_one_of(&at.field("type"), &target["type"], &["Utilization", "Value", "AverageValue"]);
+}
+
+/// A reference to an object of any kind.
+fn reference(reference: &Value, at: &At<'_>, errors: &mut Errors) {
+    for field in ["kind", "name"] {
+        errors.required_form(&at.field(field), &reference[field], names::path_segment);
+    }
+}
+
+fn target(target: &Value, at: &At<'_>, errors: &mut Errors) {
+    match text(&target["type"]) {
+        "" => errors.required(&at.field("type"), "must specify a metric target type"),
+        "Utilization" | "Value" | "AverageValue" => {}
+        other => {
+            errors.invalid(&at.field("type"), other, "must be either Utilization, Value, or AverageValue");
+        }
+    }
+    for field in ["value", "averageValue"] {
+        let amount = resources::quantity(&target[field]);
+        if amount.is_some_and(|amount| amount.is_negative() || amount.is_zero()) {
+            errors.invalid(&at.field(field), &target[field], "must be positive");
+        }
+    }
     errors.positive(&at.field("averageUtilization"), &target["averageUtilization"]);
-    if ["averageUtilization", "averageValue", "value"].iter().all(|field| target[*field].is_null()) {
-        errors.required(&at.field("averageUtilization"), "must set either a target raw value or a target utilization");
+}
+
+/// Which of its amounts a target must and may have.
+fn amounts(source: &str, target: &Value, at: &At<'_>, errors: &mut Errors) {
+    let has = |field: &str| !target[field].is_null();
+    let average = at.field("averageValue");
+    match source {
+        "object" if !has("value") && !has("averageValue") => {
+            errors.required(&average, "must set either a target value or averageValue");
+        }
+        "external" if !has("value") && !has("averageValue") => {
+            errors.required(&average, "must set either a target value for metric or a per-pod target");
+        }
+        "external" if has("value") && has("averageValue") => {
+            let detail = "may not set both a target value for metric and a per-pod target";
+            errors.forbidden(&at.field("value"), detail);
+        }
+        "pods" if !has("averageValue") => {
+            errors.required(&average, "must specify a positive target averageValue");
+        }
+        "resource" | "containerResource" if !has("averageUtilization") && !has("averageValue") => {
+            let detail = "must set either a target raw value or a target utilization";
+            errors.required(&at.field("averageUtilization"), detail);
+        }
+        "resource" | "containerResource" if has("averageUtilization") && has("averageValue") => {
+            errors.forbidden(&average, "may not set both a target raw value and a target utilization");
+        }
+        _ => {}
     }
 }
 
@@ -239,7 +309,7 @@ mod tests {
             default_autoscaler(&mut object);
             object
         };
-        let cases: [Case; 4] = [
+        let cases: [Case; 7] = [
             ("good", |_| {}, &[]),
             (
                 "bounds",
@@ -255,6 +325,37 @@ mod tests {
                 "metric",
                 |s| s["metrics"] = json!([{"type": "Pods"}]),
                 &["spec.metrics[0].pods: Required value: must populate information"],
+            ),
+            (
+                "two sources",
+                |s| {
+                    let resource = json!({"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}});
+                    s["metrics"] = json!([{"type": "Resource", "resource": resource, "pods": {}}]);
+                },
+                &["spec.metrics[0].pods: Forbidden: must populate the given metric source only"],
+            ),
+            (
+                "two targets",
+                |s| {
+                    let target = json!({"type": "Value", "value": "1", "averageValue": "0"});
+                    s["metrics"] =
+                        json!([{"type": "External", "external": {"metric": {"name": "q"}, "target": target}}]);
+                },
+                &[
+                    "spec.metrics[0].external.target.averageValue: Invalid value: \"0\": must be positive",
+                    "spec.metrics[0].external.target.value: Forbidden: may not set both",
+                ],
+            ),
+            (
+                "an object without a kind",
+                |s| {
+                    let object = json!({"metric": {"name": "a/b"}, "describedObject": {"name": "o"}, "target": {"type": "Value", "value": "1"}});
+                    s["metrics"] = json!([{"type": "Object", "object": object}]);
+                },
+                &[
+                    "spec.metrics[0].object.metric.name: Invalid value: \"a/b\": may not contain '/'",
+                    "spec.metrics[0].object.describedObject.kind: Required value",
+                ],
             ),
         ];
         for (case, change, errors) in cases {

@@ -98,6 +98,11 @@ impl Errors {
         self.0.push(FieldError::too_long(at.to_string(), max));
     }
 
+    /// See [`FieldError::too_many`].
+    pub fn too_many(&mut self, at: &At<'_>, actual: usize, max: usize) {
+        self.0.push(FieldError::too_many(at.to_string(), actual, max));
+    }
+
     /// One [`FieldError::invalid`] for each of `wrong`.
     pub fn all(&mut self, at: &At<'_>, value: impl Serialize, wrong: Vec<String>) {
         for detail in wrong {

@@ -74,7 +74,9 @@ pub fn of(group: &str, plural: &str) -> &'static Rules {
             "resourceclaims" => &device::RESOURCE_CLAIM,
             "resourceslices" => &device::RESOURCE_SLICE,
             "devicetaintrules" | "resourcepoolstatusrequests" => &device::DEVICE_WITH_STATUS,
-            _ => &device::DEVICE,
+            "deviceclasses" => &device::DEVICE_CLASS,
+            "resourceclaimtemplates" => &device::CLAIM_TEMPLATE,
+            _ => &PLAIN,
         },
         "networking.k8s.io" => match plural {
             "ingresses" => &ingress::INGRESS,

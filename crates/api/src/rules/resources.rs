@@ -128,7 +128,7 @@ pub fn name(resource: &str, scope: Scope, at: &At<'_>, errors: &mut Errors) {
 }
 
 /// `vendor.example/thing`: quotas must be able to prefix it with `requests.`.
-fn is_extended(resource: &str) -> bool {
+pub(crate) fn is_extended(resource: &str) -> bool {
     !resource.starts_with("requests.") && names::qualified_name(&format!("requests.{resource}")).is_empty()
 }
 

@@ -1,6 +1,6 @@
 //! storage.k8s.io: StorageClass, VolumeAttributesClass, VolumeAttachment.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::field::FieldError;
 use crate::kind::{Column, Rules};
@@ -238,6 +238,7 @@ fn update_class(new: &Value, old: &Value) -> Vec<FieldError> {
 mod tests {
     use super::*;
     use crate::rules::check::testing::check;
+    use serde_json::json;
 
     #[test]
     fn classes_stay() {

@@ -1,5 +1,9 @@
 //! resource.k8s.io: claims of devices, and what drivers offer.
 
+mod forms;
+mod request;
+mod slice;
+
 use serde_json::Value;
 
 use crate::kind::{Column, Generation, Rules};
@@ -8,6 +12,10 @@ use crate::rules::plain::{PLAIN, WITH_SPEC_AND_STATUS, WITH_STATUS};
 
 /// Rules of ResourceClaims.
 pub static RESOURCE_CLAIM: Rules = Rules {
+    default: request::default_claim,
+    validate: request::claim,
+    validate_update: request::update,
+    validate_status_update: request::status_update,
     returns_deleted: true,
     columns: &[Column::NAME, Column::text("State", "Whether it is pending, allocated, reserved."), Column::AGE],
     row: |object, now| vec![cells::name(object), claim_state(object).into(), cells::age(object, now)],
@@ -15,11 +23,34 @@ pub static RESOURCE_CLAIM: Rules = Rules {
 };
 
 /// Rules of ResourceSlices.
-pub static RESOURCE_SLICE: Rules =
-    Rules { generation: Generation::Spec, returns_deleted: true, columns: SLICE_COLUMNS, row: slice_row, ..PLAIN };
+pub static RESOURCE_SLICE: Rules = Rules {
+    validate: slice::validate,
+    validate_update: slice::update,
+    generation: Generation::Spec,
+    returns_deleted: true,
+    columns: SLICE_COLUMNS,
+    row: slice_row,
+    ..PLAIN
+};
 
-/// Rules of DeviceClasses and ResourceClaimTemplates.
-pub static DEVICE: Rules = Rules { generation: Generation::Spec, returns_deleted: true, ..PLAIN };
+/// Rules of DeviceClasses.
+pub static DEVICE_CLASS: Rules = Rules {
+    validate: request::class,
+    validate_update: |new, _| request::class(new),
+    generation: Generation::Spec,
+    returns_deleted: true,
+    ..PLAIN
+};
+
+/// Rules of ResourceClaimTemplates.
+pub static CLAIM_TEMPLATE: Rules = Rules {
+    default: request::default_template,
+    validate: request::template,
+    validate_update: request::update,
+    generation: Generation::Spec,
+    returns_deleted: true,
+    ..PLAIN
+};
 
 /// Rules of DeviceTaintRules and other resource.k8s.io kinds with a status.
 pub static DEVICE_WITH_STATUS: Rules = Rules { returns_deleted: true, ..WITH_SPEC_AND_STATUS };
