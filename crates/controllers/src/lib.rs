@@ -12,6 +12,7 @@ pub mod shell;
 pub mod cluster_dns;
 pub mod cluster_role_aggregation;
 pub mod cron_job;
+pub mod custom_resource_definition;
 pub mod daemon_set;
 pub mod deployment;
 pub mod disruption;
@@ -44,4 +45,4 @@ mod table;
 mod testing;
 mod wake;
 
-pub use table::{Settings, all};
+pub use table::{Settings, all, definitions};

@@ -59,17 +59,28 @@ fn built_in(kind: &mizzen_api::kind::Kind) -> Resource {
 fn definitions(snapshot: &Snapshot) -> impl Iterator<Item = (String, Resource)> + '_ {
     let prefix = key::all::<CustomResourceDefinition>();
     let definitions: Vec<_> = snapshot.list_as::<CustomResourceDefinition>(&prefix).collect();
-    definitions.into_iter().filter_map(|d| {
-        let served = d.spec.versions.iter().find(|v| v.storage).or(d.spec.versions.first())?;
-        let resource = Resource {
-            group: d.spec.group.clone(),
-            version: served.name.clone(),
-            plural: d.spec.names.plural.clone(),
-            namespaced: d.spec.scope == "Namespaced",
-            deletes_collections: true,
-        };
-        Some((d.spec.names.kind.clone(), resource))
-    })
+    // What is served in no version cannot be reached.
+    let served = definitions.into_iter().filter(|d| d.spec.versions.iter().any(|v| v.served) && is_established(d));
+    served.map(|d| (d.spec.names.kind.clone(), of_definition(&d)))
+}
+
+fn is_established(definition: &CustomResourceDefinition) -> bool {
+    let conditions = definition.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    conditions.into_iter().any(|c| c.type_ == "Established" && c.status == "True")
+}
+
+/// The resource of a definition: in the version it is stored in, if that is served.
+pub(crate) fn of_definition(definition: &CustomResourceDefinition) -> Resource {
+    let versions = &definition.spec.versions;
+    let best = versions.iter().find(|v| v.storage && v.served).or_else(|| versions.iter().find(|v| v.served));
+    let version = best.or_else(|| versions.iter().find(|v| v.storage)).map(|v| v.name.clone()).unwrap_or_default();
+    Resource {
+        group: definition.spec.group.clone(),
+        version,
+        plural: definition.spec.names.plural.clone(),
+        namespaced: definition.spec.scope == "Namespaced",
+        deletes_collections: true,
+    }
 }
 
 impl Resource {

@@ -1,4 +1,4 @@
-//! An API server alone, without nodes: for trying clients on it and for measuring it.
+//! An API server alone, without nodes and with no controller but that of definitions: for trying clients on it and for measuring it.
 //!
 //! `cargo run --example apiserver -- <dir> <port> [memory]` keeps its data in `<dir>` and writes `<dir>/kubeconfig`.
 
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mizzen_server::auth::tokens::TokenIssuer;
-use mizzen_server::auth::{Authenticator, Authorizer};
+use mizzen_server::auth::{Authenticator, Authorizer, Identity};
 use mizzen_server::pki::{Client, Options, Pki};
 use mizzen_server::{Config, Security, Server};
 use mizzen_store::{Embedded, Memory, Store};
@@ -36,13 +36,18 @@ async fn main() -> Result<(), Failure> {
         issuer,
         kubelet_tls: Some(pki.client_config(Client::ApiServerToKubelet)),
     };
-    let server = Server::new(Config { port, ..Config::default() }, store, security);
+    let server = Server::new(Config { port, ..Config::default() }, Arc::clone(&store), security);
     server.bootstrap_core().await?;
     std::fs::write(dir.join("kubeconfig"), pki.admin_kubeconfig(&format!("https://127.0.0.1:{port}")))?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
     println!("serving on 127.0.0.1:{port}, kubeconfig in {}", dir.join("kubeconfig").display());
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
+    let controllers = {
+        let server = server.clone();
+        let api = move |name: &str| server.api_as(Identity::service_account("kube-system", name));
+        tokio::spawn(mizzen_controllers::shell::run(mizzen_controllers::definitions(), store, api, shutdown.clone()))
+    };
     let signal = tokio::spawn(async move {
         // Without signals there is no way to stop but to kill.
         let _ = tokio::signal::ctrl_c().await;
@@ -50,6 +55,7 @@ async fn main() -> Result<(), Failure> {
     });
     server.serve(listener, pki.server_config(), shutdown).await;
     signal.abort();
+    controllers.await?;
     Ok(())
 }
 

@@ -37,24 +37,11 @@ fn tab(name: &str, spec: Value) -> Value {
     json!({"apiVersion": "example.com/v1", "kind": "CronTab", "metadata": {"name": name}, "spec": spec})
 }
 
-/// A server with the definition, which its controller would have established by now.
+/// A server with the definition.
 async fn world() -> World {
     let world = World::start().await;
-    establish(&world, definition()).await;
+    assert!(world.define(definition()).await);
     world
-}
-
-async fn establish(world: &World, definition: Value) {
-    let created = world.call("POST", DEFINITIONS, definition).await;
-    assert_eq!(created.code, 201, "{}", created.text());
-    let mut object = created.json();
-    object["status"]["acceptedNames"] = object["spec"]["names"].clone();
-    object["status"]["conditions"] = ["NamesAccepted", "Established"]
-        .map(|t| json!({"type": t, "status": "True", "reason": "Test", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}))
-        .into();
-    let path = format!("{DEFINITIONS}/{}/status", object["metadata"]["name"].as_str().unwrap());
-    let updated = world.call("PUT", &path, object.clone()).await;
-    assert_eq!(updated.code, 200, "{}", updated.text());
 }
 
 #[tokio::test]
@@ -62,7 +49,7 @@ async fn objects_live_as_their_schema_says() {
     let world = World::start().await;
     let early = world.call("POST", TABS, tab("a", json!({"cron": "*"}))).await;
     assert_eq!((early.code, early.text().as_str()), (404, "404 page not found\n"));
-    establish(&world, definition()).await;
+    assert!(world.define(definition()).await);
 
     let created = world.call("POST", TABS, tab("a", json!({"cron": "* *", "extra": 1}))).await;
     assert_eq!(created.code, 201, "{}", created.text());
@@ -208,5 +195,70 @@ async fn objects_are_shown_and_selected() {
     world.send("DELETE", &format!("{DEFINITIONS}/crontabs.example.com"), &[], "").await;
     let after = world.send("GET", "/apis", &headers, "").await;
     assert_ne!(after.headers["etag"].to_str().unwrap(), tag);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn names_belong_to_one_definition() {
+    let world = world().await;
+    let mut other = definition();
+    other["metadata"]["name"] = "tabs.example.com".into();
+    other["spec"]["names"] = json!({"plural": "tabs", "kind": "CronTab", "listKind": "TabList"});
+    assert!(!world.define(other).await);
+    assert_eq!(world.call("GET", "/apis/example.com/v1/tabs", Value::Null).await.code, 404);
+    let stored = world.get(&format!("{DEFINITIONS}/tabs.example.com")).await;
+    let accepted =
+        stored["status"]["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "NamesAccepted").unwrap();
+    assert_eq!(
+        (&accepted["reason"], &accepted["message"]),
+        (&json!("KindConflict"), &json!("\"CronTab\" is already in use"))
+    );
+    // The name becomes free, and is given on.
+    let mut events = world
+        .watch(&format!("{DEFINITIONS}?watch=true&fieldSelector=metadata.name%3Dtabs.example.com"), "application/json")
+        .await;
+    world.call("DELETE", &format!("{DEFINITIONS}/crontabs.example.com"), Value::Null).await;
+    loop {
+        let event = events.next().await.expect("the watch ended");
+        if event["object"]["status"]["acceptedNames"]["kind"] == "CronTab" {
+            break;
+        }
+    }
+    world.get("/apis/example.com/v1/tabs").await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_definition_takes_its_objects_along() {
+    let world = world().await;
+    world.create(TABS, tab("a", json!({"cron": "*"}))).await;
+    let mut held = tab("b", json!({"cron": "*"}));
+    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    world.create(TABS, held).await;
+    let mut watch = world.watch(&format!("{TABS}?watch=true"), "application/json").await;
+    assert_eq!((watch.brief().await, watch.brief().await), ("ADDED a".to_string(), "ADDED b".to_string()));
+
+    let path = format!("{DEFINITIONS}/crontabs.example.com");
+    let deleted = world.call("DELETE", &path, Value::Null).await.json();
+    assert_eq!(deleted["metadata"]["finalizers"], json!(["customresourcecleanup.apiextensions.k8s.io"]));
+    let refused = world.call("POST", TABS, tab("c", json!({"cron": "*"}))).await;
+    assert_eq!(refused.code, 403, "{}", refused.text());
+    assert!(refused.text().contains("create not allowed while custom resource definition is terminating"));
+    let mut gone = Vec::new();
+    while gone.len() < 2 {
+        gone.push(watch.brief().await);
+    }
+    gone.sort();
+    assert_eq!(gone, ["DELETED a", "MODIFIED b"]);
+    let mut definitions = world.watch(&format!("{DEFINITIONS}?watch=true"), "application/json").await;
+    world.call("PATCH", &format!("{TABS}/b"), json!({"metadata": {"finalizers": null}})).await;
+    loop {
+        if definitions.brief().await == "DELETED crontabs.example.com" {
+            break;
+        }
+    }
+    assert_eq!(watch.brief().await, "DELETED b");
+    assert_eq!(watch.brief().await, "END");
+    assert_eq!(world.call("GET", TABS, Value::Null).await.code, 404);
     world.stop().await;
 }

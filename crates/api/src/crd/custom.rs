@@ -82,13 +82,16 @@ impl Custom {
         self.coerce(object, BadMetadata::Refuse)
     }
 
-    /// The same for an object that was stored under an older schema, and fills in its defaults. Answers whether it changed.
-    pub fn refresh(&self, object: &mut Value) -> bool {
-        let before = object.clone();
+    /// The same for an object that was stored under an older schema, and fills in its defaults.
+    pub fn refresh(&self, object: &mut Value) {
+        self.prune(object);
+        self.default(object);
+    }
+
+    /// The same without the defaults.
+    pub fn prune(&self, object: &mut Value) {
         // Bad metadata is dropped, so there is nothing to refuse.
         let _unknown = self.coerce(object, BadMetadata::Drop);
-        self.default(object);
-        *object != before
     }
 
     fn coerce(&self, object: &mut Value, bad: BadMetadata) -> Result<Vec<String>, TypeError> {

@@ -120,7 +120,10 @@ impl Definition {
 
     /// The kind that is served in a version.
     pub fn serves(&self, version: &str) -> Option<KindRef> {
-        self.served().find(|k| k.version == version).map(|k| KindRef::Custom(Arc::clone(k)))
+        // Who clears up after a definition that serves nothing any more has to reach its objects.
+        let last = self.versions.iter().find(|v| self.is_terminating && v.kind.version == self.storage);
+        let last = last.filter(|_| self.is_served && !self.versions.iter().any(|v| v.served)).map(|v| &v.kind);
+        self.served().chain(last).find(|k| k.version == version).map(|k| KindRef::Custom(Arc::clone(k)))
     }
 }
 

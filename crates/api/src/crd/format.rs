@@ -17,8 +17,11 @@ pub(super) struct Format {
     check: fn(&str) -> bool,
 }
 
+/// A format's name, and whether a text has it.
+type Check = (&'static str, fn(&str) -> bool);
+
 /// Formats of strings, without their hyphens.
-const STRINGS: &[(&str, fn(&str) -> bool)] = &[
+const STRINGS: &[Check] = &[
     ("bsonobjectid", |t| t.len() == 24 && t.bytes().all(|b| b.is_ascii_hexdigit())),
     ("uri", is_uri),
     ("email", is_email),

@@ -6,6 +6,7 @@
 //! * [`schema`]: structural schemas. * [`prune`], [`defaults`], [`validate`]: what they do to objects.
 //! * [`path`]: the JSON paths of printer columns, selectable fields and scales.
 
+mod conversion;
 mod custom;
 mod defaults;
 mod definition;
@@ -17,6 +18,10 @@ mod schema;
 mod validate;
 mod versions;
 
+/// Keeps a definition until its objects are gone.
+pub const CLEANUP_FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
+
+pub use conversion::{ConversionError, Review};
 pub use custom::{Custom, ScalePaths};
 pub use definition::{Compile, Conversion, Definition, Rules};
 pub use path::Path;

@@ -4,16 +4,32 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ResourceQuota, ServiceAccount};
 use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
 use super::Settings;
 use crate::shell::Controller;
 use crate::wake::{every, itself, namespace_of};
-use crate::{cluster_role_aggregation, garbage_collector, namespace, resource_quota, root_ca, service_account};
+use crate::{
+    cluster_role_aggregation, custom_resource_definition, garbage_collector, namespace, resource_quota, root_ca,
+    service_account,
+};
+
+/// The controller of definitions.
+pub(super) fn custom_resource_definitions() -> Controller {
+    Controller {
+        name: "custom-resource-definition-controller",
+        identity: "custom-resource-definition-controller",
+        start: every::<CustomResourceDefinition>(),
+        wakes: vec![custom_resource_definition::group(), custom_resource_definition::emptied()],
+        reconcile: Arc::new(custom_resource_definition::reconcile),
+    }
+}
 
 pub(super) fn controllers(settings: &Settings) -> Vec<Controller> {
     let ca = settings.root_ca_pem.clone();
     vec![
         garbage_collector::controller(),
+        custom_resource_definitions(),
         Controller {
             name: "namespace-controller",
             identity: "namespace-controller",

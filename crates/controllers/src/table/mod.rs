@@ -31,3 +31,8 @@ pub fn all(settings: &Settings) -> Vec<Controller> {
     ];
     areas.into_iter().flatten().collect()
 }
+
+/// The controllers without which no CustomResourceDefinition is served: a server that runs alone has these.
+pub fn definitions() -> Vec<Controller> {
+    vec![cluster::custom_resource_definitions()]
+}

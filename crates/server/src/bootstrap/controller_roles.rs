@@ -178,6 +178,15 @@ pub const CONTROLLERS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "custom-resource-definition-controller",
+        &[
+            "apiextensions.k8s.io | customresourcedefinitions | get list watch patch update",
+            "apiextensions.k8s.io | customresourcedefinitions/status | patch update",
+            "* | * | get list watch delete deletecollection",
+            EVENTS,
+        ],
+    ),
+    (
         "namespace-controller",
         &[
             "core | namespaces | get list watch delete",

@@ -4,24 +4,27 @@
 //! definition is served from the moment it is established, without anybody having to be told. [`objects`] reads and
 //! writes objects in the version of a request, which need not be the one they are stored in.
 
+mod convert;
 mod objects;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use mizzen_api::crd::{Definition, compare_versions};
+use jiff::Timestamp;
+use mizzen_api::crd::{CLEANUP_FINALIZER, Definition, compare_versions};
 use mizzen_api::key;
 use mizzen_api::kind::KindRef;
 use mizzen_api::status::ApiError;
 use mizzen_store::{Entry, Expect, Revision, Snapshot};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::dispatch::Ctx;
 use crate::registry::commit::Sides;
 use crate::registry::prepare;
 
-pub(crate) use objects::{convert, current, current_all, follow, served, storable};
+pub(crate) use convert::convert;
+pub(crate) use objects::{current, current_all, renew, served, storable, translated};
 
 const GROUP: &str = "apiextensions.k8s.io";
 const PLURAL: &str = "customresourcedefinitions";
@@ -134,6 +137,28 @@ pub(crate) fn still_defined(
     }
     sides.expect.push((definition_key(group, plural), Expect::At(compiled.revision)));
     Ok(())
+}
+
+/// A definition that is deleted stays until its objects are gone; the controller of definitions sees to that.
+pub(crate) fn hold(object: &mut Value, now: Timestamp) {
+    if object["kind"] != "CustomResourceDefinition" || object["apiVersion"] != "apiextensions.k8s.io/v1" {
+        return;
+    }
+    let mut finalizers: Vec<String> = prepare::finalizers(object).into_iter().map(str::to_string).collect();
+    if !finalizers.iter().any(|f| f == CLEANUP_FINALIZER) {
+        finalizers.push(CLEANUP_FINALIZER.into());
+        prepare::metadata(object).insert("finalizers".into(), finalizers.into());
+    }
+    let message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
+    let condition = json!({"type": "Terminating", "status": "True", "lastTransitionTime": prepare::time(now),
+        "reason": "InstanceDeletionPending", "message": message});
+    match object["status"]["conditions"].as_array_mut() {
+        Some(conditions) => {
+            conditions.retain(|c| c["type"] != "Terminating");
+            conditions.push(condition);
+        }
+        None => object["status"]["conditions"] = json!([condition]),
+    }
 }
 
 /// The rules of a version's schema. No schema has any that are understood yet.

@@ -7,13 +7,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use mizzen_api::crd::Conversion;
 use mizzen_api::kind::Kind;
 use mizzen_api::status::ApiError;
 use mizzen_store::{Change, Entry, Event};
 use serde_json::Value;
 
-use super::Compiled;
+use super::convert::{convert, convert_all};
 use crate::dispatch::Ctx;
 use crate::registry::Resource;
 use crate::registry::encode::encode;
@@ -21,34 +20,41 @@ use crate::render::{Body, Output, parse};
 use crate::server::Core;
 
 /// A stored entry as an entry in the version of the request; itself for all but custom resources.
-pub(crate) async fn current(resource: &Resource, entry: &Arc<Entry>) -> Result<Arc<Entry>, ApiError> {
+pub(crate) async fn current(core: &Core, resource: &Resource, entry: &Arc<Entry>) -> Result<Arc<Entry>, ApiError> {
     if is_current(resource, entry) {
         return Ok(Arc::clone(entry));
     }
-    let mut entries = current_all(resource, vec![Arc::clone(entry)]).await?;
+    let mut entries = Box::pin(current_all(core, resource, vec![Arc::clone(entry)])).await?;
     entries.pop().ok_or_else(|| ApiError::internal("a conversion lost its object"))
 }
 
 /// The same for many, which are converted together.
-pub(crate) async fn current_all(resource: &Resource, entries: Vec<Arc<Entry>>) -> Result<Vec<Arc<Entry>>, ApiError> {
+pub(crate) async fn current_all(
+    core: &Core,
+    resource: &Resource,
+    mut entries: Vec<Arc<Entry>>,
+) -> Result<Vec<Arc<Entry>>, ApiError> {
     let Some(compiled) = &resource.definition else { return Ok(entries) };
-    let mut out = Vec::with_capacity(entries.len());
-    for entry in entries {
-        if is_current(resource, &entry) {
-            out.push(entry);
-            continue;
-        }
-        let object = convert(compiled, parse(&entry)?, &resource.kind).await?;
-        out.push(Arc::new(rewritten(&entry, &refreshed(object, &resource.kind))));
+    let old: Vec<usize> = (0..entries.len()).filter(|at| !is_current(resource, &entries[*at])).collect();
+    if old.is_empty() {
+        return Ok(entries);
     }
-    Ok(out)
+    let objects = old.iter().map(|at| parse(&entries[*at])).collect::<Result<Vec<_>, _>>()?;
+    let snapshot = core.store.snapshot();
+    let converted = convert_all((&core.callout, &snapshot), &compiled.definition, objects, &resource.kind).await?;
+    for (at, object) in old.into_iter().zip(converted) {
+        entries[at] = Arc::new(rewritten(&entries[at], &refreshed(object, &resource.kind)));
+    }
+    Ok(entries)
 }
 
 /// The output of a handler in the version of the request.
 pub(crate) async fn served(ctx: &Ctx<'_>, mut output: Output) -> Result<Output, ApiError> {
     match &mut output.body {
-        Body::Entry(entry) => *entry = current(&ctx.resource, entry).await?,
-        Body::List(page) => page.entries = current_all(&ctx.resource, std::mem::take(&mut page.entries)).await?,
+        Body::Entry(entry) => *entry = current(ctx.core, &ctx.resource, entry).await?,
+        Body::List(page) => {
+            page.entries = current_all(ctx.core, &ctx.resource, std::mem::take(&mut page.entries)).await?;
+        }
         Body::Stored(_) | Body::Other(_) => {}
     }
     if let Some(warning) = ctx.kind().custom.as_ref().and_then(|c| c.deprecation.clone()) {
@@ -57,44 +63,63 @@ pub(crate) async fn served(ctx: &Ctx<'_>, mut output: Output) -> Result<Output, 
     Ok(output)
 }
 
-/// Events in the version of a watch; `None` when that is no longer served. The definition is followed as it changes.
-pub(crate) async fn follow(
-    core: &Core,
-    resource: &mut Resource,
-    events: Vec<Arc<Event>>,
-) -> Result<Option<Vec<Arc<Event>>>, ApiError> {
+/// Takes over what the definition of a watched resource says now; `false` when it is no longer served.
+pub(crate) fn renew(core: &Core, resource: &mut Resource) -> bool {
     let (group, version, plural) = (&resource.kind.group, &resource.kind.version, &resource.kind.plural);
-    let Some((kind, definition)) = core.definitions.find(&core.store.snapshot(), group, version, plural) else {
-        return Ok(None);
-    };
-    *resource = Resource::custom(kind, definition);
-    let mut out = Vec::with_capacity(events.len());
-    for event in events {
-        let change = match &event.change {
-            Change::Put { entry, previous } => {
-                let previous = match previous {
-                    Some(previous) => Some(current(resource, previous).await?),
-                    None => None,
-                };
-                Change::Put { entry: current(resource, entry).await?, previous }
-            }
-            Change::Delete { previous } => Change::Delete { previous: current(resource, previous).await? },
-        };
-        out.push(Arc::new(Event { revision: event.revision, change }));
+    match core.definitions.find(&core.store.snapshot(), group, version, plural) {
+        Some((kind, definition)) => {
+            *resource = Resource::custom(kind, definition);
+            true
+        }
+        None => false,
     }
-    Ok(Some(out))
+}
+
+/// Events in the version of a watch.
+pub(crate) async fn translated(
+    core: &Core,
+    resource: &Resource,
+    events: Vec<Arc<Event>>,
+) -> Result<Vec<Arc<Event>>, ApiError> {
+    // All entries go through one conversion, and come back in their order.
+    let entries = events.iter().flat_map(|event| match &event.change {
+        Change::Put { entry, previous } => std::iter::once(entry).chain(previous).cloned().collect::<Vec<_>>(),
+        Change::Delete { previous } => vec![Arc::clone(previous)],
+    });
+    let mut entries = current_all(core, resource, entries.collect()).await?.into_iter();
+    let mut next = || entries.next().ok_or_else(|| ApiError::internal("a conversion lost its object"));
+    events
+        .into_iter()
+        .map(|event| {
+            let change = match &event.change {
+                Change::Put { previous, .. } => {
+                    let entry = next()?;
+                    Change::Put { entry, previous: previous.as_ref().map(|_| next()).transpose()? }
+                }
+                Change::Delete { .. } => Change::Delete { previous: next()? },
+            };
+            Ok(Arc::new(Event { revision: event.revision, change }))
+        })
+        .collect()
 }
 
 /// An object as it is to be stored.
-pub(crate) async fn storable<'o>(resource: &Resource, object: &'o Value) -> Result<Cow<'o, Value>, ApiError> {
+pub(crate) async fn storable<'o>(
+    core: &Core,
+    resource: &Resource,
+    object: &'o Value,
+) -> Result<Cow<'o, Value>, ApiError> {
     let Some(compiled) = &resource.definition else { return Ok(Cow::Borrowed(object)) };
-    if resource.kind.version == compiled.definition.storage {
+    let definition = &compiled.definition;
+    if resource.kind.version == definition.storage {
         return Ok(Cow::Borrowed(object));
     }
-    let Some(storage) = compiled.definition.version(&compiled.definition.storage) else {
+    let Some(storage) = definition.version(&definition.storage) else {
         return Err(ApiError::internal(format_args!("no version of {} is stored", resource.kind.plural)));
     };
-    convert(compiled, object.clone(), &storage.kind).await.map(Cow::Owned)
+    let snapshot = core.store.snapshot();
+    let converted = Box::pin(convert((&core.callout, &snapshot), definition, object.clone(), &storage.kind)).await?;
+    Ok(Cow::Owned(pruned(converted, &storage.kind)))
 }
 
 /// Whether an entry can be served as it stands.
@@ -110,31 +135,17 @@ fn has_version(entry: &Entry, kind: &Kind) -> bool {
     rest.and_then(|r| r.strip_prefix(kind.version.as_bytes())).is_some_and(|r| r.first() == Some(&b'"'))
 }
 
-/// An object in another version of its kind.
-pub(crate) async fn convert(compiled: &Compiled, mut object: Value, to: &Kind) -> Result<Value, ApiError> {
-    let wanted = to.api_version();
-    if object["apiVersion"] == wanted.as_str() {
-        return Ok(object);
-    }
-    match &compiled.definition.conversion {
-        Conversion::None => {
-            object["apiVersion"] = wanted.into();
-            Ok(object)
-        }
-        Conversion::Webhook(_) => {
-            let from = object["apiVersion"].as_str().unwrap_or_default();
-            let (group, version) = from.split_once('/').unwrap_or(("", from));
-            Err(ApiError::internal(format_args!(
-                "conversion webhook for {group}/{version}, Kind={} failed: webhooks are not called yet",
-                to.kind
-            )))
-        }
-    }
-}
-
 fn refreshed(mut object: Value, kind: &Kind) -> Value {
     if let Some(custom) = &kind.custom {
         custom.refresh(&mut object);
+    }
+    object
+}
+
+/// What a webhook returns is held to the schema as well; what it left out stays out until it is read.
+fn pruned(mut object: Value, kind: &Kind) -> Value {
+    if let Some(custom) = &kind.custom {
+        custom.prune(&mut object);
     }
     object
 }

@@ -70,7 +70,7 @@ pub(crate) async fn delete(
     for _ in 0..ATTEMPTS {
         let snapshot = ctx.snapshot();
         let entry = snapshot.get(&key).ok_or_else(|| ApiError::not_found(ctx.kind().subject(), name))?;
-        let old = parse(crd::current(&ctx.resource, entry).await?.as_ref())?;
+        let old = parse(crd::current(ctx.core, &ctx.resource, entry).await?.as_ref())?;
         preconditions(ctx, &old, options)?;
         let admitted = admit(ctx, &snapshot, (namespace, name), &old, options).await?;
         let mut warnings = admitted.warnings;
@@ -197,6 +197,9 @@ fn gone(ctx: &Ctx<'_>, old: Value) -> Output {
 fn decide(old: &Value, options: &DeleteOptions, orphans: bool, now: Timestamp) -> Step {
     let mut new = old.clone();
     propagate(&mut new, options, orphans);
+    if !prepare::is_deleting(old) {
+        crd::hold(&mut new, now);
+    }
     let grace = grace(old, options);
     let held = !prepare::finalizers(&new).is_empty() || holds_namespace(&new);
     if !prepare::is_deleting(old) {

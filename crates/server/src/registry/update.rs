@@ -124,7 +124,7 @@ pub(crate) async fn change(
     for _ in 0..ATTEMPTS {
         let snapshot = ctx.snapshot();
         let entry = snapshot.get(&key).ok_or_else(|| ApiError::not_found(ctx.kind().subject(), &ctx.info.name))?;
-        let old = parse(crd::current(&ctx.resource, entry).await?.as_ref())?;
+        let old = parse(crd::current(ctx.core, &ctx.resource, entry).await?.as_ref())?;
         let proposal = propose(&old)?;
         let changed = Changed::new(ctx, &snapshot, target, &old, proposal, options).await?;
         match store(ctx, &key, entry, &old, changed, options.dry_run).await {
@@ -170,7 +170,7 @@ pub(crate) async fn put(
     object: &Value,
     sides: Sides,
 ) -> Result<Arc<Entry>, Failed> {
-    let object = crd::storable(&ctx.resource, object).await.map_err(Failed::Error)?;
+    let object = crd::storable(ctx.core, &ctx.resource, object).await.map_err(Failed::Error)?;
     commit(ctx.core, key, expect, Some(&object), sides).await
 }
 

@@ -71,8 +71,21 @@ async fn start(ctx: &Ctx<'_>, options: &ListOptions) -> Result<Start, ApiError> 
     };
     let watch = ctx.core.store.watch(&prefix, after).map_err(|e| too_old(&e))?;
     let state = if from_state { snapshot.prefix(&prefix).cloned().collect() } else { Vec::new() };
-    let state = VecDeque::from(crd::current_all(&ctx.resource, state).await?);
-    Ok(Start { watch, state, state_at: after, announce_end: options.initial_events == Some(true) && options.bookmarks })
+    let state = VecDeque::from(crd::current_all(ctx.core, &ctx.resource, state).await?);
+    let definition = match &ctx.resource.definition {
+        Some(_) => {
+            let key = crd::definition_key(&ctx.kind().group, &ctx.kind().plural);
+            Some(ctx.core.store.watch(&key, snapshot.revision()).map_err(|e| too_old(&e))?)
+        }
+        None => None,
+    };
+    Ok(Start {
+        watch,
+        definition,
+        state,
+        state_at: after,
+        announce_end: options.initial_events == Some(true) && options.bookmarks,
+    })
 }
 
 /// 410: the history does not reach back so far.

@@ -34,8 +34,19 @@ pub(super) struct Start {
     pub state: VecDeque<Arc<Entry>>,
     /// The revision of that state.
     pub state_at: Revision,
+    /// Changes of the definition of a custom resource.
+    pub definition: Option<Watch>,
     /// A bookmark is to mark the end of the state.
     pub announce_end: bool,
+}
+
+/// Waits until the definition changes, whatever happens to it; for ever where there is none. `false`: it can no longer be
+/// followed.
+async fn changed(definition: &mut Option<Watch>) -> bool {
+    match definition {
+        Some(watch) => watch.next(BATCH).await.is_ok(),
+        None => std::future::pending().await,
+    }
 }
 
 /// One watcher.
@@ -106,6 +117,9 @@ impl Watcher {
                     Ok(events) => self.take(&mut out, events).await,
                     Err(error) => self.fail(&mut out, &error),
                 },
+                followed = changed(&mut self.start.definition) => {
+                    self.ended = !followed || !crd::renew(&self.core, &mut self.frames.resource);
+                }
                 () = closing.cancelled() => return None,
                 () = tokio::time::sleep_until(self.next_bookmark.min(self.end)) => self.tick(&mut out),
             }
@@ -117,9 +131,8 @@ impl Watcher {
         if self.frames.resource.definition.is_none() {
             return self.pending.extend(events);
         }
-        match crd::follow(&self.core, &mut self.frames.resource, events).await {
-            Ok(Some(events)) => self.pending.extend(events),
-            Ok(None) => self.ended = true,
+        match crd::translated(&self.core, &self.frames.resource, events).await {
+            Ok(events) => self.pending.extend(events),
             Err(error) => {
                 self.ended = true;
                 self.frames.error(out, &error);

@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use mizzen_server::auth::tokens::TokenIssuer;
-use mizzen_server::auth::{Authenticator, Authorizer};
+use mizzen_server::auth::{Authenticator, Authorizer, Identity};
 use mizzen_server::pki::{Client, Options, Pki};
 use mizzen_server::{Config, Security, Server};
 use mizzen_store::Memory;
@@ -40,6 +40,8 @@ pub struct World {
     idle: Mutex<Option<Sender>>,
     shutdown: CancellationToken,
     serving: tokio::task::JoinHandle<()>,
+    /// The controller of CustomResourceDefinitions.
+    definitions: tokio::task::JoinHandle<()>,
     dir: tempfile::TempDir,
 }
 
@@ -99,11 +101,16 @@ impl World {
             let (server, tls, shutdown) = (server.clone(), pki.server_config(), shutdown.clone());
             tokio::spawn(async move { server.serve(listener, tls, shutdown).await })
         };
+        let definitions = {
+            let (server, of_store, shutdown) = (server.clone(), Arc::clone(&store), shutdown.clone());
+            let api = move |name: &str| server.api_as(Identity::service_account("kube-system", name));
+            tokio::spawn(mizzen_controllers::shell::run(mizzen_controllers::definitions(), of_store, api, shutdown))
+        };
         let admin = TlsConnector::from(pki.client_config(Client::Admin));
         let kubeconfig = pki.admin_kubeconfig(&format!("https://127.0.0.1:{port}"));
         std::fs::write(dir.path().join("kubeconfig"), kubeconfig).unwrap();
         let kubelet_tls = pki.kubelet_server_config();
-        Self { server, store, port, kubelet_tls, admin, idle: Mutex::default(), shutdown, serving, dir }
+        Self { server, store, port, kubelet_tls, admin, idle: Mutex::default(), shutdown, serving, definitions, dir }
     }
 
     /// The kubeconfig of the administrator.
@@ -115,6 +122,7 @@ impl World {
     pub async fn stop(self) {
         self.shutdown.cancel();
         tokio::time::timeout(PATIENCE, self.serving).await.expect("the server does not stop").unwrap();
+        tokio::time::timeout(PATIENCE, self.definitions).await.expect("a controller does not stop").unwrap();
     }
 
     /// A connection of the admin.
@@ -185,6 +193,21 @@ impl World {
         let answer = self.open(request.body(Full::default()).unwrap()).await;
         assert_eq!(answer.status(), 200, "{path}");
         Events { body: answer.into_body(), buffer: Vec::new() }
+    }
+
+    /// Creates a CustomResourceDefinition and waits until its names are decided about; answers whether they are its own.
+    pub async fn define(&self, definition: Value) -> bool {
+        const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+        let name = self.create(DEFINITIONS, definition).await["metadata"]["name"].as_str().unwrap().to_string();
+        let path = format!("{DEFINITIONS}?watch=true&fieldSelector=metadata.name%3D{name}");
+        let mut events = self.watch(&path, "application/json").await;
+        loop {
+            let event = events.next().await.expect("the watch ended");
+            let conditions = event["object"]["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            if let Some(established) = conditions.iter().find(|c| c["type"] == "Established") {
+                return established["status"] == "True";
+            }
+        }
     }
 
     /// Sends every row of a table and compares code and pieces of the body.

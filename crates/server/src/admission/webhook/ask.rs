@@ -174,7 +174,10 @@ async fn converted(request: &Request<'_>, object: Value, from: &Kind, to: &Kind)
         return Ok(object);
     }
     match request.definition {
-        Some(compiled) => crd::convert(compiled, object, to).await,
+        Some(compiled) => {
+            let Some(outside) = &request.outside else { return Ok(object) };
+            crd::convert((outside.callout, request.snapshot), &compiled.definition, object, to).await
+        }
         None => Ok(convert(object, from, to)),
     }
 }

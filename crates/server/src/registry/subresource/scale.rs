@@ -27,7 +27,7 @@ pub(super) async fn handle(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, ApiErr
             let snapshot = ctx.snapshot();
             let key = ctx.resource.key(&ctx.info.namespace, &ctx.info.name);
             let entry = snapshot.get(&key).ok_or_else(|| ApiError::not_found(ctx.kind().subject(), &ctx.info.name))?;
-            let object = parse(crd::current(&ctx.resource, entry).await?.as_ref())?;
+            let object = parse(crd::current(ctx.core, &ctx.resource, entry).await?.as_ref())?;
             Ok(Output::new(200, Body::Other(shaped(ctx, read(ctx, &object)?))))
         }
         "patch" => {
@@ -73,7 +73,7 @@ async fn write(ctx: &Ctx<'_>, mut scale: impl FnMut(&Value) -> Result<Value, Api
     })
     .await?;
     let object = match &output.body {
-        Body::Entry(entry) => parse(crd::current(&ctx.resource, entry).await?.as_ref())?,
+        Body::Entry(entry) => parse(crd::current(ctx.core, &ctx.resource, entry).await?.as_ref())?,
         Body::Stored(object) => object.clone(),
         Body::Other(_) | Body::List(_) => return Ok(output),
     };
