@@ -25,6 +25,7 @@ mod derived;
 mod dispatch;
 mod documents;
 mod expiry;
+mod expressions;
 mod listener;
 mod local;
 mod negotiate;

@@ -59,6 +59,7 @@ impl Server {
         let Security { authenticator, authorizer, issuer, kubelet_tls } = security;
         let slots = Semaphore::new(config.max_requests);
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let callout = Arc::new(Callout::new(None, tasks.clone(), closing.clone()));
         let core = Core {
             config,
             store,
@@ -68,7 +69,7 @@ impl Server {
             definitions: Definitions::default(),
             documents: Documents::default(),
             nodes: kubelet_tls.map(NodeClient::new),
-            callout: Arc::new(Callout::new(None, tasks.clone(), closing.clone())),
+            callout,
             webhooks: Webhooks::default(),
             node_metrics: node_metrics::Source::default(),
             metrics: Metrics::default(),

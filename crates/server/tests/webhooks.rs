@@ -435,6 +435,51 @@ async fn services_are_called_at_their_ready_endpoints() {
 }
 
 #[tokio::test]
+async fn match_conditions_choose_requests() {
+    let setup = Setup::new().await;
+    let rules = json!([rule(json!(["CREATE"]), "", json!(["configmaps"]))]);
+    let condition = |expression: &str| json!({"matchConditions": [{"name": "one", "expression": expression}]});
+    let bad = json!({"metadata": {"name": "bad"}, "webhooks": [setup.webhook("/deny", rules.clone(), condition("object.x ==")) ]});
+    let path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+    let got = setup.world.call("POST", path, bad).await;
+    assert_eq!(got.code, 422);
+    assert!(
+        got.text().contains(
+            "webhooks[0].matchConditions[0].expression: Invalid value: \\\"object.x ==\\\": compilation failed"
+        ),
+        "{}",
+        got.text()
+    );
+    let mut fails = condition("object.data.missing == 'x'");
+    fails["objectSelector"] = json!({"matchLabels": {"fails": "yes"}});
+    let hooks = json!([
+        setup.webhook(
+            "/deny",
+            rules.clone(),
+            condition("object.metadata.name.startsWith('deny') && request.userInfo.username == 'kubernetes-admin'")
+        ),
+        setup.webhook("/silent", rules, fails),
+    ]);
+    setup.register("ValidatingWebhook", "all", hooks).await;
+    setup
+        .world
+        .check(&[
+            Row("POST", CONFIGMAPS, r#"{"metadata": {"name": "deny-this"}}"#, 403, &["denied the request: not here"]),
+            Row("POST", CONFIGMAPS, r#"{"metadata": {"name": "allow-this"}}"#, 201, &[]),
+            Row(
+                "POST",
+                CONFIGMAPS,
+                r#"{"metadata": {"name": "x", "labels": {"fails": "yes"}}}"#,
+                403,
+                &[r#"configmaps \"x\" is forbidden: expression 'object.data.missing == 'x'' resulted in error: no such key: data"#],
+            ),
+        ])
+        .await;
+    assert_eq!(setup.hooks.count("/"), 1);
+    setup.world.stop().await;
+}
+
+#[tokio::test]
 async fn custom_resources_are_asked_about_in_any_of_their_versions() {
     let setup = Setup::new().await;
     let version = |name: &str, storage: bool| {

@@ -17,6 +17,8 @@ mod certificates;
 mod default_class;
 mod default_toleration_seconds;
 pub(crate) mod dynamic;
+pub(crate) mod expressions;
+pub(crate) mod facts;
 mod limit_ranger;
 pub(crate) mod matching;
 mod namespace_lifecycle;

@@ -17,6 +17,7 @@ use crate::admission::{self, Admitted, Operation, Options, Outside, dynamic};
 use crate::auth::reviews;
 use crate::crd;
 use crate::dispatch::Ctx;
+use crate::expressions;
 use crate::options::WriteOptions;
 use crate::render::{Body, Output};
 
@@ -153,6 +154,7 @@ impl Draft {
         service::allocate(ctx, snapshot, &mut object, None, &mut sides)?;
         let mut errors = metadata::validate(&kind.group, &kind.plural, kind.namespaced, &object);
         errors.extend(kind.validate(&object));
+        errors.extend(expressions::check(kind, &object, None));
         invalid(ctx.kind(), &object, errors)?;
         ctx.core.authorizer.check_escalation(snapshot, ctx.identity, &ctx.kind().plural, &object, None)?;
         let asked = request(ctx, snapshot, Operation::Create, prepare::text(&object, "name"), options.dry_run);

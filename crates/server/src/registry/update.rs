@@ -16,6 +16,7 @@ use super::{body, managed, prepare, service, subresource};
 use crate::admission::{self, Operation, dynamic};
 use crate::crd;
 use crate::dispatch::Ctx;
+use crate::expressions;
 use crate::options::WriteOptions;
 use crate::render::{Body, Output, parse};
 
@@ -238,7 +239,11 @@ impl Changed {
         }
         let mut errors = metadata::validate_update(&new, old);
         errors.extend(match target {
-            Target::Main => kind.validate_update(&new, old),
+            Target::Main => {
+                let mut errors = kind.validate_update(&new, old);
+                errors.extend(expressions::check(kind, &new, Some(old)));
+                errors
+            }
             Target::Status => kind.validate_status_update(&new, old),
             // Checked where it was taken over.
             Target::Part | Target::Binding => Vec::new(),

@@ -1,5 +1,6 @@
 //! One question to one webhook: matched, sent, answered, counted.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -52,11 +53,47 @@ impl Failure {
     }
 }
 
-/// Whom a question is about: the request in the version that the webhook wants, and its objects in that version.
-pub(super) struct Question<'a> {
+/// What a webhook is shown of a request: its objects in the version that the webhook's rules name.
+pub(super) struct Shown<'a> {
     pub kind: &'a Kind,
-    pub object: &'a Value,
-    pub old: Option<&'a Value>,
+    pub object: Cow<'a, Value>,
+    pub old: Option<Cow<'a, Value>>,
+}
+
+/// What a webhook is to be asked about; `None` if it is not to be asked.
+pub(super) async fn show<'a>(
+    request: &Request<'a>,
+    asking: &Asking<'_>,
+    hook: &Hook,
+    phase: Phase,
+    object: &'a Value,
+    old: Option<&'a Value>,
+) -> Result<Option<Shown<'a>>, ApiError> {
+    let Some(kind) = hook.criteria.matches(request, object, old)? else { return Ok(None) };
+    let old = match old {
+        Some(old) => Some(in_version(request, old, kind).await?),
+        None => None,
+    };
+    let shown = Shown { kind, object: in_version(request, object, kind).await?, old };
+    if hook.conditions.is_empty() {
+        return Ok(Some(shown));
+    }
+    let call = Call { name: &hook.name, phase, operation: request.operation.name() };
+    let metrics = &asking.outside.webhooks.metrics;
+    match hook.conditions.hold(request, kind, &shown.object, shown.old.as_deref().unwrap_or(&Value::Null)) {
+        Ok(true) => Ok(Some(shown)),
+        Ok(false) => {
+            metrics.excluded(&call);
+            Ok(None)
+        }
+        Err(why) => {
+            metrics.not_evaluated(&call);
+            if hook.ignores_failure {
+                return Ok(None);
+            }
+            Err(ApiError::forbidden(request.kind.subject(), request.name, &why))
+        }
+    }
 }
 
 /// Asks, and notes what the webhook wants noted. The patch of a mutating webhook is returned, not applied.
@@ -64,7 +101,7 @@ pub(super) async fn ask(
     request: &Request<'_>,
     asking: &Asking<'_>,
     hook: &Hook,
-    question: &Question<'_>,
+    shown: &Shown<'_>,
     phase: Phase,
 ) -> Result<Vec<u8>, Failure> {
     if request.dry_run && !hook.allows_dry_run {
@@ -79,7 +116,7 @@ pub(super) async fn ask(
     let version = hook.version.ok_or_else(unknown)?;
     let to = hook.to.as_ref().map_err(|why| Failure::call(500, format!("could not get REST client: {why}")))?;
     let uid = crate::registry::names::random_uuid().to_string();
-    let body = Bytes::from(review::question(request, question, version, &uid).to_string());
+    let body = Bytes::from(review::question(request, shown, version, &uid).to_string());
     let deadline = asking.deadline.min(Instant::now() + hook.timeout);
     let bounds = Bounds { deadline, answer_max: ANSWER_MAX };
     let query = format!("timeout={}s", seconds(deadline));
@@ -159,18 +196,22 @@ pub(super) fn judge(
     }
 }
 
-/// The object in another version of its resource; what sub-resources take is the same in all.
-pub(super) async fn in_version(request: &Request<'_>, object: &Value, kind: &Kind) -> Result<Value, ApiError> {
-    converted(request, object.clone(), request.handled(), kind).await
+/// The object in the version of `kind`; what sub-resources take is the same in all.
+async fn in_version<'a>(request: &Request<'_>, object: &'a Value, kind: &Kind) -> Result<Cow<'a, Value>, ApiError> {
+    let handled = request.handled();
+    if (&handled.group, &handled.version) == (&kind.group, &kind.version) {
+        return Ok(Cow::Borrowed(object));
+    }
+    converted(request, object.clone(), handled, kind).await.map(Cow::Owned)
 }
 
-/// The reverse of [`in_version`].
+/// The reverse of what [`show`] does to an object.
 pub(super) async fn from_version(request: &Request<'_>, object: Value, kind: &Kind) -> Result<Value, ApiError> {
     converted(request, object, kind, request.handled()).await
 }
 
 async fn converted(request: &Request<'_>, object: Value, from: &Kind, to: &Kind) -> Result<Value, ApiError> {
-    if !object.is_object() || !is_whole(request) {
+    if !object.is_object() || !request.is_whole() {
         return Ok(object);
     }
     match request.definition {
@@ -180,9 +221,4 @@ async fn converted(request: &Request<'_>, object: Value, from: &Kind, to: &Kind)
         }
         None => Ok(convert(object, from, to)),
     }
-}
-
-/// Whether the request is about an object of the resource itself, not about a Scale or an Eviction.
-pub(super) fn is_whole(request: &Request<'_>) -> bool {
-    request.kind.subresource(request.subresource).is_none_or(|sub| sub.kind == request.kind.kind)
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::conditions::Conditions;
 use crate::admission::matching::Criteria;
 use crate::callout::Destination;
 
@@ -17,6 +18,7 @@ pub(crate) struct Hook {
     /// Whom to call, or why nobody can be.
     pub to: Result<Destination, String>,
     pub criteria: Criteria,
+    pub conditions: Conditions,
     pub timeout: Duration,
     /// A failed call is as good as none (`failurePolicy: Ignore`).
     pub ignores_failure: bool,
@@ -50,6 +52,7 @@ impl Hook {
             configuration: configuration.into(),
             to: Destination::from_client_config(&webhook["clientConfig"]).map_err(|error| error.to_string()),
             criteria: Criteria::of_webhook(webhook),
+            conditions: Conditions::compile(&webhook["matchConditions"]),
             timeout: Duration::from_secs(webhook["timeoutSeconds"].as_u64().unwrap_or(10).clamp(1, 30)),
             ignores_failure: webhook["failurePolicy"] == "Ignore",
             allows_dry_run: matches!(webhook["sideEffects"].as_str(), Some("None" | "NoneOnDryRun")),

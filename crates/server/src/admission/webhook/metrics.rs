@@ -80,6 +80,8 @@ struct Series {
     requests: BTreeMap<String, u64>,
     rejections: BTreeMap<String, u64>,
     failed_open: BTreeMap<String, u64>,
+    excluded: BTreeMap<String, u64>,
+    not_evaluated: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Default)]
@@ -118,23 +120,43 @@ impl Metrics {
         count(&mut self.lock().failed_open, format!("name=\"{}\",type=\"{}\"", call.name, call.phase.name()));
     }
 
+    /// Counts a request that a webhook was not asked about, for its conditions did not hold.
+    pub fn excluded(&self, call: &Call<'_>) {
+        count(&mut self.lock().excluded, format!("kind=\"webhook\",{}", call.labels()));
+    }
+
+    /// Counts a request of which the conditions could not be evaluated.
+    pub fn not_evaluated(&self, call: &Call<'_>) {
+        count(&mut self.lock().not_evaluated, format!("kind=\"webhook\",{}", call.labels()));
+    }
+
     /// The counters as Prometheus reads them; nothing where no webhook was ever called.
     pub fn render(&self, out: &mut String) {
         let series = self.lock();
         for (name, help, counts) in [
-            ("request_total", "Calls of admission webhooks.", &series.requests),
-            ("rejection_count", "Requests that failed because of an admission webhook.", &series.rejections),
-            ("fail_open_count", "Failed calls of admission webhooks that were ignored.", &series.failed_open),
+            ("webhook_request_total", "Calls of admission webhooks.", &series.requests),
+            ("webhook_rejection_count", "Requests that failed because of an admission webhook.", &series.rejections),
+            ("webhook_fail_open_count", "Failed calls of admission webhooks that were ignored.", &series.failed_open),
+            (
+                "match_condition_exclusions_total",
+                "Requests that were not asked about, for match conditions did not hold.",
+                &series.excluded,
+            ),
+            (
+                "match_condition_evaluation_errors_total",
+                "Match conditions that could not be evaluated.",
+                &series.not_evaluated,
+            ),
         ] {
             if !counts.is_empty() {
                 head(out, name, "counter", help);
             }
             for (labels, value) in counts {
-                line(out, format_args!("apiserver_admission_webhook_{name}{{{labels}}} {value}"));
+                line(out, format_args!("apiserver_admission_{name}{{{labels}}} {value}"));
             }
         }
         if !series.durations.is_empty() {
-            head(out, "admission_duration_seconds", "histogram", "Time that calls of admission webhooks took.");
+            head(out, "webhook_admission_duration_seconds", "histogram", "Time that calls of admission webhooks took.");
         }
         for (labels, histogram) in &series.durations {
             render_histogram(out, "apiserver_admission_webhook_admission_duration_seconds", labels, histogram);
@@ -165,8 +187,8 @@ fn count(series: &mut BTreeMap<String, u64>, labels: String) {
 }
 
 fn head(out: &mut String, name: &str, kind: &str, help: &str) {
-    line(out, format_args!("# HELP apiserver_admission_webhook_{name} {help}"));
-    line(out, format_args!("# TYPE apiserver_admission_webhook_{name} {kind}"));
+    line(out, format_args!("# HELP apiserver_admission_{name} {help}"));
+    line(out, format_args!("# TYPE apiserver_admission_{name} {kind}"));
 }
 
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {

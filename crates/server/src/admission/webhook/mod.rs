@@ -8,6 +8,7 @@ use std::sync::Arc;
 use mizzen_store::Snapshot;
 
 mod ask;
+pub(crate) mod conditions;
 mod hook;
 mod metrics;
 pub(super) mod mutating;

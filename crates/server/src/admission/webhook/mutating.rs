@@ -11,7 +11,7 @@ use mizzen_api::status::ApiError;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::ask::{Failure, Question, ask, from_version, in_version, is_whole, judge};
+use super::ask::{Failure, Shown, ask, from_version, judge, show};
 use super::hook::Hook;
 use super::metrics::Phase;
 use crate::admission::Request;
@@ -48,7 +48,7 @@ pub(crate) async fn run(
         return Ok(());
     }
     let before = object.clone();
-    if is_whole(request) {
+    if request.is_whole() {
         again(request, object, old)?;
     }
     if before != *object {
@@ -69,9 +69,10 @@ async fn round(
         if round > 0 && !reinvocation.due.contains(&index) {
             continue;
         }
-        let Some(kind) = hook.criteria.matches(request, object, old)? else { continue };
+        let Some(shown) = show(request, asking, hook, Phase::Admit, object, old).await? else { continue };
         let started = Instant::now();
-        let outcome = call(request, asking, hook, kind, object, old, (round, index)).await;
+        let outcome = call(request, asking, hook, &shown, (round, index)).await;
+        let outcome = outcome.map(|changed| changed.map(|changed| *object = changed).is_some());
         let changed = *outcome.as_ref().unwrap_or(&false);
         note_mutation(asking, hook, (round, index), changed);
         if changed {
@@ -85,56 +86,48 @@ async fn round(
     Ok(())
 }
 
-/// Asks one webhook and applies its patch; whether it changed the object.
+/// Asks one webhook and applies its patch; the object if it changed.
 async fn call(
     request: &Request<'_>,
     asking: &Asking<'_>,
     hook: &Hook,
-    kind: &Kind,
-    object: &mut Value,
-    old: Option<&Value>,
+    shown: &Shown<'_>,
     place: (usize, usize),
-) -> Result<bool, Failure> {
-    let shown = in_version(request, object, kind).await.map_err(Failure::Broken)?;
-    let shown_old = match old {
-        Some(old) => Some(in_version(request, old, kind).await.map_err(Failure::Broken)?),
-        None => None,
-    };
-    let question = Question { kind, object: &shown, old: shown_old.as_ref() };
-    let bytes = ask(request, asking, hook, &question, Phase::Admit).await?;
+) -> Result<Option<Value>, Failure> {
+    let bytes = ask(request, asking, hook, shown, Phase::Admit).await?;
     if bytes.is_empty() {
-        return Ok(false);
+        return Ok(None);
     }
     let undecodable = |error| Failure::call(503, format!("received undecodable patch in webhook response: {error}"));
     let patch = JsonPatch::parse(&bytes).map_err(undecodable)?;
     if patch.0.is_empty() {
-        return Ok(false);
+        return Ok(None);
     }
-    if !shown.is_object() {
+    if !shown.object.is_object() {
         let message = format!(
             "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
             hook.name
         );
         return Err(Failure::Broken(ApiError::internal(message)));
     }
-    let mut patched = shown.clone();
+    let mut patched = shown.object.as_ref().clone();
     patch.apply(&mut patched).map_err(|error| Failure::Broken(ApiError::internal(error)))?;
-    well_formed(request, kind, &mut patched).map_err(Failure::Broken)?;
+    well_formed(request, shown.kind, &mut patched).map_err(Failure::Broken)?;
     note_patch(asking, hook, place, &bytes);
-    let changed = patched != shown;
-    if changed {
-        *object = from_version(request, patched, kind).await.map_err(Failure::Broken)?;
-        if is_whole(request) {
-            request.handled().default(object);
-        }
+    if patched == *shown.object {
+        return Ok(None);
     }
-    Ok(changed)
+    let mut object = from_version(request, patched, shown.kind).await.map_err(Failure::Broken)?;
+    if request.is_whole() {
+        request.handled().default(&mut object);
+    }
+    Ok(Some(object))
 }
 
 /// A patched object must still be one of its kind.
 fn well_formed(request: &Request<'_>, kind: &Kind, object: &mut Value) -> Result<(), ApiError> {
     let ty = match (kind.subresource(request.subresource), &kind.custom) {
-        (Some(sub), _) if !is_whole(request) => schema::by_gvk(&sub.group, &sub.version, &sub.kind),
+        (Some(sub), _) if !request.is_whole() => schema::by_gvk(&sub.group, &sub.version, &sub.kind),
         (_, Some(custom)) => return custom.admit(object).map(drop).map_err(ApiError::internal),
         _ => schema::of(kind),
     };

@@ -7,9 +7,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-use super::ask::{Question, is_whole};
+use super::ask::Shown;
 use super::hook::ReviewVersion;
-use crate::admission::{Operation, Request};
+use crate::admission::{Request, facts};
 
 impl ReviewVersion {
     fn api_version(self) -> &'static str {
@@ -21,33 +21,13 @@ impl ReviewVersion {
 }
 
 /// The question about a request.
-pub(super) fn question(request: &Request<'_>, question: &Question<'_>, version: ReviewVersion, uid: &str) -> Value {
-    let kind_of = |kind: &mizzen_api::kind::Kind| match kind.subresource(request.subresource) {
-        Some(sub) if !is_whole(request) => json!({"group": sub.group, "version": sub.version, "kind": sub.kind}),
-        _ => json!({"group": kind.group, "version": kind.version, "kind": kind.kind}),
-    };
-    let resource_of =
-        |kind: &mizzen_api::kind::Kind| json!({"group": kind.group, "version": kind.version, "resource": kind.plural});
-    let mut asked = json!({"uid": uid, "kind": kind_of(question.kind), "resource": resource_of(question.kind)});
-    let text = |field: &str, value: &str, asked: &mut Value| {
-        if !value.is_empty() {
-            asked[field] = value.into();
-        }
-    };
-    text("subResource", request.subresource, &mut asked);
-    asked["requestKind"] = kind_of(request.kind);
-    asked["requestResource"] = resource_of(request.kind);
-    text("requestSubResource", request.subresource, &mut asked);
-    text("name", request.name, &mut asked);
-    // A Namespace is in itself once it exists.
-    let of_namespace = request.is("", "namespaces") && request.operation != Operation::Create;
-    text("namespace", if of_namespace { request.name } else { request.namespace }, &mut asked);
-    asked["operation"] = request.operation.name().into();
-    asked["userInfo"] = request.identity.to_user_info();
-    asked["object"] = question.object.clone();
-    asked["oldObject"] = question.old.cloned().unwrap_or_default();
-    asked["dryRun"] = request.dry_run.into();
-    asked["options"] = request.options.to_value(request);
+pub(super) fn question(request: &Request<'_>, shown: &Shown<'_>, version: ReviewVersion, uid: &str) -> Value {
+    let mut asked = json!({"uid": uid});
+    if let (Some(asked), Value::Object(facts)) = (asked.as_object_mut(), facts::request(request, shown.kind)) {
+        asked.extend(facts);
+    }
+    asked["object"] = shown.object.as_ref().clone();
+    asked["oldObject"] = shown.old.as_deref().cloned().unwrap_or_default();
     json!({"kind": "AdmissionReview", "apiVersion": version.api_version(), "request": asked})
 }
 

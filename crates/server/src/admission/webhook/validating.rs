@@ -1,12 +1,11 @@
 //! The validating phase: all webhooks that the request concerns are asked at once, and each can refuse it.
 
 use futures_util::future::join_all;
-use mizzen_api::kind::Kind;
 use mizzen_api::status::ApiError;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::ask::{Question, ask, in_version, judge};
+use super::ask::{Shown, ask, judge, show};
 use super::hook::Hook;
 use super::metrics::Phase;
 use crate::admission::Request;
@@ -19,10 +18,10 @@ pub(crate) async fn run(
     object: &Value,
     old: Option<&Value>,
 ) -> Result<(), ApiError> {
-    let mut relevant: Vec<(&Hook, &Kind)> = Vec::new();
+    let mut relevant: Vec<(&Hook, Shown<'_>)> = Vec::new();
     for hook in &asking.registered.validating {
-        if let Some(kind) = hook.criteria.matches(request, object, old)? {
-            relevant.push((hook, kind));
+        if let Some(shown) = show(request, asking, hook, Phase::Validating, object, old).await? {
+            relevant.push((hook, shown));
         }
     }
     if relevant.is_empty() {
@@ -31,15 +30,9 @@ pub(crate) async fn run(
     if Instant::now() >= asking.deadline {
         return Err(ApiError::timeout("Timeout: request did not complete within requested timeout"));
     }
-    let calls = relevant.into_iter().enumerate().map(|(index, (hook, kind))| async move {
-        let shown = in_version(request, object, kind).await?;
-        let shown_old = match old {
-            Some(old) => Some(in_version(request, old, kind).await?),
-            None => None,
-        };
-        let question = Question { kind, object: &shown, old: shown_old.as_ref() };
+    let calls = relevant.into_iter().enumerate().map(|(index, (hook, shown))| async move {
         let started = Instant::now();
-        let outcome = ask(request, asking, hook, &question, Phase::Validating).await.map(drop);
+        let outcome = ask(request, asking, hook, &shown, Phase::Validating).await.map(drop);
         judge(request, asking, hook, Phase::Validating, (started, (0, index)), outcome)
     });
     join_all(calls).await.into_iter().collect()

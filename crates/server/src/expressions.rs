@@ -1,0 +1,21 @@
+//! What is checked of objects that hold expressions, beside what `mizzen_api` checks: that the expressions compile.
+
+use mizzen_api::field::FieldError;
+use mizzen_api::kind::Kind;
+use serde_json::Value;
+
+use crate::admission::webhook::conditions::check as check_webhooks;
+
+/// Groups whose kinds may hold expressions: all others are through with one comparison.
+const GROUPS: [&str; 1] = ["admissionregistration.k8s.io"];
+
+/// What is wrong with the expressions of a new or changed object.
+pub(crate) fn check(kind: &Kind, object: &Value, _old: Option<&Value>) -> Vec<FieldError> {
+    if !GROUPS.contains(&&*kind.group) {
+        return Vec::new();
+    }
+    match &*kind.plural {
+        "mutatingwebhookconfigurations" | "validatingwebhookconfigurations" => check_webhooks(object),
+        _ => Vec::new(),
+    }
+}
