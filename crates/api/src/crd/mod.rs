@@ -6,6 +6,7 @@
 //! * [`schema`]: structural schemas. * [`prune`], [`defaults`], [`validate`]: what they do to objects.
 //! * [`path`]: the JSON paths of printer columns, selectable fields and scales.
 
+mod admission;
 mod conversion;
 mod custom;
 mod defaults;
@@ -15,12 +16,15 @@ mod path;
 mod pattern;
 mod prune;
 mod schema;
+mod structural;
 mod validate;
 mod versions;
 
 /// Keeps a definition until its objects are gone.
 pub const CLEANUP_FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 
+pub use admission::check_schema;
+pub(crate) use admission::field_at;
 pub use conversion::{ConversionError, Review};
 pub use custom::{Custom, ScalePaths};
 pub use definition::{Compile, Conversion, Definition, Rules};

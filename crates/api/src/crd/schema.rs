@@ -1,6 +1,7 @@
 //! Structural schemas, compiled: the JSON schema of a definition's version in the form that objects are walked by.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use regex::Regex;
 use serde_json::Value;
@@ -138,11 +139,18 @@ pub(super) struct Bound {
     pub exclusive: bool,
 }
 
-/// A regular expression with its text. One that cannot be compiled matches nothing.
+/// A regular expression with its text, compiled when first needed.
 #[derive(Debug)]
 pub(super) struct Pattern {
     pub text: String,
-    pub regex: Option<Regex>,
+    regex: OnceLock<Option<Regex>>,
+}
+
+impl Pattern {
+    /// Whether a text matches; none does where the pattern cannot be compiled.
+    pub fn matches(&self, text: &str) -> bool {
+        self.regex.get_or_init(|| pattern::compile(&self.text).ok()).as_ref().is_some_and(|regex| regex.is_match(text))
+    }
 }
 
 impl Schema {
@@ -230,7 +238,7 @@ impl Limits {
             multiple_of: schema["multipleOf"].as_f64(),
             max_length: count("maxLength"),
             min_length: count("minLength"),
-            pattern: pattern.map(|text| Pattern { text: text.into(), regex: pattern::compile(text).ok() }),
+            pattern: pattern.map(|text| Pattern { text: text.into(), regex: OnceLock::new() }),
             max_items: count("maxItems"),
             min_items: count("minItems"),
             unique_items: schema["uniqueItems"] == true,

@@ -218,7 +218,7 @@ fn string(value: &Value, text: &str, schema: &Schema, at: &At<'_>, found: &mut F
         }
     }
     if let Some(pattern) = &limits.pattern
-        && !pattern.regex.as_ref().is_some_and(|regex| regex.is_match(text))
+        && !pattern.matches(text)
     {
         found.invalid(at, value, |path| format!("{path} in body should match '{}'", pattern.text));
     }

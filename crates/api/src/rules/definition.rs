@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::crd;
 use crate::field::FieldError;
 use crate::kind::{Column, Rules};
 use crate::names;
@@ -17,6 +18,7 @@ pub static DEFINITION: Rules = Rules {
     validate_update,
     default: default_definition,
     prepare_create: prepare_definition,
+    prepare_update: prepare_definition_update,
     unconditional_update: false,
     columns: &[Column::NAME, Column::CREATED_AT],
     row: cells::name_and_created,
@@ -65,6 +67,21 @@ fn prepare_definition(object: &mut Value) {
     }
 }
 
+/// A version that is stored from now on is remembered, for objects in it will have to be read.
+fn prepare_definition_update(new: &mut Value, old: &Value) {
+    (WITH_STATUS.prepare_update)(new, old);
+    let stored = list(&new["spec"]["versions"]).iter().find(|v| v["storage"] == true).map(|v| v["name"].clone());
+    let Some(stored) = stored else { return };
+    match new["status"]["storedVersions"].as_array_mut() {
+        Some(versions) if versions.contains(&stored) => {}
+        Some(versions) => versions.push(stored),
+        None => new["status"]["storedVersions"] = json!([stored]),
+    }
+}
+
+/// Formats that columns of a table can have.
+const COLUMN_FORMATS: [&str; 8] = ["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
+
 /// Types that columns of a table can have.
 const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
 
@@ -85,12 +102,26 @@ fn validate(object: &Value) -> Vec<FieldError> {
     validate_names(&spec["names"], &at.field("names"), &mut errors);
     versions(spec, &at.field("versions"), &mut errors);
     conversion(&spec["conversion"], &at.field("conversion"), &mut errors);
+    if !is_approved(object) {
+        let detail = "protected groups must have approval annotation \"api-approved.kubernetes.io\", see https://github.com/kubernetes/enhancements/pull/1111";
+        errors.required(&At::ROOT.field("metadata").field("annotations").key(APPROVAL), detail);
+    }
     if spec["preserveUnknownFields"] == true {
         let detail =
             "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
         errors.invalid(&at.field("preserveUnknownFields"), true, detail);
     }
     errors.0
+}
+
+/// Who may use the groups of Kubernetes itself says so with an annotation.
+const APPROVAL: &str = "api-approved.kubernetes.io";
+
+fn is_approved(object: &Value) -> bool {
+    let group = text(&object["spec"]["group"]);
+    let of = |domain: &str| group == domain || group.strip_suffix(domain).is_some_and(|before| before.ends_with('.'));
+    let approval = text(&object["metadata"]["annotations"][APPROVAL]);
+    !(of("k8s.io") || of("kubernetes.io")) || approval.starts_with("unapproved") || approval.contains("://")
 }
 
 fn validate_names(kinds: &Value, at: &At<'_>, errors: &mut Errors) {
@@ -121,45 +152,41 @@ fn validate_names(kinds: &Value, at: &At<'_>, errors: &mut Errors) {
 
 fn versions(spec: &Value, at: &At<'_>, errors: &mut Errors) {
     let versions = list(&spec["versions"]);
+    let spec_at = At::ROOT.field("spec");
+    // What all versions say alike Kubernetes keeps, and tells, as one for all of them.
+    let shared = |field: &str| {
+        let first = &versions[0][field];
+        !first.is_null() && versions.iter().all(|version| version[field] == *first)
+    };
     for (i, version) in versions.iter().enumerate() {
         let at = at.index(i);
         let name = text(&version["name"]);
-        errors.all(&at.field("name"), name, names::dns1035_label(name));
-        let schema_at = at.field("schema");
-        if version["schema"]["openAPIV3Schema"].is_null() {
-            errors.required(&schema_at.field("openAPIV3Schema"), "schemas are required");
+        let wrong = names::dns1035_label(name);
+        if !wrong.is_empty() {
+            errors.invalid(&at.field("name"), name, wrong.join(","));
         }
-        let columns_at = at.field("additionalPrinterColumns");
-        for (j, column) in list(&version["additionalPrinterColumns"]).iter().enumerate() {
-            let at = columns_at.index(j);
-            errors.required_text(&at.field("name"), &column["name"], "");
-            errors.required_text(&at.field("JSONPath"), &column["jsonPath"], "");
-            if !COLUMN_TYPES.contains(&text(&column["type"])) {
-                let detail = format!("must be one of {}", COLUMN_TYPES.join(","));
-                errors.invalid(&at.field("type"), &column["type"], detail);
+        deprecation(version, &at, errors);
+        let place = |field: &'static str, all: &'static str| {
+            let alike = shared(field);
+            (!alike || i == 0).then(|| if alike { spec_at.field(all) } else { at.field(field) })
+        };
+        let schema = &version["schema"]["openAPIV3Schema"];
+        if schema.is_null() {
+            errors.required(&at.field("schema").field("openAPIV3Schema"), "schemas are required");
+        } else if let Some(here) = place("schema", "validation") {
+            let has_status = version["subresources"]["status"].is_object();
+            crd::check_schema(schema, has_status, &here.field("openAPIV3Schema"), errors);
+        }
+        if let Some(here) = place("subresources", "subresources") {
+            scale(&version["subresources"]["scale"], &here.field("scale"), errors);
+        }
+        if let Some(here) = place("additionalPrinterColumns", "additionalPrinterColumns") {
+            for (j, column) in list(&version["additionalPrinterColumns"]).iter().enumerate() {
+                printer_column(column, &here.index(j), errors);
             }
         }
-        let scale = &version["subresources"]["scale"];
-        if !scale.is_null() {
-            let at = at.field("subresources");
-            let at = at.field("scale");
-            for (field, start) in [("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")] {
-                match text(&scale[field]) {
-                    "" => errors.required(&at.field(field), ""),
-                    path if !path.starts_with(start) => {
-                        errors.invalid(
-                            &at.field(field),
-                            path,
-                            format!("should be a json path under {}", start.trim_end_matches('.')),
-                        );
-                    }
-                    _ => {}
-                }
-            }
-        }
-        if !version["deprecationWarning"].is_null() && version["deprecated"] != true {
-            let detail = "can only be set for deprecated versions";
-            errors.invalid(&at.field("deprecationWarning"), &version["deprecationWarning"], detail);
+        if let Some(here) = place("selectableFields", "selectableFields") {
+            selectable(version, &here, errors);
         }
     }
     let named = |version: &Value| text(&version["name"]).to_string();
@@ -168,6 +195,106 @@ fn versions(spec: &Value, at: &At<'_>, errors: &mut Errors) {
     }
     if versions.iter().filter(|version| version["storage"] == true).count() != 1 {
         errors.invalid(at, versions, "must have exactly one version marked as storage version");
+    }
+}
+
+fn deprecation(version: &Value, at: &At<'_>, errors: &mut Errors) {
+    let at = at.field("deprecationWarning");
+    let Some(warning) = version["deprecationWarning"].as_str() else { return };
+    if version["deprecated"] != true {
+        return errors.invalid(&at, warning, "can only be set for deprecated versions");
+    }
+    if warning.len() > 256 {
+        errors.invalid(&at, warning, "must be <= 256 characters long");
+    }
+    if warning.is_empty() {
+        errors.invalid(&at, warning, "must not be an empty string");
+    }
+    if let Some((index, _)) = warning.char_indices().find(|(_, c)| c.is_control()) {
+        let detail =
+            format!("must only contain printable UTF-8 characters; non-printable character found at index {index}");
+        errors.invalid(&at, warning, detail);
+    }
+}
+
+fn printer_column(column: &Value, at: &At<'_>, errors: &mut Errors) {
+    errors.required_text(&at.field("name"), &column["name"], "");
+    let detail = format!("must be one of {}", COLUMN_TYPES.join(","));
+    match text(&column["type"]) {
+        "" => errors.required(&at.field("type"), &detail),
+        known if COLUMN_TYPES.contains(&known) => {}
+        other => errors.invalid(&at.field("type"), other, detail),
+    }
+    let format = text(&column["format"]);
+    if !format.is_empty() && !COLUMN_FORMATS.contains(&format) {
+        errors.invalid(&at.field("format"), format, format!("must be one of {}", COLUMN_FORMATS.join(",")));
+    }
+    match text(&column["jsonPath"]) {
+        "" => errors.required(&at.field("JSONPath"), ""),
+        path => simple_path(path, &at.field("JSONPath"), errors),
+    }
+}
+
+fn simple_path(path: &str, at: &At<'_>, errors: &mut Errors) {
+    if !path.starts_with('.') {
+        errors.invalid(at, path, "must be a simple json path starting with .");
+    }
+}
+
+fn scale(scale: &Value, at: &At<'_>, errors: &mut Errors) {
+    if scale.is_null() {
+        return;
+    }
+    for (field, start) in [("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")] {
+        let at = at.field(field);
+        match text(&scale[field]) {
+            "" => errors.required(&at, ""),
+            path if !path.starts_with('.') => simple_path(path, &at, errors),
+            path if !path.starts_with(start) => {
+                errors.invalid(&at, path, format!("should be a json path under {}", start.trim_end_matches('.')));
+            }
+            _ => {}
+        }
+    }
+    let (path, at) = (text(&scale["labelSelectorPath"]), at.field("labelSelectorPath"));
+    if !path.is_empty() && !path.starts_with('.') {
+        simple_path(path, &at, errors);
+    } else if !path.is_empty() && !path.starts_with(".spec.") && !path.starts_with(".status.") {
+        errors.invalid(&at, path, "should be a json path under either .spec or .status");
+    }
+}
+
+/// Most fields of a version that can be selected by.
+const SELECTABLE_MAX: usize = 8;
+
+fn selectable(version: &Value, at: &At<'_>, errors: &mut Errors) {
+    let mut seen: Vec<&str> = Vec::new();
+    for (i, field) in list(&version["selectableFields"]).iter().enumerate() {
+        let (path, at) = (text(&field["jsonPath"]), at.index(i));
+        let at = at.field("jsonPath");
+        if path.is_empty() {
+            errors.required(&at, "");
+            continue;
+        }
+        let Some(found) = crd::field_at(&version["schema"]["openAPIV3Schema"], path, false) else {
+            errors.invalid(&at, path, "is an invalid path: does not refer to a valid field");
+            continue;
+        };
+        if path == ".metadata" || path.starts_with(".metadata.") {
+            errors.invalid(&at, path, "must not point to fields in metadata");
+        }
+        if !matches!(text(&found["type"]), "string" | "boolean" | "integer") {
+            let detail = "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.";
+            errors.invalid(&at, path, detail);
+        }
+        if seen.contains(&path) {
+            errors.duplicate(&at, path);
+        } else {
+            seen.push(path);
+        }
+    }
+    if seen.len() > SELECTABLE_MAX {
+        errors.0.push(FieldError::too_many(at.to_string(), seen.len(), SELECTABLE_MAX));
     }
 }
 
@@ -197,7 +324,9 @@ fn conversion(conversion: &Value, at: &At<'_>, errors: &mut Errors) {
 
 /// Errors of a changed definition: what is stored must stay readable.
 fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let (mut errors, at) = (Errors(validate(new)), At::ROOT.field("spec"));
+    // What was let in stays, or nobody could take its finalizers off once a rule is stricter.
+    let unchanged = new["spec"] == old["spec"];
+    let (mut errors, at) = (Errors(if unchanged { Vec::new() } else { validate(new) }), At::ROOT.field("spec"));
     let is_established = cells::has_condition(old, "Established");
     let (spec, stored) = (&new["spec"], &old["spec"]);
     errors.immutable(&at.field("group"), &spec["group"], &stored["group"]);
