@@ -42,7 +42,6 @@ pub use cost::Range;
 pub use env::{Env, Objects};
 pub use error::{CompileError, EvalError};
 pub use eval::{Activation, Slot};
-pub use library::regexes::compile as compile_regex;
 pub use library::{Authorizer, Check, Decision, Opaque, ResourceCheck};
 pub use meter::{MATCH_CONDITIONS_BUDGET, PER_CALL_LIMIT, RUNTIME_BUDGET};
 pub use program::{Budget, Program, compile};

@@ -22,12 +22,13 @@ pub struct Program {
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
     left: u64,
+    exceeded: bool,
 }
 
 impl Budget {
     /// A budget of so much cost: [`crate::RUNTIME_BUDGET`] for the rules of an object.
     pub fn new(cost: u64) -> Self {
-        Self { left: cost }
+        Self { left: cost, exceeded: false }
     }
 
     /// What is left.
@@ -35,10 +36,15 @@ impl Budget {
         self.left
     }
 
+    /// More was spent than there was.
+    pub fn is_exceeded(&self) -> bool {
+        self.exceeded
+    }
+
     fn spend(&mut self, cost: u64) -> Result<(), EvalError> {
-        let enough = cost <= self.left;
+        self.exceeded |= cost > self.left;
         self.left = self.left.saturating_sub(cost);
-        if enough { Ok(()) } else { Err(EvalError::CostLimit) }
+        if self.exceeded { Err(EvalError::CostLimit) } else { Ok(()) }
     }
 }
 

@@ -106,9 +106,7 @@ proptest! {
 
     #[test]
     fn patterns(pattern in "[\\[\\]\\\\()a-c^$*+?{}|:&~dwsbQE,0-9-]{0,20}") {
-        if let Ok(regex) = mizzen_cel::compile_regex(&pattern) {
-            regex.is_match("aabbcc");
-        }
+        survives(&format!("self.text.matches(r\"{pattern}\")"));
     }
 
     #[test]

@@ -5,17 +5,19 @@ use mizzen_api::kind::Kind;
 use serde_json::Value;
 
 use crate::admission::webhook::conditions::check as check_webhooks;
+use crate::crd::rules::check_definition;
 
 /// Groups whose kinds may hold expressions: all others are through with one comparison.
-const GROUPS: [&str; 1] = ["admissionregistration.k8s.io"];
+const GROUPS: [&str; 2] = ["admissionregistration.k8s.io", "apiextensions.k8s.io"];
 
 /// What is wrong with the expressions of a new or changed object.
-pub(crate) fn check(kind: &Kind, object: &Value, _old: Option<&Value>) -> Vec<FieldError> {
+pub(crate) fn check(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     if !GROUPS.contains(&&*kind.group) {
         return Vec::new();
     }
     match &*kind.plural {
         "mutatingwebhookconfigurations" | "validatingwebhookconfigurations" => check_webhooks(object),
+        "customresourcedefinitions" => check_definition(object, old),
         _ => Vec::new(),
     }
 }

@@ -13,7 +13,7 @@ mod defaults;
 mod definition;
 mod format;
 mod path;
-mod pattern;
+pub mod pattern;
 mod prune;
 mod schema;
 mod structural;

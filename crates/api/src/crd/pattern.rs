@@ -16,7 +16,7 @@ const NEST_MAX: u32 = 100;
 ///
 /// # Errors
 /// What is wrong with it, in words for people.
-pub(crate) fn compile(pattern: &str) -> Result<Regex, String> {
+pub fn compile(pattern: &str) -> Result<Regex, String> {
     if pattern.len() > TEXT_MAX {
         return Err(format!("expression is longer than {TEXT_MAX} bytes"));
     }
@@ -35,7 +35,9 @@ fn translate(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len() + 16);
     let mut chars = pattern.char_indices().peekable();
     let mut in_class = false;
+    let mut first = false;
     while let Some((at, c)) = chars.next() {
+        let is_first = std::mem::take(&mut first);
         match c {
             '\\' => match chars.next() {
                 Some((_, 'Q')) => quote(&mut out, &mut chars),
@@ -43,7 +45,7 @@ fn translate(pattern: &str) -> String {
                 None => out.push('\\'),
             },
             '[' if !in_class => {
-                in_class = true;
+                (in_class, first) = (true, true);
                 out.push('[');
                 if chars.peek().is_some_and(|(_, c)| *c == '^') {
                     chars.next();
@@ -61,6 +63,8 @@ fn translate(pattern: &str) -> String {
                 out.push('\\');
                 out.push(c);
             }
+            // The second of two dashes ends a range, and the first in a class is one; here two are a set operation too.
+            '-' if in_class && (is_first || out.ends_with('-') && !out.ends_with("\\-")) => out.push_str("\\-"),
             ']' if in_class => {
                 in_class = ends_named_class(&out);
                 out.push(']');
@@ -74,10 +78,8 @@ fn translate(pattern: &str) -> String {
 
 /// Whether the bracket to come closes `[:alpha:` rather than the class around it.
 fn ends_named_class(out: &str) -> bool {
-    out.ends_with(':')
-        && out
-            .rfind("[:")
-            .is_some_and(|at| out[at + 2..out.len() - 1].chars().all(|c| c.is_ascii_lowercase() || c == '^'))
+    let Some(name) = out.rfind("[:").and_then(|at| out[at + 2..].strip_suffix(':')) else { return false };
+    name.chars().all(|c| c.is_ascii_lowercase() || c == '^')
 }
 
 fn quote(out: &mut String, chars: &mut std::iter::Peekable<std::str::CharIndices<'_>>) {
@@ -138,6 +140,11 @@ mod tests {
             (r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)$", "a-b", true),
             (r"^\$\{x\}$", "${x}", true),
             (r"^a\/b$", "a/b", true),
+            (r"^[+--]$", ",", true),
+            (r"^[--a]$", "0", true),
+            (r"^[a~~b]$", "~", true),
+            (r"^[^\s]+$", "a b", false),
+            (r"(?i)^ABC$", "abc", true),
         ] {
             assert_eq!(compile(pattern).map(|r| r.is_match(text)), Ok(matches), "{pattern} {text}");
         }
@@ -146,7 +153,7 @@ mod tests {
     #[test]
     fn hostile_patterns_are_refused() {
         let deep = format!("{}a{}", "(".repeat(2000), ")".repeat(2000));
-        for pattern in ["(", "[a", "a**b(", "((((a{1000}){1000}){1000}){1000})", &deep, &"a".repeat(20_000)] {
+        for pattern in ["(", "[a", "[[:]", "a**b(", "((((a{1000}){1000}){1000}){1000})", &deep, &"a".repeat(20_000)] {
             assert!(compile(pattern).is_err(), "{}", &pattern[..pattern.len().min(40)]);
         }
     }

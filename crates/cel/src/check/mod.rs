@@ -284,11 +284,11 @@ impl Checker<'_> {
                 self.problem(at, "invalid timestamp argument".to_owned());
             }
             name if regexes::takes_pattern(name) => {
-                match nodes.get(1).and_then(text).map(|text| regexes::compile(&text)) {
-                    Some(Ok(regex)) => return Some(Box::new(regex)),
-                    Some(Err(_)) if name == "matches" => self.problem(at, "invalid matches argument".to_owned()),
-                    _ => {}
+                let pattern = nodes.get(1).and_then(text).map(|text| regexes::precompile(&text))?;
+                if pattern.is_none() && name == "matches" {
+                    self.problem(at, "invalid matches argument".to_owned());
                 }
+                return pattern.map(Box::new);
             }
             _ => {}
         }

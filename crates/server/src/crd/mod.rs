@@ -6,6 +6,7 @@
 
 mod convert;
 mod objects;
+pub(crate) mod rules;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -114,7 +115,7 @@ impl Compiled {
         let generation = object["metadata"]["generation"].as_i64().unwrap_or_default();
         let same = before.filter(|b| b.uid == uid && b.generation == generation && b.revision < entry.revision);
         let since = same.map_or(entry.revision, |b| b.since);
-        Self { definition: Definition::read(&object, compile_rules), revision: entry.revision, since, uid, generation }
+        Self { definition: Definition::read(&object, rules::compile), revision: entry.revision, since, uid, generation }
     }
 }
 
@@ -159,11 +160,6 @@ pub(crate) fn hold(object: &mut Value, now: Timestamp) {
         }
         None => object["status"]["conditions"] = json!([condition]),
     }
-}
-
-/// The rules of a version's schema. No schema has any that are understood yet.
-fn compile_rules(_schema: &Value) -> Option<Arc<dyn mizzen_api::crd::Rules>> {
-    None
 }
 
 /// Where the definition of a resource is stored.
