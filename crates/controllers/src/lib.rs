@@ -9,6 +9,7 @@ pub mod meta;
 pub mod plan;
 pub mod shell;
 
+pub mod autoscaler;
 pub mod cluster_dns;
 pub mod cluster_role_aggregation;
 pub mod cron_job;

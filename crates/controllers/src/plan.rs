@@ -17,12 +17,34 @@ pub struct Plan {
     pub notes: Vec<Note>,
     /// Look again after this time even if nothing changes.
     pub again_after: Option<Duration>,
+    /// What has to be read from the API before there is a plan; everything else is ignored then.
+    pub reads: Option<Reads>,
     /// What to do if the API refuses to create something (quota, admission), given its words.
     pub on_refusal: Option<Refusal>,
 }
 
 /// The answer to a refused create: what else to write, and what to say.
 pub type Refusal = Box<dyn FnOnce(&str, jiff::Timestamp) -> Plan + Send>;
+
+/// What a decision needs that no snapshot holds, and the decision once it is known.
+pub struct Reads {
+    /// What is read, all at once.
+    pub of: Vec<Read>,
+    /// The plan, given the answers in the order of `of`. It may ask for more.
+    pub then: Box<dyn FnOnce(&mizzen_store::Snapshot, Vec<Answer>, jiff::Timestamp) -> Plan + Send>,
+}
+
+/// One GET.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Read {
+    /// Path of the URL.
+    pub path: String,
+    /// Query parameters, not escaped.
+    pub query: Vec<(&'static str, String)>,
+}
+
+/// What was read, or why not, in the API's words.
+pub type Answer = Result<Value, String>;
 
 impl std::fmt::Debug for Plan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -148,6 +170,12 @@ pub enum ControllerError {
         /// What is wrong with it.
         message: String,
     },
+    /// The controller wants to read more than a plan may need.
+    #[error("{object}: the controller asks for more and more before it decides")]
+    Insatiable {
+        /// Its key.
+        object: String,
+    },
     /// The controller is wrong about this object.
     #[error("{object}: the controller panicked; its message was written before this one")]
     Panicked {
@@ -170,6 +198,14 @@ impl Write {
 }
 
 impl Plan {
+    /// A plan that begins with reading.
+    pub fn after_reading(
+        of: Vec<Read>,
+        then: impl FnOnce(&mizzen_store::Snapshot, Vec<Answer>, jiff::Timestamp) -> Plan + Send + 'static,
+    ) -> Self {
+        Self { reads: Some(Reads { of, then: Box::new(then) }), ..Self::default() }
+    }
+
     /// Adds a write.
     pub fn write(&mut self, write: Write) {
         self.writes.push(write);

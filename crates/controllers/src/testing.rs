@@ -157,7 +157,8 @@ fn push(list: &mut Value, item: Value) {
     list.as_array_mut().unwrap().push(item);
 }
 
-fn render(writes: &[Write]) -> String {
+/// The writes as a line of text.
+pub fn render(writes: &[Write]) -> String {
     let mut lines: Vec<(String, usize)> = Vec::new();
     for write in writes {
         let line = line(write);

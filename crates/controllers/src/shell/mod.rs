@@ -4,6 +4,7 @@
 //! on twice at once; one that fails is tried again after a wait that doubles.
 
 mod queue;
+mod read;
 mod recorder;
 mod send;
 
@@ -185,7 +186,12 @@ impl Runner {
         // could have left half done.
         let plan = catch_unwind(decide).unwrap_or_else(|_| Err(ControllerError::Panicked { object: key.clone() }));
         let (client, recorder, name) = (self.client.clone(), self.recorder.clone(), self.controller.name);
+        let store = Arc::clone(&self.store);
         Box::pin(async move {
+            let plan = match plan {
+                Ok(plan) => read::resolve(&client, &*store, &key, plan).await,
+                Err(error) => Err(error),
+            };
             let plan = match plan {
                 Ok(plan) => plan,
                 Err(error) => {

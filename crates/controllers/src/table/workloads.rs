@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use crate::shell::Controller;
 use crate::wake::{every, itself, owner, owner_or_adopter};
-use crate::{cron_job, daemon_set, deployment, disruption, job, replica_set, stateful_set};
+use crate::{autoscaler, cron_job, daemon_set, deployment, disruption, job, replica_set, stateful_set};
 
 pub(super) fn controllers() -> Vec<Controller> {
     vec![
@@ -84,6 +85,13 @@ pub(super) fn controllers() -> Vec<Controller> {
             start: every::<CronJob>(),
             wakes: vec![itself::<CronJob>(), owner::<Job, CronJob>("CronJob")],
             reconcile: Arc::new(cron_job::reconcile),
+        },
+        Controller {
+            name: "horizontal-pod-autoscaler",
+            identity: "horizontal-pod-autoscaler",
+            start: every::<HorizontalPodAutoscaler>(),
+            wakes: vec![autoscaler::woken_by_spec()],
+            reconcile: Arc::new(autoscaler::reconcile),
         },
         Controller {
             name: "disruption-controller",

@@ -150,3 +150,39 @@ fn a_rolling_update_loses_no_request() {
     });
     assert!(failures.is_empty(), "{failures:?}");
 }
+
+/// One pod that does nothing until it is told to burn.
+const BUSY: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: busy}
+spec:
+  selector: {matchLabels: {app: busy}}
+  template:
+    metadata: {labels: {app: busy}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - {name: c, image: 'busybox:1', command: [sh, -c, 'while :; do :; done'], resources: {requests: {cpu: 20m}, limits: {cpu: 100m}}}
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: busy}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: busy}
+  minReplicas: 1
+  maxReplicas: 3
+  metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 50}}}]
+"#;
+
+#[test]
+fn an_autoscaler_follows_real_load() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.apply(BUSY);
+    cluster.kubectl(&["wait", "deployment/busy", "--for=jsonpath={.spec.replicas}=3", "--timeout=120s"]);
+    let autoscaler = cluster.get(&["hpa", "busy"]);
+    let conditions = autoscaler["status"]["conditions"].as_array().unwrap();
+    assert!(conditions.iter().any(|c| c["type"] == "ScalingActive" && c["status"] == "True"), "{autoscaler:#}");
+    assert!(cluster.kubectl(&["describe", "hpa", "busy"]).contains("SuccessfulRescale"));
+    assert!(cluster.kubectl(&["get", "hpa", "busy"]).contains("Deployment/busy"));
+}

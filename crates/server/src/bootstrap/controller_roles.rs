@@ -150,9 +150,9 @@ pub const CONTROLLERS: &[(&str, &[&str])] = &[
     (
         "horizontal-pod-autoscaler",
         &[
-            "autoscaling | horizontalpodautoscalers | get list watch",
+            "autoscaling | horizontalpodautoscalers | get list watch patch",
             "autoscaling | horizontalpodautoscalers/status | update patch",
-            "* | */scale | get update",
+            "* | */scale | get update patch",
             "core | pods | list watch",
             "metrics.k8s.io | pods | list watch",
             "custom.metrics.k8s.io | * | get list watch",
