@@ -156,8 +156,11 @@ pub fn admit(mut decoded: Decoded, expected: &Expected<'_>) -> Result<Decoded, A
     check_kind(&mut decoded.value, expected)?;
     if let Some(ty) = expected.ty {
         let duplicates: Vec<&str> = decoded.problems.iter().filter_map(|p| tree::duplicate_path(p)).collect();
-        decoded.problems =
-            schema::admit_with(&mut decoded.value, ty, &duplicates).map_err(|error| wrong_type(&error, expected))?;
+        let found = schema::admit_with(&mut decoded.value, ty, &duplicates);
+        let found = found.map_err(|error| wrong_type(&error, expected))?;
+        // Those told by path are among the found, in the order of the document.
+        decoded.problems.retain(|problem| tree::duplicate_path(problem).is_none());
+        decoded.problems.extend(found);
     }
     if let Some(custom) = expected.custom {
         let unknown = custom.admit(&mut decoded.value).map_err(|error| wrong_type(&error, expected))?;
@@ -244,14 +247,22 @@ mod tests {
 
     #[test]
     fn bodies_are_read_and_completed() {
-        for (format, body) in [
-            (Format::Json, r#"{"metadata":{"name":"a"},"spec":{"replicas":2,"foo":1,"replicas":3}}"#),
-            (Format::Yaml, "metadata: {name: a}\nspec:\n  replicas: 2\n  foo: 1\n  replicas: 3\n"),
+        for (format, body, duplicate) in [
+            (
+                Format::Json,
+                r#"{"metadata":{"name":"a"},"spec":{"replicas":2,"foo":1,"replicas":3}}"#,
+                "duplicate field \"spec.replicas\"",
+            ),
+            (
+                Format::Yaml,
+                "metadata: {name: a}\nspec:\n  replicas: 2\n  foo: 1\n  replicas: 3\n",
+                "yaml: unmarshal errors:\n  line 5: key \"replicas\" already set in map",
+            ),
         ] {
             let decoded = object(body.as_bytes(), format, &deployment(), Limits::default()).expect("readable");
             let expected = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"}, "spec": {"replicas": 3}});
             assert_eq!(decoded.value, expected);
-            assert_eq!(decoded.problems, ["duplicate field \"spec.replicas\"", "unknown field \"spec.foo\""]);
+            assert_eq!(decoded.problems, [duplicate, "unknown field \"spec.foo\""]);
             assert_eq!(decoded.value.as_object().and_then(|m| m.keys().next()).map(String::as_str), Some("apiVersion"));
         }
     }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
+use serde_saphyr::Spanned;
 
 use super::{DecodeError, Decoded, Limits};
 use crate::schema::At;
@@ -21,7 +22,7 @@ const TOO_DEEP: &str = "nested too deeply";
 pub(super) fn json(bytes: &[u8], limits: Limits) -> Result<Decoded, DecodeError> {
     let duplicates = RefCell::new(Vec::new());
     let mut parser = serde_json::Deserializer::from_slice(bytes);
-    let value = Node { at: At::ROOT, depth_left: limits.depth_max, whole_floats: false, duplicates: &duplicates }
+    let value = Node { at: At::ROOT, depth_left: limits.depth_max, yaml: false, duplicates: &duplicates }
         .deserialize(&mut parser)
         .and_then(|value| parser.end().map(|()| value));
     match value {
@@ -35,16 +36,20 @@ pub(super) fn yaml(bytes: &[u8], limits: Limits) -> Result<Decoded, DecodeError>
     let duplicates = RefCell::new(Vec::new());
     let options = yaml_options(limits);
     let value = serde_saphyr::with_deserializer_from_slice_with_options(bytes, options, |parser| {
-        Node { at: At::ROOT, depth_left: limits.depth_max, whole_floats: true, duplicates: &duplicates }
-            .deserialize(parser)
+        Node { at: At::ROOT, depth_left: limits.depth_max, yaml: true, duplicates: &duplicates }.deserialize(parser)
     });
     match value {
-        Ok(value) => Ok(Decoded { value, problems: duplicates.into_inner() }),
+        Ok(value) => Ok(Decoded { value, problems: yaml_problems(&duplicates.into_inner()) }),
         Err(error) => {
             let message = error.to_string();
             if message.contains(TOO_DEEP) { Err(DecodeError::TooDeep) } else { Err(DecodeError::Yaml { message }) }
         }
     }
+}
+
+/// In YAML all duplicates are one problem, told by their lines.
+fn yaml_problems(duplicates: &[String]) -> Vec<String> {
+    if duplicates.is_empty() { Vec::new() } else { vec![format!("yaml: unmarshal errors:\n{}", duplicates.join("\n"))] }
 }
 
 fn yaml_options(limits: Limits) -> serde_saphyr::Options {
@@ -74,8 +79,8 @@ pub(super) fn duplicate_path(problem: &str) -> Option<&str> {
 struct Node<'a> {
     at: At<'a>,
     depth_left: usize,
-    /// `1e3` and `2.0` are whole numbers: YAML is turned into JSON text in Kubernetes, which writes them so.
-    whole_floats: bool,
+    /// In YAML `1e3` and `2.0` are whole numbers: it is turned into JSON text in Kubernetes, which writes them so.
+    yaml: bool,
     duplicates: &'a RefCell<Vec<String>>,
 }
 
@@ -108,7 +113,7 @@ impl<'de> Visitor<'de> for Node<'_> {
 
     fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
         const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53
-        if self.whole_floats && value.fract() == 0.0 && value.abs() < EXACT {
+        if self.yaml && value.fract() == 0.0 && value.abs() < EXACT {
             return Ok((value as i64).into());
         }
         Ok(value.into())
@@ -149,11 +154,24 @@ impl<'de> Visitor<'de> for Node<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let depth_left = self.depth_left.checked_sub(1).ok_or_else(|| A::Error::custom(TOO_DEEP))?;
         let mut out = Map::new();
-        while let Some(key) = entries.next_key::<String>()? {
+        loop {
+            let (key, line) = match self.yaml {
+                true => match entries.next_key::<Spanned<String>>()? {
+                    Some(key) => (key.value, key.referenced.line()),
+                    None => break,
+                },
+                false => match entries.next_key::<String>()? {
+                    Some(key) => (key, 0),
+                    None => break,
+                },
+            };
             let at = self.at.name(&key);
             let value = entries.next_value_seed(Node { at, depth_left, ..self })?;
-            let told = out.contains_key(&key).then(|| duplicate(&at));
-            if let Some(told) = told {
+            if out.contains_key(&key) {
+                let told = match self.yaml {
+                    true => format!("  line {line}: key {key:?} already set in map"),
+                    false => duplicate(&at),
+                };
                 let mut duplicates = self.duplicates.borrow_mut();
                 if duplicates.len() < DUPLICATES_MAX {
                     duplicates.push(told);

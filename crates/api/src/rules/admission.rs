@@ -223,7 +223,8 @@ pub fn client_config(config: &Value, at: &At<'_>, errors: &mut Errors) {
             }
             let port = number(&service["port"]);
             errors.all(&at.field("port"), port, names::port_number(port));
-            if !service["path"].is_null() && !text(&service["path"]).starts_with('/') {
+            let path = text(&service["path"]);
+            if !path.is_empty() && !path.starts_with('/') {
                 errors.invalid(&at.field("path"), &service["path"], "must start with a '/'");
             }
         }
