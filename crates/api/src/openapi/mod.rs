@@ -4,6 +4,7 @@
 //! types with their merge keys, and operations with their group, version, kind, parameters and content types.
 //! Documents are made when asked for; whoever serves them keeps them.
 
+mod custom;
 mod docs;
 mod paths;
 mod schemas;
@@ -34,6 +35,9 @@ pub fn hash<'a>(kinds: impl IntoIterator<Item = &'a Kind>, group: &str, version:
         for sub in &kind.subresources {
             hasher.update(sub.name);
         }
+        if let Some(custom) = &kind.custom {
+            hasher.update([&*kind.kind, &kind.list_kind, &custom.source.to_string()].join("\0"));
+        }
     }
     hasher.update(v3_path(group, version));
     hasher.finalize().iter().map(|b| format!("{b:02X}")).collect()
@@ -59,7 +63,7 @@ pub fn v3<'a>(kinds: impl IntoIterator<Item = &'a Kind>, group: &str, version: &
         paths::of_kind(Dialect::V3, kind, &mut all);
     }
     let docs = Docs::load();
-    let schemas = definitions(Dialect::V3, reachable(&kinds), &docs);
+    let schemas = definitions(Dialect::V3, &kinds, &docs);
     Some(json!({
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": "unversioned"},
@@ -82,7 +86,7 @@ pub fn v2<'a>(kinds: impl IntoIterator<Item = &'a Kind>) -> Value {
         paths::of_kind(Dialect::V2, kind, &mut all);
     }
     let docs = Docs::load();
-    let definitions = definitions(Dialect::V2, reachable(&kinds), &docs);
+    let definitions = definitions(Dialect::V2, &kinds, &docs);
     json!({
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": "unversioned"},
@@ -103,7 +107,8 @@ fn reachable(kinds: &[&Kind]) -> Vec<&'static Object> {
         todo.extend(schema::by_gvk(&kind.group, &kind.version, &kind.list_kind));
         todo.extend(kind.subresources.iter().filter_map(|s| schema::by_gvk(&s.group, &s.version, &s.kind)));
     }
-    todo.extend(paths::COMMON_TYPES.iter().filter_map(|name| schema::by_name(name)));
+    let custom = kinds.iter().any(|k| k.custom.is_some()).then_some(custom::COMMON_TYPES).unwrap_or_default();
+    todo.extend(paths::COMMON_TYPES.iter().chain(custom).filter_map(|name| schema::by_name(name)));
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
     while let Some(object) = todo.pop() {
@@ -116,9 +121,11 @@ fn reachable(kinds: &[&Kind]) -> Vec<&'static Object> {
     found
 }
 
-fn definitions(dialect: Dialect, objects: Vec<&'static Object>, docs: &Docs) -> Map<String, Value> {
+fn definitions(dialect: Dialect, kinds: &[&Kind], docs: &Docs) -> Map<String, Value> {
+    let objects = reachable(kinds).into_iter();
     let mut out: Vec<(String, Value)> =
-        objects.into_iter().map(|o| (o.name.to_string(), schemas::definition(dialect, o, docs))).collect();
+        objects.map(|o| (o.name.to_string(), schemas::definition(dialect, o, docs))).collect();
+    out.extend(kinds.iter().flat_map(|kind| custom::definitions(dialect, kind)));
     out.extend(schemas::scalars(dialect, docs));
     out.sort_by(|a, b| a.0.cmp(&b.0));
     out.into_iter().collect()

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::custom;
 use super::schemas::{Dialect, PATCH, reference};
 use crate::kind::Kind;
 use crate::schema;
@@ -20,6 +21,10 @@ const PATCHES: &[&str] = &[
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
 ];
+
+/// Custom resources have no merge keys for a strategic merge.
+const CUSTOM_PATCHES: &[&str] =
+    &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
 
 /// A query parameter: name and type.
 type Parameter = (&'static str, &'static str);
@@ -74,6 +79,7 @@ struct Operation<'a> {
     body: Option<&'a str>,
     answer: Option<&'a str>,
     codes: &'a [&'a str],
+    patches: &'static [&'static str],
 }
 
 /// The document that lists the resources of a group and version.
@@ -87,6 +93,7 @@ pub(super) fn discovery(dialect: Dialect, kind: &Kind) -> Value {
         body: None,
         answer: Some(RESOURCE_LIST),
         codes: &["200"],
+        patches: PATCHES,
     };
     json!({"get": get.render(dialect)})
 }
@@ -109,12 +116,13 @@ pub(super) fn of_kind(dialect: Dialect, kind: &Kind, paths: &mut Map<String, Val
         add(format!("{}/{}", base(kind), kind.plural), operations(dialect, kind, &["list"]), paths);
     }
     for sub in &kind.subresources {
-        let ty = schema::by_gvk(&sub.group, &sub.version, &sub.kind).map(|o| o.name);
+        let foreign = schema::by_gvk(&sub.group, &sub.version, &sub.kind).map(|o| o.name.to_string());
+        let ty = foreign.or_else(|| type_name(kind, &sub.kind));
         let mut item = Map::new();
         for verb in sub.verbs {
             let gvk = (&*sub.group, &*sub.version, &*sub.kind);
-            if let Some((method, operation)) = operation(verb, gvk, sub.name, &tag(kind), ty, None) {
-                item.insert(method.into(), operation.render(dialect));
+            if let Some((method, operation)) = operation(verb, gvk, sub.name, &tag(kind), ty.as_deref(), None) {
+                item.insert(method.into(), operation.of(kind).render(dialect));
             }
         }
         add(format!("{object}/{}", sub.name), item, paths);
@@ -126,14 +134,21 @@ fn tag(kind: &Kind) -> String {
     format!("{group}_{}", kind.version)
 }
 
+/// The definition of a kind or of its list.
+fn type_name(kind: &Kind, of: &str) -> Option<String> {
+    match kind.custom {
+        None => schema::by_gvk(&kind.group, &kind.version, of).map(|o| o.name.to_string()),
+        Some(_) => Some(custom::name(kind, of)),
+    }
+}
+
 fn operations(dialect: Dialect, kind: &Kind, verbs: &[&str]) -> Map<String, Value> {
-    let ty = schema::of(kind).map(|o| o.name);
-    let list = schema::by_gvk(&kind.group, &kind.version, &kind.list_kind).map(|o| o.name);
+    let (ty, list) = (type_name(kind, &kind.kind), type_name(kind, &kind.list_kind));
     let mut out = Map::new();
     for verb in verbs.iter().filter(|v| kind.allows(v)) {
         let gvk = (&*kind.group, &*kind.version, &*kind.kind);
-        if let Some((method, operation)) = operation(verb, gvk, "", &tag(kind), ty, list) {
-            out.insert(method.into(), operation.render(dialect));
+        if let Some((method, operation)) = operation(verb, gvk, "", &tag(kind), ty.as_deref(), list.as_deref()) {
+            out.insert(method.into(), operation.of(kind).render(dialect));
         }
     }
     out
@@ -148,7 +163,8 @@ fn operation<'a>(
     ty: Option<&'a str>,
     list: Option<&'a str>,
 ) -> Option<(&'static str, Operation<'a>)> {
-    let plain = Operation { verb, scope, gvk, tag, query: READ, body: None, answer: ty, codes: &["200"] };
+    let plain =
+        Operation { verb, scope, gvk, tag, query: READ, body: None, answer: ty, codes: &["200"], patches: PATCHES };
     Some(match verb {
         "get" => ("get", plain),
         "list" => ("get", Operation { query: LIST, answer: list, ..plain }),
@@ -173,6 +189,11 @@ fn operation<'a>(
 }
 
 impl Operation<'_> {
+    /// On objects of a kind.
+    fn of(self, kind: &Kind) -> Self {
+        Self { patches: if kind.custom.is_some() { CUSTOM_PATCHES } else { PATCHES }, ..self }
+    }
+
     fn render(&self, dialect: Dialect) -> Value {
         let (group, version, kind) = self.gvk;
         let on = [self.scope, kind].iter().filter(|s| !s.is_empty()).copied().collect::<Vec<_>>().join(" of ");
@@ -211,7 +232,7 @@ impl Operation<'_> {
     }
 
     fn consumes(&self) -> &'static [&'static str] {
-        if self.verb == "patch" { PATCHES } else { &["*/*"] }
+        if self.verb == "patch" { self.patches } else { &["*/*"] }
     }
 
     fn responses(&self, dialect: Dialect) -> Value {

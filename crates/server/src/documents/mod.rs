@@ -64,6 +64,7 @@ struct Aggregated {
 #[derive(Debug, Default)]
 pub(crate) struct Documents {
     aggregated: ArcSwapOption<Aggregated>,
+    v2_tags: ArcSwapOption<openapi::Tags>,
 }
 
 impl Documents {
@@ -96,7 +97,7 @@ pub(crate) fn answer(core: &Core, head: &Head<'_>, path: &str) -> Option<Answer>
         ["api"] => discovery::api_versions(&format!("{}:{}", core.config.advertise, core.config.port)),
         ["apis"] => discovery::group_list(kinds()),
         ["apis", group] => discovery::group(kinds(), group)?,
-        ["openapi", rest @ ..] => return openapi::answer(head, rest),
+        ["openapi", rest @ ..] => return openapi::answer(core, head, rest),
         ["api", version] => discovery::resources(kinds(), "", version)?,
         ["apis", group, version] => discovery::resources(kinds(), group, version)?,
         _ => return None,

@@ -1,44 +1,60 @@
 //! OpenAPI v2 and v3 documents (api-facts §1.2). They are large and seldom asked for, for clients cache them by their
-//! hash: each is made when it is asked for, and none is kept.
+//! hash: each is made when it is asked for, and only the hashes are kept.
 
-use std::sync::OnceLock;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, ETAG, EXPIRES, IF_NONE_MATCH, LOCATION, VARY};
+use mizzen_api::kind::KindRef;
 use mizzen_api::kinds::kinds;
 use mizzen_api::openapi::{self, V2_PROTOBUF, V2_PROTOBUF_ASKED};
+use mizzen_store::Revision;
 use serde_json::Value;
 
 use crate::answer::Answer;
+use crate::crd::Definitions;
 use crate::dispatch::Head;
+use crate::server::Core;
 
 /// An answer that is fixed by its hash never changes: for caches, "for ever" is this date.
 const FOR_EVER: &str = "Thu, 31 Dec 2099 23:59:59 GMT";
 
 /// Answers what is below `/openapi`, given as its parts.
-pub(super) fn answer(head: &Head<'_>, parts: &[&str]) -> Option<Answer> {
+pub(super) fn answer(core: &Core, head: &Head<'_>, parts: &[&str]) -> Option<Answer> {
     match parts {
-        ["v2"] => Some(v2(head)),
-        ["v3"] => Some(Answer::json(200, &index()).with_header(VARY, "Accept")),
-        ["v3", "api", version] => v3(head, "", version),
-        ["v3", "apis", group, version] => v3(head, group, version),
+        ["v2"] => Some(v2(core, head)),
+        ["v3"] => Some(Answer::json(200, &index(core)).with_header(VARY, "Accept")),
+        ["v3", "api", version] => v3(core, head, "", version),
+        ["v3", "apis", group, version] => v3(core, head, group, version),
         _ => None,
     }
 }
 
 /// Where the v3 documents are.
-fn index() -> Value {
-    let mut entries = Vec::new();
-    for (group, versions) in kinds().groups() {
-        for version in versions {
-            entries.push((openapi::v3_path(group, version), openapi::hash(kinds().iter(), group, version)));
+fn index(core: &Core) -> Value {
+    let mut entries: Vec<(String, String)> = Vec::new();
+    let published = published(core);
+    for kind in &published {
+        let path = openapi::v3_path(&kind.group, &kind.version);
+        if !entries.iter().any(|(known, _)| *known == path) {
+            entries.push((path, openapi::hash(published.iter().map(|k| &**k), &kind.group, &kind.version)));
         }
     }
     openapi::v3_index(entries.iter().map(|(path, hash)| (path.as_str(), hash.as_str())))
 }
 
-fn v3(head: &Head<'_>, group: &str, version: &str) -> Option<Answer> {
-    kinds().iter().find(|k| k.group == group && k.version == version)?;
-    let hash = openapi::hash(kinds().iter(), group, version);
+/// All kinds that have a place in the documents.
+fn published(core: &Core) -> Vec<KindRef> {
+    let custom = core.definitions.told(&core.store.snapshot());
+    kinds().iter().map(KindRef::BuiltIn).chain(custom).collect()
+}
+
+fn v3(core: &Core, head: &Head<'_>, group: &str, version: &str) -> Option<Answer> {
+    let published: Vec<KindRef> =
+        published(core).into_iter().filter(|k| k.group == group && k.version == version).collect();
+    let kinds = || published.iter().map(|k| &**k);
+    kinds().next()?;
+    let hash = openapi::hash(kinds(), group, version);
     if let Some(asked) = head.query.get("hash")
         && asked != hash
     {
@@ -49,7 +65,7 @@ fn v3(head: &Head<'_>, group: &str, version: &str) -> Option<Answer> {
     let answer = if head.header(IF_NONE_MATCH) == tag {
         Answer::bytes(304, "", "")
     } else {
-        Answer::json(200, &openapi::v3(kinds().iter(), group, version)?)
+        Answer::json(200, &openapi::v3(kinds(), group, version)?)
     };
     let answer = answer.with_header(ETAG, &tag).with_header(VARY, "Accept");
     Some(match head.query.get("hash") {
@@ -58,12 +74,40 @@ fn v3(head: &Head<'_>, group: &str, version: &str) -> Option<Answer> {
     })
 }
 
-fn v2(head: &Head<'_>) -> Answer {
-    match v2_form(head.header(ACCEPT)) {
-        Some(V2Form::Json) => super::Document::new(&openapi::v2(kinds().iter())).answer(head, "application/json"),
-        Some(V2Form::Protobuf) => v2_protobuf(head),
-        None => Answer::bytes(406, "", ""),
+fn v2(core: &Core, head: &Head<'_>) -> Answer {
+    let Some(form) = v2_form(head.header(ACCEPT)) else { return Answer::bytes(406, "", "") };
+    let of = Definitions::fingerprint(&core.store.snapshot());
+    let tagged = |answer: Answer, tag: &str| {
+        answer.with_header(ETAG, tag).with_header(VARY, "Accept").with_header(CACHE_CONTROL, "public")
+    };
+    let known = core.documents.v2_tags.load_full().filter(|known| known.of == of);
+    if let Some(tag) = known.as_ref().and_then(|known| known.tags[form as usize].as_deref())
+        && head.header(IF_NONE_MATCH) == tag
+    {
+        return tagged(Answer::bytes(304, "", ""), tag);
     }
+    let published = published(core);
+    let document = openapi::v2(published.iter().map(|k| &**k));
+    let (content_type, bytes) = match form {
+        V2Form::Json => ("application/json", Bytes::from(document.to_string())),
+        V2Form::Protobuf => (V2_PROTOBUF, Bytes::from(openapi::v2_protobuf(&document))),
+    };
+    let tag = format!("\"{}\"", super::hex(ring::digest::digest(&ring::digest::SHA512, &bytes).as_ref()));
+    let mut tags = known.map(|known| known.tags.clone()).unwrap_or_default();
+    tags[form as usize] = Some(tag.clone());
+    core.documents.v2_tags.store(Some(Arc::new(Tags { of, tags })));
+    if head.header(IF_NONE_MATCH) == tag {
+        return tagged(Answer::bytes(304, "", ""), &tag);
+    }
+    tagged(Answer::bytes(200, content_type, bytes), &tag)
+}
+
+/// The tags of the v2 document's forms as of a state of the definitions: clients keep the document and come back with its
+/// tag, so the tag is remembered and the document is not.
+#[derive(Debug)]
+pub(super) struct Tags {
+    of: (usize, Revision),
+    tags: [Option<String>; 2],
 }
 
 /// How the v2 document is written.
@@ -83,24 +127,6 @@ fn v2_form(accept: &str) -> Option<V2Form> {
         V2_PROTOBUF | V2_PROTOBUF_ASKED => Some(V2Form::Protobuf),
         _ => None,
     })
-}
-
-/// Clients keep the document and come back with its tag, so the tag is remembered and the document is not.
-static V2_PROTOBUF_TAG: OnceLock<String> = OnceLock::new();
-
-fn v2_protobuf(head: &Head<'_>) -> Answer {
-    let tagged = |answer: Answer, tag: &str| {
-        answer.with_header(ETAG, tag).with_header(VARY, "Accept").with_header(CACHE_CONTROL, "public")
-    };
-    if let Some(tag) = V2_PROTOBUF_TAG.get()
-        && head.header(IF_NONE_MATCH) == tag
-    {
-        return tagged(Answer::bytes(304, "", ""), tag);
-    }
-    let document = openapi::v2_protobuf(&openapi::v2(kinds().iter()));
-    let tag = V2_PROTOBUF_TAG
-        .get_or_init(|| format!("\"{}\"", super::hex(ring::digest::digest(&ring::digest::SHA512, &document).as_ref())));
-    tagged(Answer::bytes(200, V2_PROTOBUF, document), tag)
 }
 
 #[cfg(test)]
