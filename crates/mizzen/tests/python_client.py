@@ -10,7 +10,7 @@ import uuid
 
 from kubernetes import client, config, dynamic, watch
 from kubernetes.client.exceptions import ApiException
-from kubernetes.stream import stream
+from kubernetes.stream import portforward, stream
 
 IMAGE = os.environ.get("IMAGE", "busybox:1")
 PATIENCE = 60
@@ -103,6 +103,59 @@ def workload(core, apps, namespace):
     until("the pods' end", lambda: not core.list_namespaced_pod(namespace, label_selector="app=web").items)
 
 
+def service(core, apps, namespace):
+    """A Deployment with a ConfigMap behind a Service: endpoints follow, a port is forwarded, attach hears the first process."""
+    labels = {"app": "service"}
+    meta = lambda name: client.V1ObjectMeta(name=name, labels=labels)
+    core.create_namespaced_config_map(namespace, client.V1ConfigMap(metadata=meta("greeting"), data={"word": "hello"}))
+    script = 'echo "$WORD" > /www/index.html; httpd -p 8080 -h /www; while sleep 0.1; do echo tick; done'
+    source = client.V1EnvVarSource(config_map_key_ref=client.V1ConfigMapKeySelector(name="greeting", key="word"))
+    probe = client.V1Probe(http_get=client.V1HTTPGetAction(path="/", port=8080), period_seconds=1)
+    container = client.V1Container(name="c", image=IMAGE, command=["sh", "-c", script], readiness_probe=probe,
+                                   env=[client.V1EnvVar(name="WORD", value_from=source)])
+    template = client.V1PodTemplateSpec(
+        metadata=client.V1ObjectMeta(labels=labels),
+        spec=client.V1PodSpec(containers=[container], termination_grace_period_seconds=0))
+    spec = client.V1DeploymentSpec(selector=client.V1LabelSelector(match_labels=labels), template=template, replicas=2)
+    apps.create_namespaced_deployment(namespace, client.V1Deployment(metadata=meta("service"), spec=spec))
+    ports = [client.V1ServicePort(port=80, target_port=8080)]
+    core.create_namespaced_service(
+        namespace, client.V1Service(metadata=meta("service"), spec=client.V1ServiceSpec(selector=labels, ports=ports)))
+    slices = client.DiscoveryV1Api()
+
+    def ready():
+        found = slices.list_namespaced_endpoint_slice(namespace, label_selector="kubernetes.io/service-name=service").items
+        return {address for s in found for e in s.endpoints or [] if e.conditions.ready for address in e.addresses}
+
+    until("two ready endpoints", lambda: len(ready()) == 2)
+    pods = core.list_namespaced_pod(namespace, label_selector="app=service").items
+    assert ready() == {pod.status.pod_ip for pod in pods}
+    pod = pods[0].metadata.name
+    tunnel = portforward(core.connect_get_namespaced_pod_portforward, pod, namespace, ports="8080")
+    socket = tunnel.socket(8080)
+    socket.sendall(b"GET / HTTP/1.0\r\n\r\n")
+    answer = b""
+    while piece := socket.recv(4096):
+        answer += piece
+    assert answer.endswith(b"hello\n"), answer
+    heard = stream(core.connect_get_namespaced_pod_attach, pod, namespace, stdout=True, _preload_content=False)
+    until("what the first process says", lambda: "tick" in heard.read_stdout(timeout=1))
+    heard.close()
+    core.delete_namespaced_pod(pod, namespace)
+    until("another pod in its place", lambda: len(ready()) == 2 and pods[0].status.pod_ip not in ready())
+
+
+def asked(namespace):
+    """What one may do is told, and a dry run leaves nothing."""
+    review = client.V1SelfSubjectAccessReview(spec=client.V1SelfSubjectAccessReviewSpec(
+        resource_attributes=client.V1ResourceAttributes(namespace=namespace, verb="delete", resource="pods")))
+    assert client.AuthorizationV1Api().create_self_subject_access_review(review).status.allowed
+    core = client.CoreV1Api()
+    body = client.V1ConfigMap(metadata=client.V1ObjectMeta(name="never"), data={"a": "b"})
+    assert core.create_namespaced_config_map(namespace, body, dry_run="All").metadata.uid
+    refused(404, core.read_namespaced_config_map, "never", namespace)
+
+
 def generic(api, namespace):
     """The dynamic client finds kinds by discovery, and applies on the server's side."""
     dynamic_client = dynamic.DynamicClient(api)
@@ -126,6 +179,8 @@ def main():
     watched(core, namespace)
     generic(client.ApiClient(), namespace)
     workload(core, apps, namespace)
+    service(core, apps, namespace)
+    asked(namespace)
     core.delete_namespace(namespace)
     until("the namespace's end", lambda: namespace not in [n.metadata.name for n in core.list_namespace().items])
     print("the Python client is content")

@@ -7,6 +7,7 @@
 pub mod cgroup;
 mod container;
 pub mod driver;
+mod features;
 pub mod image;
 pub mod images;
 pub mod oci;
@@ -15,3 +16,5 @@ mod seccomp;
 pub mod shim;
 pub mod spec;
 mod sys;
+
+pub use features::required_features;

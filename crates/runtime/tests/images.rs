@@ -33,6 +33,11 @@ struct Layout {
 
 /// An OCI layout of one image named `name` with one layer.
 fn layout(name: &str, path: &str, content: &str) -> Layout {
+    layered(name, &[(path, content)])
+}
+
+/// An OCI layout of one image named `name` with a layer for each file.
+fn layered(name: &str, files: &[(&str, &str)]) -> Layout {
     let dir = tempfile::tempdir().unwrap();
     let blobs = dir.path().join("blobs/sha256");
     std::fs::create_dir_all(&blobs).unwrap();
@@ -41,11 +46,13 @@ fn layout(name: &str, path: &str, content: &str) -> Layout {
         std::fs::write(blobs.join(digest.hex()), bytes).unwrap();
         json!({"digest": digest.to_string(), "size": bytes.len()})
     };
-    let (blob, diff_id) = layer(path, content);
+    let layers: Vec<(Vec<u8>, Digest)> = files.iter().map(|(path, content)| layer(path, content)).collect();
+    let diff_ids: Vec<String> = layers.iter().map(|(_, diff_id)| diff_id.to_string()).collect();
     let config = json!({"architecture": "amd64", "os": "linux", "config": {"Cmd": ["/hello"], "Env": ["A=b"]},
-        "rootfs": {"type": "layers", "diff_ids": [diff_id.to_string()]}});
+        "rootfs": {"type": "layers", "diff_ids": diff_ids}});
     let manifest = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": put(config.to_string().as_bytes()), "layers": [put(&blob)]});
+        "config": put(config.to_string().as_bytes()),
+        "layers": layers.iter().map(|(blob, _)| put(blob)).collect::<Vec<_>>()});
     let mut entry = put(manifest.to_string().as_bytes());
     entry["mediaType"] = "application/vnd.oci.image.manifest.v1+json".into();
     entry["annotations"] = json!({"org.opencontainers.image.ref.name": name});
@@ -282,4 +289,63 @@ async fn a_download_that_breaks_off_is_resumed() {
     assert_eq!(std::fs::read_to_string(lower[0].join("hello")).unwrap(), noise);
     let ranges = registry.ranges.lock().unwrap().clone();
     assert!(ranges.len() == 2 && ranges[0].is_empty() && !ranges[1].is_empty(), "{ranges:?}");
+}
+
+/// A registry on loopback that answers no request for a layer until `together` of them wait at once, or patience ends.
+/// The most that ever waited.
+fn gathering(layout: &Layout, together: usize) -> (String, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+    use std::io::{BufRead, BufReader};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Condvar, Mutex};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let most = Arc::new(AtomicUsize::new(0));
+    let (root, manifest, counted) = (layout.dir.path().to_path_buf(), layout.manifest.to_string(), Arc::clone(&most));
+    let layers: Vec<String> =
+        layout.manifest["layers"].as_array().unwrap().iter().map(|l| l["digest"].as_str().unwrap().into()).collect();
+    let gate = Arc::new((Mutex::new((0, 0)), Condvar::new()));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let (root, manifest, layers, most, gate) =
+                (root.clone(), manifest.clone(), layers.clone(), Arc::clone(&counted), Arc::clone(&gate));
+            std::thread::spawn(move || {
+                let lines: Vec<String> =
+                    BufReader::new(&stream).lines().map_while(Result::ok).take_while(|l| !l.is_empty()).collect();
+                let Some(path) = lines.first().and_then(|l| l.split(' ').nth(1)) else { return };
+                let name = path.rsplit('/').next().unwrap_or_default().to_string();
+                let body = match path.contains("/manifests/") {
+                    true => manifest.into_bytes(),
+                    false => std::fs::read(root.join("blobs").join(name.replace(':', "/"))).unwrap(),
+                };
+                if layers.contains(&name) {
+                    // Who comes first waits for the others; later groups are of those that are left.
+                    let mut state = gate.0.lock().unwrap();
+                    state.0 += 1;
+                    most.fetch_max(state.0, Ordering::Relaxed);
+                    state.1 += 1;
+                    gate.1.notify_all();
+                    let enough = |s: &mut (usize, usize)| s.1 < together;
+                    let waited = gate.1.wait_timeout_while(state, std::time::Duration::from_secs(5), enough).unwrap();
+                    state = waited.0;
+                    state.0 -= 1;
+                }
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+                // A client that has gone away is none of the test's business.
+                let _ = (&stream).write_all(head.as_bytes()).and_then(|()| (&stream).write_all(&body));
+            });
+        }
+    });
+    (host, most)
+}
+
+#[tokio::test]
+async fn layers_are_fetched_at_the_same_time() {
+    let files: Vec<(String, String)> = (0..6).map(|n| (format!("file{n}"), format!("content {n}"))).collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, content)| (path.as_str(), content.as_str())).collect();
+    let layout = layered("x", &files);
+    let (host, most) = gathering(&layout, 4);
+    let (_dir, store) = store();
+    let pulled = store.ensure(&format!("{host}/team/hello:v1"), PullPolicy::Always, &[]).await.unwrap();
+    assert_eq!(store.layers(&pulled.image.id).unwrap().len(), files.len());
+    assert_eq!(most.load(std::sync::atomic::Ordering::Relaxed), 4, "as many as are allowed at a time, and no more");
 }

@@ -49,7 +49,7 @@ fn check_machine() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Err(CommandError::NotRoot { command: "up" }.into());
     }
-    for (feature, outcome) in mizzen_net::required_features() {
+    for (feature, outcome) in mizzen_net::required_features().into_iter().chain(mizzen_runtime::required_features()) {
         if let Err(reason) = outcome {
             return Err(CommandError::Kernel { feature: feature.into(), reason }.into());
         }

@@ -213,7 +213,8 @@ fn run(command: &mut Command) {
     assert!(command.status().unwrap().success(), "{command:?}");
 }
 
-fn kubectl() -> Option<PathBuf> {
+/// kubectl, as the environment names it or from the path.
+pub fn kubectl() -> Option<PathBuf> {
     let named = std::env::var_os("MIZZEN_TEST_KUBECTL").map(PathBuf::from);
     named.or_else(|| on_path("kubectl")).filter(|p| p.is_file())
 }

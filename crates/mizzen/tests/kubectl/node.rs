@@ -122,6 +122,33 @@ fn host_network_and_host_ports_are_reached() {
 }
 
 #[test]
+fn limits_are_the_kernels() {
+    let Some(cluster) = Cluster::start() else { return };
+    let limits = "resources: {requests: {cpu: 100m}, limits: {cpu: 250m, memory: 48Mi}}";
+    cluster.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: limited}}\nspec: {{terminationGracePeriodSeconds: 0, containers: \
+         [{{name: c, image: 'busybox:1', command: [sleep, '1000'], {limits}}}]}}\n"
+    ));
+    cluster.kubectl(&["wait", "pod/limited", "--for=condition=Ready", "--timeout=30s"]);
+    // The container sees its own group as the root of all.
+    let (v1, v2) = (
+        "cat cpu/cpu.shares cpu/cpu.cfs_quota_us memory/memory.limit_in_bytes",
+        "cat cpu.weight cpu.max memory.max memory.swap.max",
+    );
+    let is_v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let (files, expected) = if is_v2 { (v2, "4\n25000 100000\n50331648\n0\n") } else { (v1, "102\n25000\n50331648\n") };
+    let read =
+        |files: &str| cluster.kubectl(&["exec", "limited", "--", "sh", "-c", &format!("cd /sys/fs/cgroup && {files}")]);
+    assert_eq!(read(files), expected);
+    let resize =
+        r#"{"spec": {"containers": [{"name": "c", "resources": {"limits": {"cpu": "500m", "memory": "64Mi"}}}]}}"#;
+    cluster.kubectl(&["patch", "pod", "limited", "--subresource", "resize", "-p", resize]);
+    let limit = if is_v2 { "cat cpu.max memory.max" } else { "cat cpu/cpu.cfs_quota_us memory/memory.limit_in_bytes" };
+    let expected = if is_v2 { "50000 100000\n67108864\n" } else { "50000\n67108864\n" };
+    cluster.until("the new limits", || read(limit) == expected);
+}
+
+#[test]
 fn memory_limits_hold() {
     let Some(cluster) = Cluster::start() else { return };
     let spec = "{restartPolicy: Never, containers: [{name: c, image: 'busybox:1', resources: {limits: {memory: 16Mi}}, \

@@ -1,6 +1,9 @@
 //! What people do with services: deploy, reach, look inside, roll out and back, scale, delete.
 
-use super::cluster::{Cluster, text};
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use super::cluster::{Cluster, kubectl, text};
 
 /// Three web servers that answer with their host name and a greeting from a ConfigMap, behind a Service with a node port.
 const WEB: &str = r#"
@@ -85,13 +88,53 @@ fn one_looks_inside_with_logs_exec_cp_and_port_forward() {
     let back = cluster.path("back");
     cluster.kubectl(&["cp", &format!("{pod}:/tmp/big"), back.to_str().unwrap()]);
     assert_eq!(std::fs::read(back).unwrap(), std::fs::read(file).unwrap());
-    let kubectl = std::env::var_os("MIZZEN_TEST_KUBECTL").map_or_else(|| "kubectl".into(), std::path::PathBuf::from);
-    let mut forward = cluster.command(&kubectl).args(["port-forward", pod, "18080:8080"]).spawn().unwrap();
+    let mut forward = cluster.command(&kubectl().unwrap()).args(["port-forward", pod, "18080:8080"]).spawn().unwrap();
     cluster.until("port-forward", || {
         cluster.fetch("http://127.0.0.1:18080/").is_ok_and(|a| a == format!("hello {pod}\n"))
     });
     forward.kill().unwrap();
     forward.wait().unwrap();
+}
+
+#[test]
+fn attach_speaks_with_the_first_process() {
+    let Some(cluster) = Cluster::start() else { return };
+    let pod = |name: &str, extra: &str, script: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{restartPolicy: Never, terminationGracePeriodSeconds: 1, \
+             containers: [{{name: c, image: 'busybox:1', {extra} command: [sh, -c, '{script}']}}]}}\n---\n"
+        )
+    };
+    cluster.apply(
+        &[
+            pod(
+                "talks",
+                "stdin: true, stdinOnce: true,",
+                "while read word; do echo \"got $word\"; echo \"no $word\" >&2; done; echo over; exit 4",
+            ),
+            pod("ticks", "", "while sleep 0.1; do echo tick; done"),
+        ]
+        .concat(),
+    );
+    cluster.kubectl(&["wait", "pod/talks", "pod/ticks", "--for=condition=Ready", "--timeout=30s"]);
+    // What is written comes in, both outputs come back, and the end of the input is the end of the container's.
+    let output = cluster.kubectl_with(&["attach", "talks", "-i", "--quiet"], "one\ntwo\n");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(out.contains("got one\ngot two\n") && err.contains("no one\nno two\n"), "{out}{err}");
+    let ended =
+        || cluster.get(&["pod", "talks"])["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"].clone();
+    cluster.until("the end of the container", || !ended().is_null());
+    assert_eq!(ended(), 4);
+    assert_eq!(cluster.kubectl(&["logs", "talks"]).matches("got ").count(), 2, "logs have what attach showed");
+    // Without input it listens, and letting go leaves the container alone.
+    let mut listening = cluster.command(&kubectl().unwrap());
+    let mut listening = listening.args(["attach", "ticks", "--quiet"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(listening.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "tick");
+    listening.kill().unwrap();
+    listening.wait().unwrap();
+    assert_eq!(cluster.get(&["pod", "ticks"])["status"]["containerStatuses"][0]["ready"], true);
+    assert!(cluster.refused(&["attach", "talks"]).contains("cannot attach"), "a container that has ended takes nobody");
 }
 
 #[test]

@@ -68,6 +68,5 @@ async fn removal_is_complete() {
     world.driver.remove_sandbox("p").await.unwrap();
     assert!(matches!(world.driver.sandbox("p").await, Err(DriverError::NoSandbox { .. })));
     assert!(!world.config.run_directory.join("p").exists());
-    let groups = format!("/sys/fs/cgroup/memory/{}/burstable/podp", world.config.cgroup_root);
-    assert!(!std::path::Path::new(&groups).exists());
+    assert!(!world.group("memory", "").exists());
 }

@@ -60,7 +60,7 @@ async fn even_those_that_forbid_it() {
         world.driver.start_sandbox(pod).await.unwrap();
         world.start(world.container("a1", "(setsid sleep 1234 &) ; sleep 1000")).await.unwrap();
         let first = pid_of(&world, "a1").await;
-        let group = format!("/sys/fs/cgroup/pids/{}/burstable/podp/a1/cgroup.procs", world.config.cgroup_root);
+        let group = world.group("pids", "a1").join("cgroup.procs");
         let pids = eventually("two processes", || async {
             let list: Vec<u32> = std::fs::read_to_string(&group).ok()?.lines().filter_map(|l| l.parse().ok()).collect();
             (list.len() >= 2).then_some(list)

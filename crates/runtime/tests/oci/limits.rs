@@ -3,7 +3,7 @@
 use mizzen_runtime::driver::{ContainerState, Driver};
 use mizzen_runtime::spec::Resources;
 
-use crate::world::{World, eventually, world};
+use crate::world::{World, eventually, inside, is_v2, world};
 
 crate::tests![memory, processes, files_of_the_cgroup, usage_is_measured, updates_hold, sub_groups_are_removed];
 
@@ -25,9 +25,22 @@ async fn processes() {
     assert!(log.contains("can't fork"), "{log}");
 }
 
-fn group_file(world: &World, controller: &str, below: &str, file: &str) -> String {
-    let path = format!("/sys/fs/cgroup/{controller}/{}/burstable/podp{below}/{file}", world.config.cgroup_root);
-    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}")).trim().to_owned()
+/// A file of a group: its name and value on v1 and on v2.
+struct Kept {
+    controller: &'static str,
+    v1: (&'static str, &'static str),
+    v2: (&'static str, &'static str),
+}
+
+const fn kept(controller: &'static str, v1: (&'static str, &'static str), v2: (&'static str, &'static str)) -> Kept {
+    Kept { controller, v1, v2 }
+}
+
+fn check(world: &World, below: &str, kept: &Kept) {
+    let (file, value) = if is_v2() { kept.v2 } else { kept.v1 };
+    let path = world.group(kept.controller, below).join(file);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    assert_eq!(text.trim(), value, "{}", path.display());
 }
 
 async fn files_of_the_cgroup() {
@@ -35,8 +48,8 @@ async fn files_of_the_cgroup() {
     let mut pod = world.pod("p");
     pod.resources = Resources { cpu_shares: Some(512), memory_limit_bytes: Some(64 << 20), ..Resources::default() };
     world.driver.start_sandbox(pod).await.unwrap();
-    let mut spec =
-        world.container("a1", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes; cat /proc/self/cgroup; sleep 100");
+    let limit = inside("memory").join(if is_v2() { "memory.max" } else { "memory.limit_in_bytes" });
+    let mut spec = world.container("a1", &format!("cat {}; cat /proc/self/cgroup; sleep 100", limit.display()));
     spec.resources = Resources {
         cpu_shares: Some(102),
         cpu_quota_us: Some(50_000),
@@ -46,19 +59,19 @@ async fn files_of_the_cgroup() {
         ..Resources::default()
     };
     world.start(spec).await.unwrap();
-    for (controller, below, file, value) in [
-        ("cpu", "", "cpu.shares", "512"),
-        ("memory", "", "memory.limit_in_bytes", "67108864"),
-        ("cpu", "/a1", "cpu.shares", "102"),
-        ("cpu", "/a1", "cpu.cfs_quota_us", "50000"),
-        ("memory", "/a1", "memory.limit_in_bytes", "33554432"),
-        ("pids", "/a1", "pids.max", "99"),
+    for (below, kept) in [
+        ("", kept("cpu", ("cpu.shares", "512"), ("cpu.weight", "20"))),
+        ("", kept("memory", ("memory.limit_in_bytes", "67108864"), ("memory.max", "67108864"))),
+        ("a1", kept("cpu", ("cpu.shares", "102"), ("cpu.weight", "4"))),
+        ("a1", kept("cpu", ("cpu.cfs_quota_us", "50000"), ("cpu.max", "50000 100000"))),
+        ("a1", kept("memory", ("memory.limit_in_bytes", "33554432"), ("memory.max", "33554432"))),
+        ("a1", kept("pids", ("pids.max", "99"), ("pids.max", "99"))),
     ] {
-        assert_eq!(group_file(&world, controller, below, file), value, "{file}");
+        check(&world, below, &kept);
     }
-    let log = eventually("the log", || async { Some(world.log("p", "a1")).filter(|l| l.contains("memory:")) }).await;
+    let own = if is_v2() { "0::/\n" } else { ":memory:/\n" };
+    let log = eventually("the log", || async { Some(world.log("p", "a1")).filter(|l| l.contains(own)) }).await;
     assert!(log.starts_with("33554432\n"), "{log}");
-    assert!(log.contains(":memory:/\n"), "the container sees the root of its cgroups: {log}");
 }
 
 async fn usage_is_measured() {
@@ -83,11 +96,13 @@ async fn updates_hold() {
     for limit in [32_i64 << 20, 128 << 20] {
         let resources = Resources { memory_limit_bytes: Some(limit), ..Resources::default() };
         world.driver.update("p", Some("a1"), resources).await.unwrap();
-        assert_eq!(group_file(&world, "memory", "/a1", "memory.limit_in_bytes"), limit.to_string());
+        let file = if is_v2() { "memory.max" } else { "memory.limit_in_bytes" };
+        let now = std::fs::read_to_string(world.group("memory", "a1").join(file)).unwrap();
+        assert_eq!(now.trim(), limit.to_string());
     }
     let resources = Resources { cpu_shares: Some(77), ..Resources::default() };
     world.driver.update("p", None, resources).await.unwrap();
-    assert_eq!(group_file(&world, "cpu", "", "cpu.shares"), "77");
+    check(&world, "", &kept("cpu", ("cpu.shares", "77"), ("cpu.weight", "3")));
     let sandbox = world.driver.sandbox("p").await.unwrap();
     let now = &sandbox.containers[0].spec.resources;
     assert_eq!((now.memory_limit_bytes, now.pids_limit), (Some(128 << 20), Some(50)));
@@ -95,16 +110,15 @@ async fn updates_hold() {
 
 async fn sub_groups_are_removed() {
     let world = world();
-    let mut spec = world.container(
-        "a1",
-        "mkdir -p /sys/fs/cgroup/memory/x/y && echo 0 > /sys/fs/cgroup/memory/x/y/cgroup.procs && sleep 100",
-    );
+    let group = inside("memory");
+    let script = format!("mkdir -p {0}/x/y && echo 0 > {0}/x/y/cgroup.procs && sleep 100", group.display());
+    let mut spec = world.container("a1", &script);
     spec.security.privileged = true;
     world.start(spec).await.unwrap();
-    let made = format!("/sys/fs/cgroup/memory/{}/burstable/podp/a1/x/y", world.config.cgroup_root);
-    eventually("the group", || async { std::path::Path::new(&made).exists().then_some(()) }).await;
+    let made = world.group("memory", "a1").join("x/y");
+    eventually("the group", || async { made.exists().then_some(()) }).await;
     world.driver.kill("p", "a1").await.unwrap();
     world.exited("p", "a1").await;
     world.driver.remove_container("p", "a1").await.unwrap();
-    assert!(!std::path::Path::new(&made).parent().unwrap().parent().unwrap().exists());
+    assert!(!world.group("memory", "a1").exists());
 }

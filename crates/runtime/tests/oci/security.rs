@@ -5,7 +5,7 @@ use mizzen_runtime::spec::{Seccomp, User, UserName};
 
 use mizzen_runtime::oci::Oci;
 
-use crate::world::{Directories, World, world};
+use crate::world::{Directories, World, inside, world};
 
 crate::tests![
     capabilities,
@@ -98,17 +98,18 @@ async fn masked_and_read_only() {
     let world = world();
     let script = "exec 2>&1; cat /proc/timer_list | wc -c; ls /sys/firmware | wc -l; cat /proc/keys | wc -c; \
         (echo 1 > /proc/sys/kernel/panic) 2>&1; (echo 1 > /proc/irq/default_smp_affinity) 2>&1; \
-        (mkdir /sys/fs/cgroup/memory/x) 2>&1; (echo -1 > /sys/fs/cgroup/memory/memory.limit_in_bytes) 2>&1; \
-        (echo x > /sys/kernel/uevent_helper) 2>&1; ls /dev | tr '\\n' ' '; umount /proc/keys 2>&1";
-    let (_, log) = world.run(world.container("a1", script)).await;
+        (mkdir GROUP/x) 2>&1; (echo -1 > GROUP/cgroup.procs) 2>&1; (echo x > /sys/kernel/uevent_helper) 2>&1; ls /dev | tr '\\n' ' '; umount /proc/keys 2>&1";
+    let group = inside("memory");
+    let here = |text: &str| text.replace("GROUP", group.to_str().unwrap());
+    let (_, log) = world.run(world.container("a1", &here(script))).await;
     let expected = "0\n0\n0\n\
         sh: can't create /proc/sys/kernel/panic: Read-only file system\n\
         sh: can't create /proc/irq/default_smp_affinity: Read-only file system\n\
-        mkdir: can't create directory '/sys/fs/cgroup/memory/x': Read-only file system\n\
-        sh: can't create /sys/fs/cgroup/memory/memory.limit_in_bytes: Read-only file system\n\
+        mkdir: can't create directory 'GROUP/x': Read-only file system\n\
+        sh: can't create GROUP/cgroup.procs: Read-only file system\n\
         sh: can't create /sys/kernel/uevent_helper: Read-only file system\n\
         fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero umount: can't unmount /proc/keys: Operation not permitted\n";
-    assert_eq!(log, expected);
+    assert_eq!(log, here(expected));
     let mut spec = world.container("a2", "head -c 9 /proc/timer_list >/dev/null && echo readable; touch /proc/sys/x");
     spec.security.unmasked_proc = true;
     assert!(world.run(spec).await.1.starts_with("readable\n"));
@@ -161,8 +162,9 @@ async fn users() {
 
 async fn privileged() {
     let world = world();
-    let script = "mount -t tmpfs x /tmp && echo mounted; head -c 4 /proc/timer_list | wc -c; ls /dev/vda /dev/loop-control /dev/kmsg 2>/dev/null | head -1; mkdir /sys/fs/cgroup/pids/x && rmdir /sys/fs/cgroup/pids/x && echo groups";
-    let mut spec = world.container("a1", script);
+    let script = "mount -t tmpfs x /tmp && echo mounted; head -c 4 /proc/timer_list | wc -c; \
+        ls /dev/vda /dev/loop-control /dev/kmsg 2>/dev/null | head -1; mkdir GROUP/x && rmdir GROUP/x && echo groups";
+    let mut spec = world.container("a1", &script.replace("GROUP", inside("pids").to_str().unwrap()));
     spec.security.privileged = true;
     let (_, log) = world.run(spec).await;
     assert!(log.starts_with("mounted\n4\n/dev/") && log.ends_with("groups\n"), "{log}");

@@ -55,6 +55,17 @@ pub fn run(groups: &[(&str, &[Test])], words: &[String]) -> ExitCode {
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Does the kernel offer cgroup v2 only?
+pub fn is_v2() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// Where a controller's groups are mounted, on the machine and inside a container alike.
+pub fn inside(controller: &str) -> PathBuf {
+    let mount = PathBuf::from("/sys/fs/cgroup");
+    if is_v2() { mount } else { mount.join(controller) }
+}
+
 /// An image is its directories, topmost first, with colons between.
 pub struct Directories;
 
@@ -131,6 +142,12 @@ impl World {
             let line = std::fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
             assert!(!(line.contains("shim") && line.contains(&run)), "a shim is left: {line:?}");
         }
+    }
+
+    /// The directory of the pod `p`'s group for a controller; `below` names a container's, or is empty.
+    pub fn group(&self, controller: &str, below: &str) -> PathBuf {
+        let pod = inside(controller).join(&self.config.cgroup_root).join("burstable/podp");
+        if below.is_empty() { pod } else { pod.join(below) }
     }
 
     pub fn pod(&self, uid: &str) -> PodSpec {
