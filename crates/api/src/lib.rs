@@ -21,6 +21,7 @@
 //! * [`pod`], [`volumes`]: facts about pods, claims and volumes that all parts must agree on.
 //! * [`names`], [`int_or_string`]: the forms of names, and numbers that may be percentages.
 //! * [`cron`]: schedules of CronJobs.
+//! * [`signing_request`]: the certificate requests inside CertificateSigningRequests.
 //! * [`duration`]: spans of time as kubectl prints them.
 #![forbid(unsafe_code)]
 
@@ -46,6 +47,7 @@ pub mod quota;
 pub mod rules;
 pub mod schema;
 pub mod selector;
+pub mod signing_request;
 pub mod status;
 pub mod time;
 pub mod volumes;

@@ -10,6 +10,7 @@ pub mod plan;
 pub mod shell;
 
 pub mod autoscaler;
+pub mod certificates;
 pub mod cluster_dns;
 pub mod cluster_role_aggregation;
 pub mod cron_job;
@@ -36,6 +37,7 @@ pub mod root_ca;
 pub mod service_account;
 pub mod stateful_set;
 pub mod taint_eviction;
+pub mod tokens;
 pub mod volume_binder;
 pub mod volume_protection;
 

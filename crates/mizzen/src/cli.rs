@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::error::Result;
-use crate::{completions, demo, down, image, settings, up, web};
+use crate::{completions, demo, down, image, secrets, settings, up, web};
 
 /// A container orchestrator in one binary that speaks the Kubernetes API.
 #[derive(Debug, Parser)]
@@ -27,6 +27,8 @@ enum Command {
     Down(DownArgs),
     /// Load, list, pull and remove images
     Image(ImageArgs),
+    /// Keep the keys of encrypted data
+    Secrets(SecretsArgs),
     /// Show what mizzen does: a scratch cluster, a service, healing, scaling, a rolling update
     Demo(DemoArgs),
     /// Print the version
@@ -131,6 +133,26 @@ pub enum ImageCommand {
     },
 }
 
+/// `mizzen secrets …`.
+#[derive(Debug, Args)]
+pub struct SecretsArgs {
+    /// The data directory given to `mizzen up`
+    #[arg(long, value_name = "DIR", default_value = settings::DATA_DIR, global = true)]
+    pub data_dir: PathBuf,
+    /// YAML file with `encryption`, as for `mizzen up`
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub command: SecretsCommand,
+}
+
+/// What to do with keys.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum SecretsCommand {
+    /// Make a new key, encrypt everything with it, forget the old ones; mizzen must be stopped, containers may run on
+    Rotate,
+}
+
 /// How a list is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
@@ -157,6 +179,7 @@ pub fn run() -> Result<()> {
         Command::Up(args) => up::run(&args),
         Command::Down(args) => down::run(&args),
         Command::Image(args) => image::run(args),
+        Command::Secrets(args) => secrets::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Version => {
             println!("mizzen {} (Kubernetes API {})", env!("CARGO_PKG_VERSION"), settings::KUBERNETES_VERSION);

@@ -10,6 +10,7 @@ mod error;
 mod image;
 mod instance;
 mod logging;
+mod secrets;
 mod settings;
 mod up;
 mod web;

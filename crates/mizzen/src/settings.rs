@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::cli::UpArgs;
 use crate::error::{CommandError, Result};
+use crate::secrets::Encryption;
 
 /// Where everything is kept unless said otherwise.
 pub const DATA_DIR: &str = "/var/lib/mizzen";
@@ -47,6 +48,7 @@ struct File {
     log_level: Option<String>,
     log_format: Option<LogFormat>,
     registries: RegistryConfig,
+    encryption: Encryption,
 }
 
 /// Settings as they are used.
@@ -72,6 +74,8 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// How registries are reached.
     pub registries: RegistryConfig,
+    /// What is encrypted in the store's files.
+    pub encryption: Encryption,
 }
 
 impl Settings {
@@ -118,6 +122,7 @@ impl Settings {
             log_level: args.log_level.clone().or(file.log_level).unwrap_or_else(|| "warn".into()),
             log_format: args.log_format.or(file.log_format).unwrap_or_default(),
             registries: file.registries,
+            encryption: file.encryption,
         })
     }
 
@@ -136,6 +141,11 @@ impl Settings {
 /// The registries of a settings file, for commands that need no more of it.
 pub fn registries(config: Option<&Path>) -> Result<RegistryConfig> {
     Ok(config.map(read_file).transpose()?.unwrap_or_default().registries)
+}
+
+/// The encryption of a settings file, for commands that need no more of it.
+pub fn encryption(config: Option<&Path>) -> Result<Encryption> {
+    Ok(config.map(read_file).transpose()?.unwrap_or_default().encryption)
 }
 
 fn read_file(path: &Path) -> Result<File> {

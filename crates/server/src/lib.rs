@@ -4,11 +4,13 @@
 //!
 //! * [`auth`]: who is asking ([`auth::Identity`]) and whether they may.
 //! * [`admission`]: what is changed and refused between authorization and validation.
+//! * [`at_rest`]: how Secrets are encrypted in the store's files.
 //! * [`pki`]: the cluster's CA, certificates and token keys; [`bootstrap`]: the objects every cluster starts with.
 //! * [`Server`]: serves over HTTP ([`Server::serve`]) and in process ([`Server::api_as`]).
 #![forbid(unsafe_code)]
 
 pub mod admission;
+pub mod at_rest;
 pub mod auth;
 pub mod bootstrap;
 pub mod config;

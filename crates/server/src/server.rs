@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use mizzen_client::Api;
-use mizzen_store::Store;
+use mizzen_store::{Snapshot, Store};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::webhook::Webhooks;
-use crate::auth::{Authenticator, Authorizer, Identity, tokens::TokenIssuer};
+use crate::auth::{Attributes, Authenticator, Authorizer, Identity, tokens::TokenIssuer};
 use crate::callout::Callout;
 use crate::config::{Config, Security};
 use crate::crd::Definitions;
@@ -84,6 +84,16 @@ impl Server {
     /// The API for a part of this process. It skips HTTP and TLS, never authorization, admission or validation.
     pub fn api_as(&self, identity: Identity) -> Arc<dyn Api> {
         Arc::new(LocalApi::new(Arc::clone(&self.core), Arc::new(identity)))
+    }
+
+    /// Signs and verifies the tokens of ServiceAccounts.
+    pub fn tokens(&self) -> &TokenIssuer {
+        &self.core.issuer
+    }
+
+    /// Whether someone may do something, in a state: for parts of this process that decide for others.
+    pub fn may(&self, snapshot: &Snapshot, who: &Identity, what: &Attributes<'_>) -> bool {
+        self.core.authorizer.allows(snapshot, who, what)
     }
 
     /// The checks behind `/healthz`, `/livez` and `/readyz`; parts of the process add theirs.

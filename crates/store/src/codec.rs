@@ -5,10 +5,11 @@
 
 use bytes::Bytes;
 
+use crate::seal::{MaybeSeal, SealError, from_files, to_files};
 use crate::{Expect, Operation, Revision, Txn, Value};
 
 /// Bytes that do not decode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DecodeError {
     #[error("ends in the middle of a value")]
     Short,
@@ -20,6 +21,8 @@ pub(crate) enum DecodeError {
     Membership,
     #[error("entry {found} does not follow entry {before}")]
     Gap { before: u64, found: u64 },
+    #[error("the value of {key}: {error}")]
+    Sealed { key: String, error: SealError },
 }
 
 pub(crate) fn put_u32(out: &mut Vec<u8>, value: u32) {
@@ -95,7 +98,14 @@ pub(crate) fn txn_len(txn: &Txn) -> usize {
     8 + expects + txn.operations.iter().map(operation).sum::<usize>()
 }
 
-pub(crate) fn put_txn(out: &mut Vec<u8>, txn: &Txn) {
+/// What a put is: its value plain or sealed, with or without a place for the revision.
+const DELETE: u8 = 0;
+const PUT: u8 = 1;
+const PUT_REVISED: u8 = 2;
+const PUT_SEALED: u8 = 3;
+const PUT_SEALED_REVISED: u8 = 4;
+
+pub(crate) fn put_txn(out: &mut Vec<u8>, txn: &Txn, seal: &MaybeSeal) -> Result<(), SealError> {
     put_u32(out, txn.expect.len() as u32);
     for (key, expect) in &txn.expect {
         put_bytes(out, key.as_bytes());
@@ -112,20 +122,36 @@ pub(crate) fn put_txn(out: &mut Vec<u8>, txn: &Txn) {
     for operation in &txn.operations {
         match operation {
             Operation::Delete { key } => {
-                out.push(0);
+                out.push(DELETE);
                 put_bytes(out, key.as_bytes());
             }
             Operation::Put { key, value } => {
-                out.push(if value.revision_at.is_some() { 2 } else { 1 });
+                let (bytes, sealed) = to_files(seal, key, &value.bytes)?;
+                out.push(match (sealed, value.revision_at.is_some()) {
+                    (false, false) => PUT,
+                    (false, true) => PUT_REVISED,
+                    (true, false) => PUT_SEALED,
+                    (true, true) => PUT_SEALED_REVISED,
+                });
                 put_bytes(out, key.as_bytes());
                 put_u32(out, value.revision_at.unwrap_or(0));
-                put_bytes(out, &value.bytes);
+                put_bytes(out, &bytes);
             }
         }
     }
+    Ok(())
 }
 
-pub(crate) fn read_txn(reader: &mut Reader<'_>) -> Result<Txn, DecodeError> {
+/// Whether sealed values are opened while they are read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Sealed<'a> {
+    /// With these keys.
+    Open(&'a MaybeSeal),
+    /// They are not wanted, and their keys may be gone.
+    Leave,
+}
+
+pub(crate) fn read_txn(reader: &mut Reader<'_>, sealed: Sealed<'_>) -> Result<Txn, DecodeError> {
     let mut txn = Txn::default();
     for _ in 0..reader.u32()? {
         let key = reader.text()?.to_owned();
@@ -141,11 +167,16 @@ pub(crate) fn read_txn(reader: &mut Reader<'_>) -> Result<Txn, DecodeError> {
         let tag = reader.u8()?;
         let key = reader.text()?.to_owned();
         txn.operations.push(match tag {
-            0 => Operation::Delete { key },
-            1 | 2 => {
+            DELETE => Operation::Delete { key },
+            PUT..=PUT_SEALED_REVISED => {
                 let at = reader.u32()?;
-                let bytes = Bytes::copy_from_slice(reader.bytes()?);
-                Operation::Put { key, value: Value { bytes, revision_at: (tag == 2).then_some(at) } }
+                let bytes = reader.bytes()?;
+                let bytes = match sealed {
+                    Sealed::Open(seal) if tag >= PUT_SEALED => from_files(seal, &key, bytes)?,
+                    _ => Bytes::copy_from_slice(bytes),
+                };
+                let revised = matches!(tag, PUT_REVISED | PUT_SEALED_REVISED);
+                Operation::Put { key, value: Value { bytes, revision_at: revised.then_some(at) } }
             }
             tag => return Err(DecodeError::Tag(tag)),
         });
@@ -180,17 +211,17 @@ mod tests {
         #[test]
         fn a_transaction_reads_back_as_written(txn in any_txn()) {
             let mut out = Vec::new();
-            put_txn(&mut out, &txn);
+            put_txn(&mut out, &txn, &None).expect("nothing is sealed");
             prop_assert!(out.len() <= txn_len(&txn));
             let mut reader = Reader::new(&out);
-            let read = read_txn(&mut reader).expect("decodes");
+            let read = read_txn(&mut reader, Sealed::Open(&None)).expect("decodes");
             prop_assert!(reader.is_empty());
             prop_assert_eq!(format!("{txn:?}"), format!("{read:?}"));
         }
 
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = read_txn(&mut Reader::new(&bytes));
+            let _ = read_txn(&mut Reader::new(&bytes), Sealed::Open(&None));
         }
     }
 }

@@ -9,10 +9,13 @@ use bytes::Bytes;
 use openraft::{BasicNode, SnapshotMeta};
 
 use crate::codec::{DecodeError, Reader, put_bytes, put_u32, put_u64};
+use crate::seal::{MaybeSeal, from_files, to_files};
 use crate::wal::sync_dir;
-use crate::{Entry, Revision, Snapshot};
+use crate::{Entry, Revision, SealError, Snapshot};
 
-const MAGIC: &[u8; 8] = b"mzn-dmp1";
+const MAGIC: &[u8; 8] = b"mzn-dmp2";
+/// Of files whose entries cannot be sealed.
+const MAGIC_1: &[u8; 8] = b"mzn-dmp1";
 /// Chunks are about this long; only an entry that is larger makes a larger one.
 const CHUNK: usize = 256 << 10;
 /// No chunk is longer, so a damaged length is not believed.
@@ -29,6 +32,8 @@ pub(crate) enum DumpError {
     Io { path: PathBuf, source: io::Error },
     #[error("{path} is damaged at offset {offset}: {what}")]
     Corrupt { path: PathBuf, offset: u64, what: String },
+    #[error("{path}: the value of {key}: {error}")]
+    Sealed { path: PathBuf, key: String, error: SealError },
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -44,11 +49,12 @@ pub(crate) fn name(index: u64) -> String {
 }
 
 /// Writes a snapshot file and syncs it; what it could not finish it takes away again.
-pub(crate) fn write(dir: &Path, meta: &Meta, state: &Snapshot) -> io::Result<PathBuf> {
+pub(crate) fn write(dir: &Path, meta: &Meta, state: &Snapshot, seal: &MaybeSeal) -> io::Result<PathBuf> {
     let index = meta.last_log_id.map_or(0, |id| id.index);
     let (path, staged) = (dir.join(name(index)), dir.join(format!("{}.tmp", name(index))));
-    let done =
-        write_to(&staged, meta, state).and_then(|()| std::fs::rename(&staged, &path)).and_then(|()| sync_dir(dir));
+    let done = write_to(&staged, meta, state, seal)
+        .and_then(|()| std::fs::rename(&staged, &path))
+        .and_then(|()| sync_dir(dir));
     if done.is_err() {
         // It only takes room; the next start removes it as well.
         let _ = std::fs::remove_file(&staged);
@@ -56,14 +62,14 @@ pub(crate) fn write(dir: &Path, meta: &Meta, state: &Snapshot) -> io::Result<Pat
     done.map(|()| path)
 }
 
-fn write_to(path: &Path, meta: &Meta, state: &Snapshot) -> io::Result<()> {
+fn write_to(path: &Path, meta: &Meta, state: &Snapshot, seal: &MaybeSeal) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(MAGIC)?;
     let header = Header { meta: meta.clone(), revision: state.revision, entries: state.map.len() as u64 };
     write_chunk(&mut file, &serde_json::to_vec(&header)?)?;
     let (mut chunk, mut unsynced) = (Vec::with_capacity(CHUNK + 4096), 0);
     for entry in state.map.values() {
-        put_entry(&mut chunk, entry);
+        put_entry(&mut chunk, entry, seal)?;
         if chunk.len() >= CHUNK {
             write_chunk(&mut file, &chunk)?;
             unsynced += chunk.len();
@@ -88,28 +94,32 @@ fn write_chunk(file: &mut File, payload: &[u8]) -> io::Result<()> {
     file.write_all(payload)
 }
 
-fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
+fn put_entry(out: &mut Vec<u8>, entry: &Entry, seal: &MaybeSeal) -> io::Result<()> {
+    let (value, sealed) = to_files(seal, &entry.key, &entry.value).map_err(io::Error::other)?;
+    out.push(u8::from(sealed));
     put_bytes(out, entry.key.as_bytes());
     put_u64(out, entry.revision.0);
     put_u64(out, entry.created.0);
     put_u32(out, entry.revision_span.start);
     put_u32(out, entry.revision_span.end);
-    put_bytes(out, &entry.value);
+    put_bytes(out, &value);
+    Ok(())
 }
 
 /// Reads a snapshot file whole.
-pub(crate) fn read(path: &Path) -> Result<(Meta, Snapshot), DumpError> {
+pub(crate) fn read(path: &Path, seal: &MaybeSeal) -> Result<(Meta, Snapshot), DumpError> {
     let file = File::open(path).map_err(|source| DumpError::Io { path: path.to_owned(), source })?;
-    read_from(file, path)
+    read_from(file, path, seal)
 }
 
 /// As [`read`], from a file positioned at its start; `path` is what errors call it.
-pub(crate) fn read_from(file: File, path: &Path) -> Result<(Meta, Snapshot), DumpError> {
+pub(crate) fn read_from(file: File, path: &Path, seal: &MaybeSeal) -> Result<(Meta, Snapshot), DumpError> {
     let io = |source| DumpError::Io { path: path.to_owned(), source };
     let mut chunks = Chunks { path, file: BufReader::with_capacity(CHUNK, file), offset: 8, buffer: Vec::new() };
     let mut magic = [0; 8];
     chunks.file.read_exact(&mut magic).map_err(io)?;
-    if &magic != MAGIC {
+    let marked = &magic == MAGIC;
+    if !marked && &magic != MAGIC_1 {
         return Err(chunks.corrupt(0, "not a snapshot file"));
     }
     chunks.next()?;
@@ -121,7 +131,10 @@ pub(crate) fn read_from(file: File, path: &Path) -> Result<(Meta, Snapshot), Dum
         chunks.next()?;
         let mut reader = Reader::new(&chunks.buffer);
         while !reader.is_empty() {
-            let entry = read_entry(&mut reader).map_err(|error| chunks.corrupt(start, error))?;
+            let entry = read_entry(&mut reader, marked, seal).map_err(|error| match error {
+                DecodeError::Sealed { key, error } => DumpError::Sealed { path: path.to_owned(), key, error },
+                error => chunks.corrupt(start, error),
+            })?;
             state.map.insert(Arc::clone(&entry.key), Arc::new(entry));
             left = left.checked_sub(1).ok_or_else(|| chunks.corrupt(start, "more entries than announced"))?;
         }
@@ -170,12 +183,14 @@ impl Chunks<'_> {
     }
 }
 
-fn read_entry(reader: &mut Reader<'_>) -> Result<Entry, DecodeError> {
-    let key = Arc::from(reader.text()?);
+fn read_entry(reader: &mut Reader<'_>, marked: bool, seal: &MaybeSeal) -> Result<Entry, DecodeError> {
+    let sealed = marked && reader.u8()? != 0;
+    let key: Arc<str> = Arc::from(reader.text()?);
     let (revision, created) = (Revision(reader.u64()?), Revision(reader.u64()?));
     let span = reader.u32()?..reader.u32()?;
     // A copy of its own: a slice would keep the whole chunk.
-    let value = Bytes::copy_from_slice(reader.bytes()?);
+    let bytes = reader.bytes()?;
+    let value = if sealed { from_files(seal, &key, bytes)? } else { Bytes::copy_from_slice(bytes) };
     Ok(Entry::new(key, value, revision, created, span))
 }
 

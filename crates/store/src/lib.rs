@@ -6,6 +6,7 @@
 //! * [`Embedded`]: the engine on a local disk.
 //! * [`Memory`]: an engine without a disk, for tests.
 //! * [`Snapshot`]: the state at one revision, for the price of a pointer.
+//! * [`Seal`]: encrypts what some keys hold on its way to the files.
 //! * [`Watch`]: the changes after a revision, in order, without gaps.
 #![forbid(unsafe_code)]
 
@@ -17,6 +18,7 @@ mod event;
 mod history;
 mod memory;
 mod raft;
+mod seal;
 mod shared;
 mod snapshot;
 mod state;
@@ -31,6 +33,7 @@ pub use entry::{Entry, Revision};
 pub use event::{Change, Event, WatchError};
 pub use history::Retention;
 pub use memory::Memory;
+pub use seal::{SEAL_OVERHEAD_MAX, Seal, SealError};
 pub use snapshot::Snapshot;
 pub use store::{CommitError, Committed, Compacted, Store};
 pub use txn::{Expect, Operation, Txn, Value};

@@ -3,11 +3,15 @@
 mod cluster;
 mod network;
 mod nodes;
+mod security;
 mod storage;
 mod workloads;
 
+use std::sync::Arc;
+
 use crate::node_ipam::PodRange;
 use crate::shell::Controller;
+use crate::{certificates, tokens};
 
 /// What controllers must know of the cluster.
 #[derive(Debug, Clone)]
@@ -18,12 +22,19 @@ pub struct Settings {
     pub pod_range: PodRange,
     /// Address of the cluster's DNS Service.
     pub cluster_dns: String,
+    /// Signs certificates, and says who may have them.
+    pub authority: Arc<dyn certificates::Authority>,
+    /// Signs the tokens of ServiceAccounts.
+    pub issuer: Arc<dyn tokens::Issuer>,
+    /// `https://address:port` of the API, for new nodes.
+    pub server: String,
 }
 
 /// All controllers.
 pub fn all(settings: &Settings) -> Vec<Controller> {
     let areas = [
         cluster::controllers(settings),
+        security::controllers(settings),
         workloads::controllers(),
         network::controllers(settings),
         nodes::controllers(settings),

@@ -1,11 +1,12 @@
 //! The control plane: store, API server, controllers, scheduler.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node;
 use mizzen_api::key;
 use mizzen_client::Api;
+use mizzen_server::at_rest::{Envelope, Kms};
 use mizzen_server::auth::tokens::TokenIssuer;
 use mizzen_server::auth::{Authenticator, Authorizer, Identity};
 use mizzen_server::pki::{Client, Pki};
@@ -16,12 +17,16 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::authority::Authority;
 use crate::error::Result;
+use crate::secrets::Sealing;
 use crate::settings::{CLUSTER_DOMAIN, Settings};
 
 /// An opened store, not yet served.
 pub struct ControlPlane {
     store: Arc<Embedded>,
+    /// The plugin that keeps the key of encrypted data, and what it keeps it for.
+    kms: Option<(Arc<Kms>, Arc<Envelope>)>,
 }
 
 /// A running control plane.
@@ -34,8 +39,10 @@ pub struct Running {
 impl ControlPlane {
     /// Opens the store; a data directory that another mizzen holds is refused.
     pub fn open(settings: &Settings) -> Result<Self> {
-        let store = Embedded::open(settings.data_dir.join("store"), Options::default())?;
-        Ok(Self { store: Arc::new(store) })
+        let Sealing { envelope, kms } = settings.encryption.open(&settings.data_dir)?;
+        let seal = Arc::clone(&envelope) as Arc<dyn mizzen_store::Seal>;
+        let store = Embedded::open_sealed(settings.data_dir.join("store"), Options::default(), Some(seal))?;
+        Ok(Self { store: Arc::new(store), kms: kms.map(|kms| (kms, envelope)) })
     }
 
     /// Writes the objects that every cluster starts with and serves.
@@ -49,12 +56,8 @@ impl ControlPlane {
         parts: &mut JoinSet<Result<&'static str>>,
     ) -> Result<Running> {
         let store: Arc<dyn Store> = Arc::clone(&self.store) as Arc<dyn Store>;
-        let config = Config {
-            service_cidr: settings.service_cidr,
-            advertise,
-            port: listener.local_addr()?.port(),
-            ..Config::default()
-        };
+        let port = listener.local_addr()?.port();
+        let config = Config { service_cidr: settings.service_cidr, advertise, port, ..Config::default() };
         let server = Server::new(config, Arc::clone(&store), security(pki));
         server.bootstrap_core().await?;
         let (serving, tls, stop) = (server.clone(), pki.server_config(), shutdown.clone());
@@ -62,10 +65,21 @@ impl ControlPlane {
             serving.serve(listener, tls, stop).await;
             Ok("the API server")
         });
+        if let Some((kms, envelope)) = self.kms {
+            let (check, stop) = (server.health().live_check("kms-providers"), shutdown.clone());
+            parts.spawn(async move {
+                kms.follow(&envelope, &check, stop).await;
+                Ok("the KMS plugin")
+            });
+        }
+        let authority = Arc::new(Authority::new(Arc::clone(pki), server.clone()));
         let controllers = mizzen_controllers::all(&mizzen_controllers::Settings {
             root_ca_pem: pki.ca_pem().to_string(),
             pod_range: settings.pod_range,
             cluster_dns: settings.cluster_dns().to_string(),
+            server: format!("https://{}", SocketAddr::new(advertise, port)),
+            issuer: Arc::clone(&authority) as Arc<dyn mizzen_controllers::tokens::Issuer>,
+            authority,
         });
         let (api, of_store, stop) = (server.clone(), Arc::clone(&store), shutdown.clone());
         parts.spawn(async move {

@@ -3,6 +3,7 @@
 //! The parts are opened in the order in which they need each other and stopped in the reverse order. Containers are not
 //! stopped: their shims go on, and the next start adopts them.
 
+mod authority;
 mod control_plane;
 mod network;
 mod node;

@@ -2,12 +2,9 @@
 //! A new request also learns here who sent it, which approvers go by.
 
 use base64::Engine;
+use mizzen_api::signing_request::{CLIENT_SIGNER, SigningRequest};
 use mizzen_api::status::ApiError;
-use rustls_pki_types::CertificateSigningRequestDer;
-use rustls_pki_types::pem::PemObject;
 use serde_json::Value;
-use x509_parser::certification_request::X509CertificationRequest;
-use x509_parser::prelude::FromDer;
 
 use super::plugin::Plugin;
 use super::pods::{items, text};
@@ -18,11 +15,12 @@ pub const PLUGIN: Plugin =
     Plugin { resources: &[(GROUP, "certificatesigningrequests")], mutate: Some(sign_in), validate: Some(check) };
 
 const GROUP: &str = "certificates.k8s.io";
-/// The signer of client certificates that name their user and groups themselves.
-const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 
-/// Notes who sends a new request, whatever it says itself.
-fn sign_in(request: &Request<'_>, object: &mut Value, _: Option<&Value>, _: &mut Admitted) -> Result<(), ApiError> {
+/// Notes who sends a new request, whatever it says itself, and when something was decided.
+fn sign_in(request: &Request<'_>, object: &mut Value, old: Option<&Value>, _: &mut Admitted) -> Result<(), ApiError> {
+    if request.operation == Operation::Update && matches!(request.subresource, "approval" | "status") {
+        date_conditions(object, old, request.now);
+    }
     if request.operation == Operation::Create
         && request.subresource.is_empty()
         && let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut)
@@ -34,6 +32,24 @@ fn sign_in(request: &Request<'_>, object: &mut Value, _: Option<&Value>, _: &mut
         spec.extend(user);
     }
     Ok(())
+}
+
+/// Conditions without times get them; one that was there with the same status keeps its transition.
+fn date_conditions(object: &mut Value, old: Option<&Value>, now: jiff::Timestamp) {
+    let now = Value::from(now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    let before = old.map(|old| items(&old["status"], "conditions")).unwrap_or_default();
+    let conditions = object["status"].get_mut("conditions").and_then(Value::as_array_mut);
+    for condition in conditions.into_iter().flatten().filter(|condition| condition.is_object()) {
+        if condition["lastUpdateTime"].is_null() {
+            condition["lastUpdateTime"] = now.clone();
+        }
+        if condition["lastTransitionTime"].is_null() {
+            let same =
+                before.iter().find(|old| old["type"] == condition["type"] && old["status"] == condition["status"]);
+            let since = same.map(|same| &same["lastTransitionTime"]).filter(|since| !since.is_null());
+            condition["lastTransitionTime"] = since.unwrap_or(&now).clone();
+        }
+    }
 }
 
 fn check(request: &Request<'_>, object: &Value, old: Option<&Value>, _: &mut Admitted) -> Result<(), ApiError> {
@@ -92,10 +108,7 @@ fn subject(request: &Request<'_>, object: &Value) -> Result<(), ApiError> {
 /// The organizations in a certificate request (base64 of PEM).
 fn groups(request: &str) -> Option<Vec<String>> {
     let pem = base64::engine::general_purpose::STANDARD.decode(request).ok()?;
-    let der = CertificateSigningRequestDer::from_pem_slice(&pem).ok()?;
-    let (_, parsed) = X509CertificationRequest::from_der(&der).ok()?;
-    let subject = &parsed.certification_request_info.subject;
-    Some(subject.iter_organization().filter_map(|name| name.as_str().ok()).map(String::from).collect())
+    SigningRequest::from_pem(&pem).ok().map(|request| request.organizations)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use mizzen_api::status::ApiError;
 use mizzen_store::Snapshot;
 
 use super::tokens::{Claims, TokenIssuer};
-use super::{Authorizer, Identity, certificate_identity, impersonation};
+use super::{Authorizer, Identity, bootstrap_token, certificate_identity, impersonation};
 
 /// Tokens whose signature was checked lately; a token is about 1 KB. Whether its ServiceAccount and pod still exist is
 /// asked of the snapshot every time.
@@ -67,7 +67,10 @@ impl Authenticator {
             let valid = claims.valid_at(now) && claims.bound_objects_exist(snapshot, now);
             return valid.then_some(identity);
         }
-        let claims = self.issuer.claims(token, &[], now)?;
+        let Some(claims) = self.issuer.claims(token, &[], now) else {
+            let known = bootstrap_token::identity(snapshot, now, token);
+            return known.or_else(|| self.issuer.legacy(snapshot, token)).map(Arc::new);
+        };
         if !claims.bound_objects_exist(snapshot, now) {
             return None;
         }

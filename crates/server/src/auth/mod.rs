@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 mod authenticator;
 mod authorizer;
+mod bootstrap_token;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod impersonation;

@@ -41,7 +41,7 @@ pub const ROLES: &[(&str, &str, &[&str])] = &[
     (
         "kube-public",
         "system:controller:bootstrap-signer",
-        &["core | configmaps | get list watch", "core | configmaps | update | cluster-info", EVENTS],
+        &["core | configmaps | get list watch create", "core | configmaps | update patch | cluster-info", EVENTS],
     ),
     (
         "kube-system",

@@ -279,6 +279,10 @@ pub const CONTROLLERS: &[(&str, &[&str])] = &[
     ),
     ("service-account-controller", &["core | serviceaccounts | create update patch", EVENTS]),
     (
+        "token-controller",
+        &["core | secrets | get list watch delete patch update", "core | serviceaccounts | get list watch", EVENTS],
+    ),
+    (
         "service-cidrs-controller",
         &[
             "networking.k8s.io | servicecidrs | get list watch patch update",

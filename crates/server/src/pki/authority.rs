@@ -16,9 +16,9 @@ use super::{PkiError, files};
 /// Ten years: longer than a cluster's certificates need, re-issued with the same key when two thirds are over.
 const CA_LIFE: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
 /// One year, as Kubernetes issues them.
-const LEAF_LIFE: SignedDuration = SignedDuration::from_hours(365 * 24);
+pub const LEAF_LIFE: SignedDuration = SignedDuration::from_hours(365 * 24);
 /// Certificates are valid from a little before they are made, for machines whose clocks are behind.
-const CLOCK_SKEW: SignedDuration = SignedDuration::from_hours(1);
+pub const CLOCK_SKEW: SignedDuration = SignedDuration::from_hours(1);
 
 /// A certificate to be issued.
 pub struct Request<'a> {
@@ -77,6 +77,17 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(params, key), der, pem })
     }
 
+    /// Its certificate, read.
+    pub fn parsed(&self) -> Result<x509_parser::certificate::TbsCertificate<'_>, PkiError> {
+        let failed = |_| PkiError::Issue { name: "ca", source: rcgen::Error::CouldNotParseCertificate };
+        x509_parser::parse_x509_certificate(&self.der).map(|(_, parsed)| parsed.tbs_certificate).map_err(failed)
+    }
+
+    /// Its key.
+    pub fn key(&self) -> &KeyPair {
+        self.issuer.key()
+    }
+
     /// Issues a certificate with a fresh key: both as PEM, the key first.
     pub fn issue(&self, request: &Request<'_>, now: Timestamp) -> Result<String, PkiError> {
         let failed = |source| PkiError::Issue { name: request.name, source };
@@ -104,10 +115,7 @@ fn params(
     now: Timestamp,
     life: SignedDuration,
 ) -> Result<CertificateParams, PkiError> {
-    let mut serial = [0u8; 16];
-    ring::rand::SystemRandom::new().fill(&mut serial).map_err(|_| PkiError::Random)?;
-    // Serial numbers are positive integers without leading zeros (RFC 5280, 4.1.2.2).
-    serial[0] = serial[0] & 0x7f | 0x40;
+    let serial = serial()?;
     let mut subject = DistinguishedName::new();
     if let Some(organization) = organization {
         subject.push(DnType::OrganizationName, organization);
@@ -121,6 +129,14 @@ fn params(
     params.not_before = epoch + since_1970(start);
     params.not_after = epoch + since_1970(start + life);
     Ok(params)
+}
+
+/// A fresh serial number: a positive integer without leading zeros (RFC 5280, 4.1.2.2).
+pub fn serial() -> Result<[u8; 16], PkiError> {
+    let mut serial = [0u8; 16];
+    ring::rand::SystemRandom::new().fill(&mut serial).map_err(|_| PkiError::Random)?;
+    serial[0] = serial[0] & 0x7f | 0x40;
+    Ok(serial)
 }
 
 fn since_1970(time: Timestamp) -> std::time::Duration {

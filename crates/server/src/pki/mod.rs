@@ -8,12 +8,14 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use mizzen_api::signing_request::SigningRequest;
 
 mod authority;
 mod certificates;
 mod error;
-mod files;
+pub(crate) mod files;
+mod issue;
 mod kubeconfig;
 #[cfg(test)]
 mod tests;
@@ -121,6 +123,18 @@ impl Pki {
             Client::Node => node,
             Client::ApiServerToKubelet => to_kubelet,
         })
+    }
+
+    /// A certificate (PEM) for the key of someone's request, with the subject and names that it asks for; the caller has
+    /// found that they may have it. It lives for `life`, at least ten minutes and at most a year.
+    pub fn sign(
+        &self,
+        request: &SigningRequest,
+        usages: &[String],
+        life: Option<SignedDuration>,
+        now: Timestamp,
+    ) -> Result<String, PkiError> {
+        issue::issue(&self.authority, request, usages, life, now)
     }
 
     /// The keys of tokens.

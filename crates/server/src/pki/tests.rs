@@ -247,3 +247,40 @@ fn the_kubeconfig_embeds_what_kubectl_needs() {
         assert!(pem.starts_with(starts), "{field}");
     }
 }
+
+#[test]
+fn a_request_is_signed_as_it_asks() {
+    use mizzen_api::signing_request::SigningRequest;
+    use x509_parser::extensions::ParsedExtension;
+    let dir = tempfile::tempdir().unwrap();
+    let pki = Pki::open(&options(dir.path()), start()).unwrap();
+    // What rcgen cannot write, two organizations, is tested with kubectl and openssl's requests.
+    let mut params = rcgen::CertificateParams::new(vec!["a.example.org".into()]).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "ann");
+    params.distinguished_name.push(rcgen::DnType::OrganizationName, "dev");
+    let pem = params.serialize_request(&rcgen::KeyPair::generate().unwrap()).unwrap().pem().unwrap();
+    let request = SigningRequest::from_pem(pem.as_bytes()).unwrap();
+    let usages = ["client auth".to_string(), "digital signature".to_string(), "key encipherment".to_string()];
+    for (asked, days) in [(None, 365), (Some(DAY * 2), 2), (Some(DAY * 4000), 365)] {
+        let signed = pki.sign(&request, &usages, asked, start()).unwrap();
+        let (_, block) = x509_parser::pem::parse_x509_pem(signed.as_bytes()).unwrap();
+        let certificate = block.parse_x509().unwrap();
+        let (_, ca) = x509_parser::pem::parse_x509_pem(pki.ca_pem().as_bytes()).unwrap();
+        certificate.verify_signature(Some(ca.parse_x509().unwrap().public_key())).unwrap();
+        assert_eq!(certificate.subject().as_raw(), request.subject);
+        assert_eq!(certificate.public_key().raw, request.public_key);
+        let life = certificate.validity().not_after.timestamp() - certificate.validity().not_before.timestamp();
+        assert_eq!(life, days * 86_400, "{asked:?}");
+        let names = certificate.subject_alternative_name().unwrap().unwrap();
+        assert_eq!(names.value.general_names.len(), 1);
+        assert!(certificate.key_usage().unwrap().unwrap().value.key_encipherment());
+        assert!(certificate.extended_key_usage().unwrap().unwrap().value.client_auth);
+        assert!(!certificate.is_ca());
+        let has_authority = |one: &x509_parser::extensions::X509Extension<'_>| {
+            matches!(one.parsed_extension(), ParsedExtension::AuthorityKeyIdentifier(_))
+        };
+        assert!(certificate.extensions().iter().any(has_authority));
+        let identity = crate::auth::certificate_identity(&block.contents).unwrap();
+        assert_eq!((identity.user.as_str(), identity.is_in("dev")), ("ann", true));
+    }
+}

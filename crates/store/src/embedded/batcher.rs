@@ -23,8 +23,9 @@ pub(crate) struct Command {
 }
 
 impl Command {
-    pub(crate) fn new(txn: Txn, answer: oneshot::Sender<Result<Committed, CommitError>>) -> Self {
-        Self { bytes: txn_len(&txn), txn, answer }
+    /// `more` is what sealing may add to the transaction's own bytes.
+    pub(crate) fn new(txn: Txn, more: usize, answer: oneshot::Sender<Result<Committed, CommitError>>) -> Self {
+        Self { bytes: txn_len(&txn) + more, txn, answer }
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -32,8 +33,20 @@ impl Command {
     }
 }
 
+/// What the store's thread is asked for.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    /// Transactions.
+    pub(crate) waiting: mpsc::Receiver<Command>,
+    /// Who wants everything written anew.
+    pub(crate) to_rewrite: mpsc::Receiver<oneshot::Sender<bool>>,
+    /// The end.
+    pub(crate) stop: Arc<Notify>,
+}
+
 /// Proposes one batch at a time until told to stop; then what already waits, and no more.
-pub(crate) async fn run(raft: &Raft, mut queue: mpsc::Receiver<Command>, stop: Arc<Notify>, mut upkeep: Upkeep) {
+pub(crate) async fn run(raft: &Raft, requests: Requests, mut upkeep: Upkeep) {
+    let Requests { waiting: mut queue, mut to_rewrite, stop } = requests;
     let mut stopping = false;
     let mut waiting = Vec::with_capacity(BATCH_TXNS);
     loop {
@@ -51,6 +64,10 @@ pub(crate) async fn run(raft: &Raft, mut queue: mpsc::Receiver<Command>, stop: A
                 }
                 None => break,
             },
+            Some(answer) = to_rewrite.recv(), if !stopping => {
+                // As everywhere here, a caller may have gone away.
+                let _ = answer.send(upkeep.rewrite(raft).await);
+            }
         }
     }
     upkeep.finish().await;

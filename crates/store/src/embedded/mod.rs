@@ -26,12 +26,15 @@ use crate::raft::log::{Log, Voters};
 use crate::raft::machine::Machine;
 use crate::raft::network::Alone;
 use crate::raft::types::Raft;
+use crate::seal::MaybeSeal;
 use crate::shared::Shared;
 use crate::state::State;
 use crate::wal::Sizes;
-use crate::{CommitError, Committed, Compacted, Revision, Snapshot, Store, Txn, Watch};
+use crate::{
+    CommitError, Committed, Compacted, Operation, Revision, SEAL_OVERHEAD_MAX, Seal, Snapshot, Store, Txn, Watch,
+};
 
-use batcher::Command;
+use batcher::{Command, Requests};
 use upkeep::Upkeep;
 
 pub use options::{OpenError, Options};
@@ -59,19 +62,30 @@ const ELECTION: Duration = Duration::from_secs(30);
 pub struct Embedded {
     shared: Arc<Shared>,
     queue: mpsc::Sender<Command>,
+    rewrites: mpsc::Sender<oneshot::Sender<bool>>,
     stop: Arc<Notify>,
     thread: Mutex<Option<JoinHandle<()>>>,
     txn_bytes: usize,
+    seal: MaybeSeal,
 }
 
 impl Embedded {
     /// Opens the store in `dir`, which is created if it is not there. Blocks for as long as it takes to read it.
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
+        Self::open_sealed(dir, options, None)
+    }
+
+    /// As [`Embedded::open`], with something that encrypts what some keys hold on its way to the files.
+    pub fn open_sealed(
+        dir: impl AsRef<Path>,
+        options: Options,
+        seal: Option<Arc<dyn Seal>>,
+    ) -> Result<Self, OpenError> {
         let dir = dir.as_ref().to_owned();
         let lock = lock(&dir)?;
         let at = |source| OpenError::Io { path: dir.clone(), source };
         let saved = match dump::newest(&dir).map_err(at)? {
-            Some(path) => Some((dump::read(&path)?, path)),
+            Some(path) => Some((dump::read(&path, &seal)?, path)),
             None => None,
         };
         let (saved, state) = match saved {
@@ -80,14 +94,17 @@ impl Embedded {
         };
         let held = saved.as_ref().and_then(|(meta, _)| meta.last_log_id);
         let sizes = Sizes { first: options.first_segment_bytes.max(64 << 10), max: options.segment_bytes };
-        let log = Log::open(&dir, sizes, held, Voters::One)?;
+        let log = Log::open(&dir, sizes, held, Voters::One, seal.clone())?;
         let shared = Arc::new(Shared::new(options.retention, state.clone()));
-        let machine = Machine::new(dir.clone(), saved, State::from_snapshot(state), Arc::clone(&shared), log.clone());
+        let state = State::from_snapshot(state);
+        let machine = Machine::new(dir.clone(), saved, state, Arc::clone(&shared), log.clone(), seal.clone());
 
         let (queue, waiting) = mpsc::channel(QUEUE);
+        let (rewrites, to_rewrite) = mpsc::channel(1);
         let stop = Arc::new(Notify::new());
         let (ready, started) = std::sync::mpsc::sync_channel(1);
-        let voter = Voter { options, log, machine, waiting, stop: Arc::clone(&stop), dir: dir.clone() };
+        let requests = Requests { waiting, to_rewrite, stop: Arc::clone(&stop) };
+        let voter = Voter { options, log, machine, requests, dir: dir.clone() };
         let closing = Closing { shared: Arc::clone(&shared), _lock: lock };
         let thread = std::thread::Builder::new()
             .name("mizzen-store".to_owned())
@@ -99,7 +116,7 @@ impl Embedded {
         let failed = |reason: &str| OpenError::Consensus { dir: dir.clone(), reason: reason.to_owned() };
         started.recv().unwrap_or_else(|_| Err(failed("its thread ended")))?;
         let txn_bytes = options.txn_bytes.min(options::TXN_BYTES_MAX);
-        Ok(Self { shared, queue, stop, thread: Mutex::new(Some(thread)), txn_bytes })
+        Ok(Self { shared, queue, rewrites, stop, thread: Mutex::new(Some(thread)), txn_bytes, seal })
     }
 
     /// Commits what is waiting, ends all watches, and closes the files. Further commits are refused.
@@ -111,13 +128,21 @@ impl Embedded {
         }
     }
 
+    /// Writes everything anew, as the seal now seals it, and removes all files from before. False if that failed; what is
+    /// stored is whole in either case.
+    pub async fn rewrite(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        self.rewrites.send(answer).await.is_ok() && answered.await.unwrap_or(false)
+    }
+
     fn take_thread(&self) -> Option<JoinHandle<()>> {
         self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     async fn send(&self, txn: Txn) -> Result<Committed, CommitError> {
         let (answer, answered) = oneshot::channel();
-        let command = Command::new(txn, answer);
+        let sealed = self.seal.as_ref().map_or(0, |seal| sealed_puts(&**seal, &txn));
+        let command = Command::new(txn, sealed * SEAL_OVERHEAD_MAX, answer);
         if command.bytes() > self.txn_bytes {
             return Err(CommitError::TooLarge { bytes: command.bytes(), limit: self.txn_bytes });
         }
@@ -125,6 +150,12 @@ impl Embedded {
         self.queue.send(command).await.map_err(|_| closed())?;
         answered.await.unwrap_or_else(|_| Err(closed()))
     }
+}
+
+/// How many values of a transaction are to be sealed.
+fn sealed_puts(seal: &dyn Seal, txn: &Txn) -> usize {
+    let sealed = |operation: &&Operation| matches!(operation, Operation::Put { key, .. } if seal.seals(key));
+    txn.operations.iter().filter(sealed).count()
 }
 
 impl Drop for Embedded {
@@ -190,8 +221,7 @@ struct Voter {
     options: Options,
     log: Log,
     machine: Machine,
-    waiting: mpsc::Receiver<Command>,
-    stop: Arc<Notify>,
+    requests: Requests,
     dir: PathBuf,
 }
 
@@ -214,7 +244,7 @@ impl Voter {
         // As above.
         let _ = ready.send(Ok(()));
         let upkeep = Upkeep::new(self.options, self.log, self.machine);
-        batcher::run(&raft, self.waiting, self.stop, upkeep).await;
+        batcher::run(&raft, self.requests, upkeep).await;
         if let Err(error) = raft.shutdown().await {
             tracing::warn!(%error, "the Raft core ended with an error");
         }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::SealError;
 use crate::dump::DumpError;
 use crate::history::Retention;
 use crate::wal::WalError;
@@ -64,6 +65,16 @@ pub enum OpenError {
         /// What is wrong there.
         what: String,
     },
+    /// A value cannot be opened with the keys that were given.
+    #[error("{path}: the value of {key}: {error}")]
+    Sealed {
+        /// The file.
+        path: PathBuf,
+        /// Whose value.
+        key: String,
+        /// Why.
+        error: SealError,
+    },
     /// The consensus engine did not start.
     #[error("the store in {dir} cannot start: {reason}")]
     Consensus {
@@ -79,6 +90,7 @@ impl From<WalError> for OpenError {
         match error {
             WalError::Io { path, source } => Self::Io { path, source },
             WalError::Corrupt { path, offset, what } => Self::Corrupt { path, offset, what },
+            WalError::Sealed { path, key, error } => Self::Sealed { path, key, error },
         }
     }
 }
@@ -88,6 +100,7 @@ impl From<DumpError> for OpenError {
         match error {
             DumpError::Io { path, source } => Self::Io { path, source },
             DumpError::Corrupt { path, offset, what } => Self::Corrupt { path, offset, what },
+            DumpError::Sealed { path, key, error } => Self::Sealed { path, key, error },
         }
     }
 }

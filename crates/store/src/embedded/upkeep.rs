@@ -96,6 +96,20 @@ impl Upkeep {
         self.preparing.finished().await;
     }
 
+    /// Writes everything anew, into a snapshot file and an empty log; nothing older is left when it answers true.
+    pub(crate) async fn rewrite(&mut self, raft: &Raft) -> bool {
+        self.saving.finished().await;
+        self.preparing.finished().await;
+        if let Err(error) = self.log.lock().roll() {
+            tracing::warn!(%error, "cannot begin a new file of the log");
+            return false;
+        }
+        let at = self.log.lock().wal.appended();
+        let index = self.machine.applied().map_or(0, |id| id.index);
+        save(self.machine.clone(), raft.clone(), at, Arc::clone(&self.saved_at)).await
+            && self.log.remove_through(index).await
+    }
+
     fn save(&mut self, raft: &Raft) {
         if self.saving.may_start() {
             let at = self.log.lock().wal.appended();
@@ -158,8 +172,8 @@ async fn prepare_ahead(task: Task, log: Log) -> bool {
 /// Writes a snapshot file, then has openraft take note of it and purge the log.
 async fn save(machine: Machine, raft: Raft, at: u64, saved_at: Arc<AtomicU64>) -> bool {
     let (meta, state) = machine.capture();
-    let (dir, written) = (machine.dir().to_owned(), meta.clone());
-    let done = tokio::task::spawn_blocking(move || dump::write(&dir, &written, &state)).await;
+    let (dir, written, seal) = (machine.dir().to_owned(), meta.clone(), machine.seal());
+    let done = tokio::task::spawn_blocking(move || dump::write(&dir, &written, &state, &seal)).await;
     let path = match done.map_err(panicked).flatten() {
         Ok(path) => path,
         Err(error) => {

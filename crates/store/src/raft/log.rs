@@ -14,7 +14,8 @@ use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::{EntryPayload, LeaderId, OptionalSend, RaftLogReader, StorageIOError};
 
 use super::types::{Batch, Entry, LogId, StorageError, TypeConfig, Vote};
-use crate::codec::{self, DecodeError, Reader, put_bytes, put_u32, put_u64};
+use crate::codec::{self, DecodeError, Reader, Sealed, put_bytes, put_u32, put_u64};
+use crate::seal::MaybeSeal;
 use crate::wal::{Sizes, Wal, WalError, recover};
 
 /// The log, shared by openraft and the batcher. Locked for the length of one write; all of it runs on one thread.
@@ -33,6 +34,9 @@ pub(crate) struct Inner {
     started: bool,
     /// How much is stored; decides the size of the next segment.
     pub(crate) live_bytes: u64,
+    seal: MaybeSeal,
+    /// The removal of old files that is under way.
+    removing: Option<tokio::task::JoinHandle<()>>,
 }
 
 /// Who has to agree before an entry is committed.
@@ -47,8 +51,15 @@ pub(crate) enum Voters {
 
 impl Log {
     /// Opens the log in `dir`; entries up to `held` are in the snapshot.
-    pub(crate) fn open(dir: &Path, sizes: Sizes, held: Option<LogId>, voters: Voters) -> Result<Self, WalError> {
-        let mut read = Read { vote: None, entries: VecDeque::new(), held: held.map_or(0, |id| id.index), known: held };
+    pub(crate) fn open(
+        dir: &Path,
+        sizes: Sizes,
+        held: Option<LogId>,
+        voters: Voters,
+        seal: MaybeSeal,
+    ) -> Result<Self, WalError> {
+        let (entries, index) = (VecDeque::new(), held.map_or(0, |id| id.index));
+        let mut read = Read { vote: None, entries, held: index, known: held, seal: seal.clone() };
         let recovered = recover(dir, sizes, read.held, |payload| read.payload(payload))?;
         if recovered.cut {
             tracing::warn!(dir = %dir.display(), "cut an unacknowledged record from the end of the log");
@@ -63,6 +74,8 @@ impl Log {
             last,
             started: false,
             live_bytes: 0,
+            seal,
+            removing: None,
         }))))
     }
 
@@ -76,6 +89,28 @@ impl Log {
         self.applied(applied);
     }
 
+    /// Removes all files that hold nothing after `index`, which a snapshot now holds, also one that purging kept for later
+    /// use. True when none is left.
+    pub(crate) async fn remove_through(&self, index: u64) -> bool {
+        let (mut old, removing) = {
+            let mut inner = self.lock();
+            let live_bytes = inner.live_bytes;
+            let mut old = inner.wal.purge(index, live_bytes);
+            old.extend(inner.wal.take_spare());
+            (old, inner.removing.take())
+        };
+        if let Some(removing) = removing {
+            // It panics only if the runtime is ending.
+            let _ = removing.await;
+        }
+        let removed = tokio::task::spawn_blocking(move || {
+            remove(&old);
+            old.retain(|path| path.exists());
+            old.is_empty()
+        });
+        removed.await.unwrap_or(false)
+    }
+
     /// Everything up to `id` is in the state machine.
     pub(crate) fn applied(&self, id: Option<LogId>) {
         let mut inner = self.lock();
@@ -86,6 +121,15 @@ impl Log {
 }
 
 impl Inner {
+    /// Begins a new file of the log, so that no more is added to the one that holds what is being written anew.
+    pub(crate) fn roll(&mut self) -> io::Result<()> {
+        let mut payload = Vec::new();
+        if let Some(vote) = &self.vote {
+            put_vote(&mut payload, vote);
+        }
+        self.wal.roll_now(&payload)
+    }
+
     fn write(&mut self, payload: &[u8]) -> io::Result<()> {
         let mut preface = Vec::new();
         if let Some(vote) = &self.vote {
@@ -111,7 +155,7 @@ fn put_vote(out: &mut Vec<u8>, vote: &Vote) {
     out.push(u8::from(vote.committed));
 }
 
-fn put_entry(out: &mut Vec<u8>, entry: &Entry) -> io::Result<()> {
+fn put_entry(out: &mut Vec<u8>, entry: &Entry, seal: &MaybeSeal) -> io::Result<()> {
     let tag = match &entry.payload {
         EntryPayload::Blank => BLANK,
         EntryPayload::Normal(_) => BATCH,
@@ -125,7 +169,7 @@ fn put_entry(out: &mut Vec<u8>, entry: &Entry) -> io::Result<()> {
         EntryPayload::Blank => {}
         EntryPayload::Normal(Batch(txns)) => {
             put_u32(out, txns.len() as u32);
-            txns.iter().for_each(|txn| codec::put_txn(out, txn));
+            txns.iter().try_for_each(|txn| codec::put_txn(out, txn, seal)).map_err(io::Error::other)?;
         }
         EntryPayload::Membership(membership) => put_bytes(out, &serde_json::to_vec(membership)?),
     }
@@ -139,6 +183,7 @@ struct Read {
     held: u64,
     /// The snapshot's last entry.
     known: Option<LogId>,
+    seal: MaybeSeal,
 }
 
 impl Read {
@@ -158,7 +203,9 @@ impl Read {
                 tag => {
                     let leader_id = LeaderId::new(reader.u64()?, reader.u64()?);
                     let log_id = LogId { leader_id, index: reader.u64()? };
-                    let payload = read_payload(tag, &mut reader)?;
+                    let skipped = self.known.is_some() && log_id.index <= self.held;
+                    let sealed = if skipped { Sealed::Leave } else { Sealed::Open(&self.seal) };
+                    let payload = read_payload(tag, &mut reader, sealed)?;
                     highest = highest.max(log_id.index);
                     self.entry(Entry { log_id, payload })?;
                 }
@@ -184,11 +231,11 @@ impl Read {
     }
 }
 
-fn read_payload(tag: u8, reader: &mut Reader<'_>) -> Result<EntryPayload<TypeConfig>, DecodeError> {
+fn read_payload(tag: u8, reader: &mut Reader<'_>, sealed: Sealed<'_>) -> Result<EntryPayload<TypeConfig>, DecodeError> {
     match tag {
         BLANK => Ok(EntryPayload::Blank),
         BATCH => {
-            let txns = (0..reader.u32()?).map(|_| codec::read_txn(reader)).collect::<Result<_, _>>()?;
+            let txns = (0..reader.u32()?).map(|_| codec::read_txn(reader, sealed)).collect::<Result<_, _>>()?;
             Ok(EntryPayload::Normal(Batch(Arc::new(txns))))
         }
         MEMBERSHIP => {
@@ -269,7 +316,8 @@ impl RaftLogStorage<TypeConfig> for Log {
         let mut inner = self.lock();
         let mut payload = Vec::new();
         for entry in entries {
-            put_entry(&mut payload, &entry).map_err(|error| StorageIOError::write_log_entry(entry.log_id, &error))?;
+            put_entry(&mut payload, &entry, &inner.seal)
+                .map_err(|error| StorageIOError::write_log_entry(entry.log_id, &error))?;
             inner.last = Some(entry.log_id);
             inner.entries.push_back(entry);
         }
@@ -297,7 +345,7 @@ impl RaftLogStorage<TypeConfig> for Log {
         let live_bytes = inner.live_bytes;
         let removable = inner.wal.purge(log_id.index, live_bytes);
         // The runtime waits for it when it ends; what is not removed is found and removed after the next start.
-        tokio::task::spawn_blocking(move || remove(&removable));
+        inner.removing = Some(tokio::task::spawn_blocking(move || remove(&removable)));
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ use super::log::Log;
 use super::types::{Applied, Batch, Entry, LogId, StorageError, StoredMembership, TypeConfig};
 use crate::Snapshot;
 use crate::dump::{self, Meta};
+use crate::seal::MaybeSeal;
 use crate::shared::Shared;
 use crate::state::State;
 
@@ -30,6 +31,7 @@ pub(crate) struct Machine {
     shared: Arc<Shared>,
     log: Log,
     dir: PathBuf,
+    seal: MaybeSeal,
 }
 
 #[derive(Debug)]
@@ -51,6 +53,7 @@ impl Machine {
         state: State,
         shared: Arc<Shared>,
         log: Log,
+        seal: MaybeSeal,
     ) -> Self {
         let applied = saved.as_ref().and_then(|(meta, _)| meta.last_log_id);
         let membership = saved.as_ref().map(|(meta, _)| meta.last_membership.clone()).unwrap_or_default();
@@ -60,11 +63,17 @@ impl Machine {
             shared,
             log,
             dir,
+            seal,
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What seals the snapshot files' values.
+    pub(crate) fn seal(&self) -> MaybeSeal {
+        self.seal.clone()
     }
 
     /// Where snapshot files go.
@@ -110,8 +119,8 @@ impl RaftSnapshotBuilder<TypeConfig> for Machine {
     async fn build_snapshot(&mut self) -> Result<RaftSnapshot, StorageError> {
         if !std::mem::take(&mut self.lock().fresh) {
             let (meta, state) = self.capture();
-            let (dir, written) = (self.dir.clone(), meta.clone());
-            let path = tokio::task::spawn_blocking(move || dump::write(&dir, &written, &state))
+            let (dir, written, seal) = (self.dir.clone(), meta.clone(), self.seal.clone());
+            let path = tokio::task::spawn_blocking(move || dump::write(&dir, &written, &state, &seal))
                 .await
                 .map_err(|error| StorageIOError::write_snapshot(None, &error))?
                 .map_err(|error| StorageIOError::write_snapshot(None, &error))?;
@@ -178,9 +187,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
         };
         file.rewind().await.map_err(|error| failed(&error))?;
         let (file, dir, written) = (file.into_std().await, self.dir.clone(), meta.clone());
+        let seal = self.seal.clone();
         let received = tokio::task::spawn_blocking(move || {
-            let (_, state) = dump::read_from(file, &dir.join(RECEIVED)).map_err(std::io::Error::other)?;
-            let path = dump::write(&dir, &written, &state)?;
+            let (_, state) = dump::read_from(file, &dir.join(RECEIVED), &seal).map_err(std::io::Error::other)?;
+            let path = dump::write(&dir, &written, &state, &seal)?;
             Ok::<_, std::io::Error>((state, path))
         });
         let (state, path) = received.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;

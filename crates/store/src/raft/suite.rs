@@ -20,10 +20,11 @@ impl StoreBuilder<TypeConfig, Log, Machine, tempfile::TempDir> for Builder {
     async fn build(&self) -> Result<(tempfile::TempDir, Log, Machine), StorageError> {
         let dir = tempfile::tempdir().map_err(|error| StorageIOError::write(&error))?;
         let sizes = Sizes { first: 64 << 10, max: 64 << 10 };
-        let log = Log::open(dir.path(), sizes, None, Voters::Several).map_err(|error| StorageIOError::write(&error))?;
+        let log =
+            Log::open(dir.path(), sizes, None, Voters::Several, None).map_err(|error| StorageIOError::write(&error))?;
         let state = State::default();
         let shared = Arc::new(Shared::new(Retention::default(), state.current().clone()));
-        let machine = Machine::new(dir.path().to_owned(), None, state, shared, log.clone());
+        let machine = Machine::new(dir.path().to_owned(), None, state, shared, log.clone(), None);
         Ok((dir, log, machine))
     }
 }

@@ -114,6 +114,18 @@ impl Wal {
         Ok(())
     }
 
+    /// Goes on in a new segment, which begins with `preface`.
+    pub(crate) fn roll_now(&mut self, preface: &[u8]) -> io::Result<()> {
+        self.roll(padded(preface.len()))?;
+        let last_index = self.last_index;
+        self.append(&[], preface, last_index)
+    }
+
+    /// The segments that are neither written nor needed: one may be kept for later use.
+    pub(crate) fn take_spare(&mut self) -> Option<PathBuf> {
+        self.spare.take().map(|spare| spare.path)
+    }
+
     fn roll(&mut self, len: u64) -> io::Result<()> {
         let next = match self.next.take().filter(|next| next.has_room(len, 0)) {
             Some(next) => next,

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::segment::{FRAME_HEADER, SECTOR, Segment, padded, read_frame, read_header, sequence_of};
 use super::{LARGEST_FRAME, Sealed, Sizes, Wal};
+use crate::SealError;
 use crate::codec::DecodeError;
 
 /// Why a log cannot be opened.
@@ -18,6 +19,8 @@ pub(crate) enum WalError {
     Io { path: PathBuf, source: io::Error },
     #[error("{path} is damaged at offset {offset}: {what}")]
     Corrupt { path: PathBuf, offset: u64, what: String },
+    #[error("{path}: the value of {key}: {error}")]
+    Sealed { path: PathBuf, key: String, error: SealError },
 }
 
 /// An opened log.
@@ -99,7 +102,10 @@ impl Scan {
                 return Err(corrupt(segment.offset, "frames follow after a damaged one".to_owned()));
             }
             let payload = &buffer[FRAME_HEADER..FRAME_HEADER + len];
-            let index = visit(payload).map_err(|error| corrupt(segment.offset, error.to_string()))?;
+            let index = visit(payload).map_err(|error| match error {
+                DecodeError::Sealed { key, error } => WalError::Sealed { path: path.clone(), key, error },
+                error => corrupt(segment.offset, error.to_string()),
+            })?;
             self.last_index = self.last_index.max(index);
             self.expected = Some(number + 1);
             segment.offset += padded(len);

@@ -8,6 +8,7 @@ use mizzen_store::Snapshot;
 use serde_json::{Value, json};
 
 mod claims;
+mod legacy;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -56,6 +57,9 @@ impl TokenIssuer {
         audiences: &[String],
         now: Timestamp,
     ) -> Option<(Identity, Vec<String>)> {
+        if let Some(identity) = self.legacy(snapshot, token).filter(|_| self.own_or_none(audiences)) {
+            return Some((identity, self.wanted(audiences).to_vec()));
+        }
         let claims = self.claims(token, audiences, now).filter(|claims| claims.bound_objects_exist(snapshot, now))?;
         let wanted = self.wanted(audiences);
         let shared = wanted.iter().filter(|audience| claims.aud.contains(audience)).cloned().collect();
@@ -68,6 +72,21 @@ impl TokenIssuer {
         let claims: Claims = jwt::verify(&self.keys, token)?;
         let for_us = self.wanted(audiences).iter().any(|audience| claims.aud.contains(audience));
         (claims.iss == self.issuer && for_us && claims.is_consistent() && claims.valid_at(now)).then_some(claims)
+    }
+
+    /// The token of a Secret, as [`TokenIssuer::legacy`] takes it; it has no end.
+    pub fn for_secret(&self, namespace: &str, secret: &str, account: &str, uid: &str) -> Option<String> {
+        jwt::sign(&self.keys, &legacy::Claims::new(namespace, secret, account, uid))
+    }
+
+    /// Who the token of a Secret speaks for. It is meant for the API server.
+    pub(super) fn legacy(&self, snapshot: &Snapshot, token: &str) -> Option<Identity> {
+        jwt::verify::<legacy::Claims>(&self.keys, token)?.identity(snapshot, token)
+    }
+
+    /// What is asked of is the API server's own audience.
+    fn own_or_none(&self, audiences: &[String]) -> bool {
+        self.wanted(audiences).iter().any(|audience| self.audiences.contains(audience))
     }
 
     fn wanted<'a>(&'a self, audiences: &'a [String]) -> &'a [String] {

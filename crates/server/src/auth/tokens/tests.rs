@@ -209,3 +209,35 @@ fn forged_tokens_are_refused() {
     assert!(stranger.verify(&all, &token, &[], now()).is_none(), "another issuer");
     assert_eq!(issuer.verify(&all, &token, &["x".into(), ISSUER.into()], now()).unwrap().1, [ISSUER]);
 }
+
+#[test]
+fn a_secrets_token_lasts_as_long_as_the_secret() {
+    use base64::Engine;
+    let issuer = Arc::new(issuer());
+    let token = issuer.for_secret("ns", "s", "web", "uid-web").unwrap();
+    let world = |secret: Value, account: &str| {
+        let held = base64::engine::general_purpose::STANDARD.encode(&token);
+        let mut kept = object("v1", "Secret", "ns/s", json!({"data": {"token": held}}));
+        for (field, value) in secret.as_object().unwrap() {
+            kept[field] = value.clone();
+        }
+        snapshot([kept, object("v1", "ServiceAccount", account, json!({}))])
+    };
+    let mut revoked = json!({"metadata": {"name": "s", "namespace": "ns", "labels": {}}});
+    revoked["metadata"]["labels"]["kubernetes.io/legacy-token-invalid-since"] = "2024-01-01".into();
+    let authenticator = Authenticator::new(Arc::clone(&issuer));
+    for (case, secret, account, user) in [
+        ("there", json!({}), "ns/web", Some("system:serviceaccount:ns:web")),
+        ("another token", json!({"data": {"token": "eA=="}}), "ns/web", None),
+        ("revoked", revoked, "ns/web", None),
+        ("no account", json!({}), "ns/other", None),
+    ] {
+        let state = world(secret, account);
+        let header = format!("Bearer {token}");
+        let who = authenticator.authenticate(&state, now(), None, Some(&header)).ok();
+        assert_eq!(who.as_ref().map(|who| who.user.as_str()), user, "{case}");
+        assert_eq!(issuer.verify(&state, &token, &[], now()).is_some(), user.is_some(), "{case}");
+        assert!(issuer.verify(&state, &token, &["vault".into()], now()).is_none(), "{case}");
+    }
+    assert!(authenticator.authenticate(&snapshot([]), now(), None, Some(&format!("Bearer {token}"))).is_err());
+}

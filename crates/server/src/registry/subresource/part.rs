@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use mizzen_api::field::FieldError;
 use mizzen_api::rules::pod::validate_whole;
+use mizzen_api::rules::signing::validate_approval;
 use mizzen_api::status::ApiError;
 use serde_json::Value;
 
@@ -70,6 +71,7 @@ fn finalizers(stored: &mut Value, sent: &Value) -> Vec<FieldError> {
 
 /// `certificatesigningrequests/approval` writes conditions, and what users may write of the metadata.
 fn approval(stored: &mut Value, sent: &Value) -> Vec<FieldError> {
+    let old = stored.clone();
     let metadata = prepare::metadata(stored);
     for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
         match sent["metadata"].get(field) {
@@ -82,7 +84,7 @@ fn approval(stored: &mut Value, sent: &Value) -> Vec<FieldError> {
         }
     }
     stored["status"]["conditions"] = sent["status"]["conditions"].clone();
-    Vec::new()
+    validate_approval(stored, &old)
 }
 
 /// `pods/ephemeralcontainers` adds containers; those that are there stay as they are.
