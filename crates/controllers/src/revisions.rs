@@ -103,11 +103,13 @@ fn revision_annotations<O: Metadata<Ty = ObjectMeta>>(owner: &O) -> Value {
     json!(annotations)
 }
 
-/// What a revision holds.
+/// What a revision holds: with keys in order, as clients compare the bytes with those that they make of the template.
 fn data(template: &PodTemplateSpec) -> Value {
     let mut template = serde_json::to_value(template).unwrap_or_default();
     template["$patch"] = "replace".into();
-    json!({"spec": {"template": template}})
+    let mut data = json!({"spec": {"template": template}});
+    data.sort_all_objects();
+    data
 }
 
 /// The template that a revision holds.
@@ -134,5 +136,19 @@ impl History {
         for revision in old.iter().take(old.len().saturating_sub(limit)) {
             plan.write(Write::delete(&***revision));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revision_is_the_same_bytes_as_clients_make_of_the_template() {
+        let template = json!({"metadata": {"labels": {"b": "1", "a": "2"}}, "spec": {
+            "containers": [{"name": "c", "image": "i", "resources": {}}], "restartPolicy": "Always", "dnsPolicy": "Default"}});
+        let template: PodTemplateSpec = serde_json::from_value(template).unwrap();
+        let expected = r#"{"spec":{"template":{"$patch":"replace","metadata":{"labels":{"a":"2","b":"1"}},"spec":{"containers":[{"image":"i","name":"c","resources":{}}],"dnsPolicy":"Default","restartPolicy":"Always"}}}}"#;
+        assert_eq!(data(&template).to_string(), expected);
     }
 }

@@ -25,12 +25,18 @@ async fn definitions_are_published() {
     let old_v2 = world.call("GET", "/openapi/v2", Value::Null).await.headers["etag"].clone();
     assert!(world.define(definition()).await);
 
-    let entry = world.get("/openapi/v3").await["paths"]["apis/example.com/v1"]["serverRelativeURL"].as_str().unwrap().to_string();
+    let entry = world.get("/openapi/v3").await["paths"]["apis/example.com/v1"]["serverRelativeURL"]
+        .as_str()
+        .unwrap()
+        .to_string();
     let v3 = world.get(&entry).await;
     let tab = &v3["components"]["schemas"]["com.example.v1.Tab"];
     assert_eq!(tab["description"], "A tab.");
     assert_eq!(tab["properties"]["spec"]["properties"]["n"], json!({"type": "integer", "nullable": true}));
-    assert_eq!(tab["x-kubernetes-group-version-kind"], json!([{"group": "example.com", "kind": "Tab", "version": "v1"}]));
+    assert_eq!(
+        tab["x-kubernetes-group-version-kind"],
+        json!([{"group": "example.com", "kind": "Tab", "version": "v1"}])
+    );
     assert!(v3["components"]["schemas"]["io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"].is_object());
     let patch = &v3["paths"]["/apis/example.com/v1/namespaces/{namespace}/tabs/{name}"]["patch"];
     assert!(patch["requestBody"]["content"].get("application/strategic-merge-patch+json").is_none());
@@ -40,7 +46,10 @@ async fn definitions_are_published() {
     let tag = v2.headers["etag"].to_str().unwrap().to_string();
     assert_ne!(v2.headers["etag"], old_v2);
     let tab = &v2.json()["definitions"]["com.example.v1.Tab"];
-    assert_eq!(tab["properties"]["spec"], json!({"type": "object", "properties": {"n": {}, "p": {"x-kubernetes-int-or-string": true}}}));
+    assert_eq!(
+        tab["properties"]["spec"],
+        json!({"type": "object", "properties": {"n": {}, "p": {"x-kubernetes-int-or-string": true}}})
+    );
     let again = world.send("GET", "/openapi/v2", &[("if-none-match", &tag)], "").await;
     assert_eq!(again.code, 304);
     let protobuf = [("accept", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf")];

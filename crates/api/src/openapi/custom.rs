@@ -88,7 +88,8 @@ fn add_head(dialect: Dialect, schema: &mut Value) {
     let Some(properties) = schema.as_object_mut().map(|s| s.entry("properties").or_insert_with(|| json!({}))) else {
         return;
     };
-    properties["apiVersion"] = text("APIVersion defines the version of the schema that this object follows, with its group.");
+    properties["apiVersion"] =
+        text("APIVersion defines the version of the schema that this object follows, with its group.");
     properties["kind"] = text("Kind names the kind of this object, in CamelCase.");
     properties["metadata"] = described(dialect, OBJECT_META, "Standard object's metadata.");
 }

@@ -48,11 +48,11 @@ impl Splitter {
         }
     }
 
-    /// Appends what is left of an unfinished line.
+    /// Appends what is left of an unfinished line: a part, so that readers show it without an end that was never written.
     pub(super) fn finish(&mut self, stream: Stream, time: &str, out: &mut Vec<u8>) {
         let pending = std::mem::take(&mut self.pending[stream as usize]);
         if !pending.is_empty() {
-            entry(stream, time, 'F', &[&pending], out);
+            entry(stream, time, 'P', &[&pending], out);
         }
     }
 }
@@ -160,7 +160,7 @@ mod tests {
             ("whole", &[&b"a\nb\n"[..]][..], "T stdout F a\nT stdout F b\n"),
             ("joined", &[b"a", b"b\n"], "T stdout F ab\n"),
             ("empty line", &[b"\n"], "T stdout F \n"),
-            ("unfinished", &[b"a\nb"], "T stdout F a\nT stdout F b\n"),
+            ("unfinished", &[b"a\nb"], "T stdout F a\nT stdout P b\n"),
             ("nothing", &[b""], ""),
         ] {
             assert_eq!(feed(chunks), expected, "{case}");
