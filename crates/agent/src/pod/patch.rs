@@ -20,6 +20,9 @@ const OURS: [&str; 7] = [
     "ephemeralContainerStatuses",
 ];
 
+/// Conditions that this node takes away when they no longer apply.
+const PASSING: [&str; 1] = ["PodResizeInProgress"];
+
 /// The patch that turns `before` into `after`.
 pub fn status(uid: &str, before: &PodStatus, after: &PodStatus) -> Value {
     // Plain data: it always serialises.
@@ -36,7 +39,9 @@ pub fn status(uid: &str, before: &PodStatus, after: &PodStatus) -> Value {
         }
         let merge = MERGED.iter().find(|(name, _)| name == field);
         let change = match merge {
-            Some((name, key)) => merged(old.unwrap_or(&Value::Null), value, key, *name != "conditions"),
+            Some((name, key)) => merged(old.unwrap_or(&Value::Null), value, key, |gone| {
+                *name != "conditions" || PASSING.iter().any(|passing| gone == passing)
+            }),
             None => value.clone(),
         };
         if change.as_array().is_none_or(|items| !items.is_empty() || merge.is_none()) {
@@ -49,10 +54,10 @@ pub fn status(uid: &str, before: &PodStatus, after: &PodStatus) -> Value {
     json!({"metadata": {"uid": uid}, "status": changes})
 }
 
-/// Items that changed, and a directive for each that is gone if the whole list is ours.
+/// Items that changed, and a directive for each that is gone and, by its key, ours.
 ///
 /// Items are merged field by field, so a field that an item has no more is taken away by name.
-fn merged(before: &Value, after: &Value, key: &str, whole: bool) -> Value {
+fn merged(before: &Value, after: &Value, key: &str, ours: impl Fn(&Value) -> bool) -> Value {
     let items = |list: &Value| list.as_array().cloned().unwrap_or_default();
     let (before, after) = (items(before), items(after));
     let change = |item: &Value| {
@@ -64,7 +69,7 @@ fn merged(before: &Value, after: &Value, key: &str, whole: bool) -> Value {
         change
     };
     let mut changes: Vec<Value> = after.iter().filter(|item| !before.contains(item)).map(change).collect();
-    for gone in before.iter().filter(|b| whole && !after.iter().any(|a| a[key] == b[key])) {
+    for gone in before.iter().filter(|b| ours(&b[key]) && !after.iter().any(|a| a[key] == b[key])) {
         changes.push(json!({"$patch": "delete", key: gone[key]}));
     }
     Value::Array(changes)
@@ -104,6 +109,12 @@ mod tests {
                 json!({"conditions": [{"type": "Gate", "status": "True"}, ready("True")], "resize": "x"}),
                 json!({"conditions": [ready("True")]}),
                 json!({}),
+            ),
+            (
+                "a condition that passes",
+                json!({"conditions": [ready("True"), {"type": "PodResizeInProgress", "status": "True"}]}),
+                json!({"conditions": [ready("True")]}),
+                json!({"conditions": [{"$patch": "delete", "type": "PodResizeInProgress"}]}),
             ),
             (
                 "an address",
