@@ -4,11 +4,12 @@
 //! * `fix` mends what can be mended: formatting, generated docs.
 //! * `test` sets up what the tests need, says plainly what it cannot, and runs them all.
 //! * `conformance` writes `docs/conformance.md` from the public suite's results.
-//! * `bench`, `crash-store`: measure and torture.
+//! * `bench`, `crash-store`, `fuzz`: measure and torture.
 
 mod bench;
 mod conformance;
 mod docs;
+mod fuzz;
 mod packages;
 mod run;
 mod test;
@@ -53,6 +54,20 @@ enum Task {
         #[arg(required = true)]
         files: Vec<std::path::PathBuf>,
     },
+    /// Fuzz the decoders, guided by the code they reach, from the kept corpora in fuzz/corpus
+    Fuzz {
+        /// How long each target runs
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Most inputs of each target
+        #[arg(long)]
+        inputs: Option<u64>,
+        /// Add what reached something new to the corpora
+        #[arg(long)]
+        keep: bool,
+        /// Only this target
+        target: Option<String>,
+    },
     /// Kill the store at random points under writers and check that nothing acknowledged is lost
     CrashStore {
         /// How often to kill it
@@ -70,6 +85,7 @@ fn main() -> std::process::ExitCode {
         Task::Test { offline, filter } => test::test(offline, filter.as_deref()),
         Task::Bench { what } => bench::bench(what),
         Task::Conformance { commit, files } => conformance::write(&files, commit.as_deref()),
+        Task::Fuzz { seconds, inputs, keep, target } => fuzz::fuzz(seconds, inputs, keep, target.as_deref()),
         Task::CrashStore { rounds, seed } => test::crash_store(rounds, seed),
     };
     match result {

@@ -104,7 +104,11 @@ fn expire(pod: &Pod, now: Timestamp, plan: &mut Plan) {
 
 /// What comes, goes, or changes its size wakes the quotas of its namespace.
 pub(crate) fn woken_by_content() -> (String, Wake) {
-    let wake = |snapshot: &Snapshot, event: &Event| {
+    let all = key::all::<ResourceQuota>();
+    let wake = move |snapshot: &Snapshot, event: &Event| {
+        if snapshot.resource(&all).objects == 0 {
+            return Vec::new();
+        }
         let Some((group, plural, namespace, _)) = key::parse(event.key()) else { return Vec::new() };
         let counts = !namespace.is_empty() && plural != "events";
         let changes = match &event.change {

@@ -7,6 +7,7 @@
 pub mod cycle;
 pub mod rules;
 pub mod shell;
+pub mod stats;
 
 mod cluster;
 mod explain;

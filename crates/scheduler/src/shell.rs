@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cycle::{Decision, Outcome, Refusal, SCHEDULER_NAME, schedule};
 use crate::rules::Step;
+use crate::stats::Stats;
 
 /// Writes on their way at a time.
 const PARALLEL: usize = 128;
@@ -32,8 +33,8 @@ const EVENTS_MAX: usize = 1024;
 const RETRY: Duration = Duration::from_millis(250);
 
 /// Schedules until `shutdown` is cancelled.
-pub async fn run(store: Arc<dyn Store>, api: Arc<dyn Api>, shutdown: CancellationToken) {
-    let scheduler = Scheduler { store, client: Client::new(api), told: HashMap::new() };
+pub async fn run(store: Arc<dyn Store>, api: Arc<dyn Api>, stats: Arc<Stats>, shutdown: CancellationToken) {
+    let scheduler = Scheduler { store, client: Client::new(api), stats, told: HashMap::new() };
     tokio::select! {
         () = scheduler.run() => {}
         () = shutdown.cancelled() => {}
@@ -43,6 +44,7 @@ pub async fn run(store: Arc<dyn Store>, api: Arc<dyn Api>, shutdown: Cancellatio
 struct Scheduler {
     store: Arc<dyn Store>,
     client: Client,
+    stats: Arc<Stats>,
     /// What was last said about a pod that fits nowhere, by UID, so that it is said once.
     told: HashMap<String, Told>,
 }
@@ -113,9 +115,18 @@ impl Scheduler {
         })
     }
 
+    fn count(&self, decisions: &[Decision], took: Duration) {
+        let number = |is: fn(&Outcome) -> bool| decisions.iter().filter(|d| is(&d.outcome)).count() as u64;
+        let placed = number(|o| matches!(o, Outcome::Node(_) | Outcome::Prepares(..)));
+        let refused = number(|o| matches!(o, Outcome::Unschedulable(_)));
+        self.stats.cycle(placed, refused, number(|o| matches!(o, Outcome::Gated)), took);
+    }
+
     /// One cycle; `true` if some write failed and the cycle should be repeated.
     async fn cycle(&mut self) -> bool {
+        let began = Instant::now();
         let decisions = schedule(&self.store.snapshot());
+        self.count(&decisions, began.elapsed());
         let uids: Vec<&str> = decisions.iter().filter_map(|d| d.pod.metadata.uid.as_deref()).collect();
         self.told.retain(|uid, _| uids.contains(&uid.as_str()));
         let mut work = Vec::new();

@@ -46,7 +46,13 @@ async fn main() -> Result<(), Failure> {
     let controllers = {
         let server = server.clone();
         let api = move |name: &str| server.api_as(Identity::service_account("kube-system", name));
-        tokio::spawn(mizzen_controllers::shell::run(mizzen_controllers::definitions(), store, api, shutdown.clone()))
+        tokio::spawn(mizzen_controllers::shell::run(
+            mizzen_controllers::definitions(),
+            store,
+            api,
+            Arc::default(),
+            shutdown.clone(),
+        ))
     };
     let signal = tokio::spawn(async move {
         // Without signals there is no way to stop but to kill.

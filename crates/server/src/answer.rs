@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use mizzen_api::status::ApiError;
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 /// What is answered.
 #[derive(Debug)]
@@ -24,7 +26,12 @@ pub struct Answer {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body.
     pub payload: Payload,
+    /// Set by answers that are still being made when they begin to be sent.
+    pub hold: Option<Hold>,
 }
+
+/// What keeps the request's seats while its answer is made: put in by whoever has the seats, dropped by the body.
+pub type Hold = Arc<OnceLock<oneshot::Sender<()>>>;
 
 /// The error type of bodies: only a proxied body can fail.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -57,12 +64,12 @@ impl Answer {
     /// An answer whose body is known.
     pub fn bytes(code: u16, content_type: impl Into<Cow<'static, str>>, body: impl Into<Bytes>) -> Self {
         let payload = Payload::Whole(Some(body.into()));
-        Self { code, content_type: content_type.into(), headers: Vec::new(), payload }
+        Self { code, content_type: content_type.into(), headers: Vec::new(), payload, hold: None }
     }
 
     /// An answer produced while it is sent.
     pub fn stream(content_type: impl Into<Cow<'static, str>>, body: BoxStream<'static, Bytes>) -> Self {
-        Self { code: 200, content_type: content_type.into(), headers: Vec::new(), payload: Payload::Stream(body) }
+        Self { payload: Payload::Stream(body), ..Self::bytes(200, content_type, Bytes::new()) }
     }
 
     /// Compact JSON.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::bootstrap;
 use crate::config::Config;
+use crate::health::Stage;
 use crate::registry::commit::{ATTEMPTS, refusal};
 use crate::registry::encode::encode;
 use crate::registry::service::ip_address;
@@ -35,10 +36,14 @@ impl Server {
             wanted.extend(security.into_iter().map(|write| (write.key, write.object)));
             wanted.dedup_by(|a, b| a.0 == b.0);
             if wanted.is_empty() {
+                self.core.health.reached(Stage::Bootstrapped);
                 return Ok(());
             }
             match self.core.store.commit(transaction(&snapshot, wanted)).await {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    self.core.health.reached(Stage::Bootstrapped);
+                    return Ok(());
+                }
                 Err(CommitError::Conflict { .. }) => {}
                 Err(error) => return Err(refusal(&error)),
             }
@@ -194,7 +199,7 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         let all = missing(&Config::default(), &Snapshot::default(), now);
         assert_eq!(
-            names(&all)[4..],
+            names(&all)[5..],
             [
                 "networking.k8s.io/servicecidrs//kubernetes",
                 "core/services/default/kubernetes",

@@ -1,72 +1,73 @@
-//! What is computed from a part of the store, kept until that part changes.
+//! What is computed from some resources of the store, kept until one of their objects changes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
-use mizzen_store::Snapshot;
+use mizzen_store::{Revision, Snapshot};
 
-/// Keeps what `build` makes of the objects under a prefix for as long as it is right.
+/// Keeps what `build` makes of all objects of some resources for as long as it is right. To find that it is costs one
+/// look-up in a small table for each resource, whatever else is written meanwhile.
 #[derive(Debug)]
 pub(crate) struct Cache<T> {
-    prefix: &'static str,
+    resources: &'static [&'static str],
     build: fn(&Snapshot) -> T,
     current: ArcSwapOption<Cached<T>>,
 }
 
 #[derive(Debug)]
 struct Cached<T> {
-    fingerprint: Fingerprint,
+    /// When the resources last changed. Every change has a later revision than all before it, so the latest of them tells
+    /// any two states apart.
+    changed: Revision,
     value: Arc<T>,
-    /// The value is that of every revision from here …
-    first: u64,
-    /// … to here.
-    last: AtomicU64,
-}
-
-/// How many objects there are, and the newest revision among them: any write raises the revision, any deletion lowers
-/// the number.
-#[derive(Debug, PartialEq, Eq)]
-struct Fingerprint {
-    count: usize,
-    newest: u64,
-}
-
-impl Fingerprint {
-    fn of(snapshot: &Snapshot, prefix: &str) -> Self {
-        let start = Self { count: 0, newest: 0 };
-        snapshot
-            .prefix(prefix)
-            .fold(start, |sum, entry| Self { count: sum.count + 1, newest: sum.newest.max(entry.revision.0) })
-    }
 }
 
 impl<T> Cache<T> {
-    /// A cache of what `build` makes of what is under `prefix`.
-    pub fn new(prefix: &'static str, build: fn(&Snapshot) -> T) -> Self {
-        Self { prefix, build, current: ArcSwapOption::empty() }
+    /// A cache of what `build` makes of `resources`, which are the first two parts of keys (`core/pods/`).
+    pub fn new(resources: &'static [&'static str], build: fn(&Snapshot) -> T) -> Self {
+        Self { resources, build, current: ArcSwapOption::empty() }
     }
 
     /// The value as of a snapshot.
     pub fn get(&self, snapshot: &Snapshot) -> Arc<T> {
-        let revision = snapshot.revision().0;
+        let changed = self.resources.iter().map(|name| snapshot.resource(name).changed).max().unwrap_or_default();
         let current = self.current.load();
-        let known = |cached: &Cached<T>| (cached.first..=cached.last.load(Ordering::Acquire)).contains(&revision);
-        if let Some(cached) = current.as_deref().filter(|cached| known(cached)) {
-            return Arc::clone(&cached.value);
-        }
-        let fingerprint = Fingerprint::of(snapshot, self.prefix);
-        if let Some(cached) = current.as_deref().filter(|cached| cached.fingerprint == fingerprint) {
-            cached.last.fetch_max(revision, Ordering::AcqRel);
+        if let Some(cached) = current.as_deref().filter(|cached| cached.changed == changed) {
             return Arc::clone(&cached.value);
         }
         let value = Arc::new((self.build)(snapshot));
         // A request that still works on an older snapshot gets its own value and leaves the newer one in place.
-        if current.as_deref().is_none_or(|cached| cached.first <= revision) {
-            let last = AtomicU64::new(revision);
-            let cached = Cached { fingerprint, value: Arc::clone(&value), first: revision, last };
-            self.current.store(Some(Arc::new(cached)));
+        if current.as_deref().is_none_or(|cached| cached.changed <= changed) {
+            self.current.store(Some(Arc::new(Cached { changed, value: Arc::clone(&value) })));
         }
         value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mizzen_store::{Memory, Store, Txn, Value};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn values_are_made_anew_only_when_their_resources_change() {
+        let store = Memory::default();
+        let cache = Cache::new(&["a/x/", "a/y/"], |snapshot| snapshot.prefix("a/").count());
+        let mut last = cache.get(&store.snapshot());
+        let value = || Value { bytes: "1".into(), revision_at: None };
+        for (txn, objects, anew) in [
+            (Txn::put("a/x/n/1", None, value()), 1, true),
+            (Txn::put("a/z/n/1", None, value()), 1, false),
+            (Txn::put("a/y/n/1", None, value()), 3, true),
+            (Txn::delete("a/z/n/1", None), 3, false),
+            (Txn::put("a/x/n/1", None, value()), 2, true),
+            (Txn::delete("a/x/n/1", None), 1, true),
+        ] {
+            store.commit(txn).await.unwrap();
+            let got = cache.get(&store.snapshot());
+            assert_eq!((*got, !Arc::ptr_eq(&got, &last)), (objects, anew));
+            last = got;
+        }
     }
 }

@@ -17,6 +17,8 @@ use crate::admission::notes::Notes;
 use crate::answer::Answer;
 use crate::auth::{Attributes, Identity};
 use crate::crd;
+use crate::deprecations;
+use crate::flow;
 use crate::negotiate::{self, Format, Offer};
 use crate::node_metrics;
 use crate::nonresource;
@@ -88,7 +90,12 @@ pub(crate) fn authorize(
     info: &RequestInfo<'_>,
     verb: &str,
 ) -> Result<(), ApiError> {
-    let attributes = Attributes {
+    core.authorizer.authorize(snapshot, identity, &attributes(head, info, verb))
+}
+
+/// What is asked for, as authorizers and FlowSchemas see it.
+fn attributes<'a>(head: &Head<'a>, info: &'a RequestInfo<'_>, verb: &'a str) -> Attributes<'a> {
+    Attributes {
         verb,
         resource_request: info.is_resource,
         group: &info.group,
@@ -100,8 +107,29 @@ pub(crate) fn authorize(
         path: head.path,
         field_selector: head.query.get("fieldSelector").unwrap_or_default(),
         label_selector: head.query.get("labelSelector").unwrap_or_default(),
-    };
-    core.authorizer.authorize(snapshot, identity, &attributes)
+    }
+}
+
+/// Answers a request when there are seats for it and its sender may make it. The seats are held until the answer is made;
+/// for a watch, until its initial events are.
+pub(crate) async fn admitted(
+    core: &Arc<Core>,
+    identity: &Arc<Identity>,
+    head: &Head<'_>,
+    info: &RequestInfo<'_>,
+    body: impl Future<Output = Result<Bytes, ApiError>>,
+    uids: &mut Option<flow::Uids>,
+) -> Result<Answer, ApiError> {
+    let what = attributes(head, info, info.verb);
+    let width = || flow::width(info, head.query, &core.store.snapshot());
+    let seat = core.flow.enter(identity, &what, width, uids).await?;
+    core.authorizer.authorize(&core.store.snapshot(), identity, &what)?;
+    let answer = answer(core, identity, head, info, body).await?;
+    if let Some(hold) = &answer.hold {
+        // Set once, here.
+        let _ = hold.set(seat.keep(&core.tasks, core.config.request_timeout));
+    }
+    Ok(answer)
 }
 
 /// Answers an authorized request. `body` is awaited only if a handler wants one.
@@ -147,7 +175,12 @@ pub(crate) async fn answer(
     let agent = head.header(http::header::USER_AGENT);
     format.pretty = negotiate::wants_pretty(head.query.get("pretty"), agent, format.pretty);
     let ctx = Ctx { core, identity, head, info, resource, subresource, format, now: Timestamp::now() };
-    route(&ctx, body).await
+    let mut answer = route(&ctx, body).await?;
+    if let Some(deprecated) = deprecations::of(ctx.kind()) {
+        core.metrics.deprecated(info, deprecated.removed);
+        answer.headers.push((http::header::WARNING, deprecated.header()));
+    }
+    Ok(answer)
 }
 
 /// The futures of all but the shortest handlers are boxed: kept in place, they would make every request's future as large

@@ -1,6 +1,7 @@
 //! Paths that are no resources: health, version, discovery, OpenAPI, metrics.
 
 use http::Method;
+use mizzen_metrics::Text;
 use serde_json::json;
 
 use crate::answer::Answer;
@@ -20,9 +21,11 @@ pub(crate) fn answer(core: &Core, head: &Head<'_>) -> Answer {
     match path {
         "/version" => Answer::json(200, &version()),
         "/metrics" => {
-            let mut text = core.metrics.render(core.store.snapshot().revision().0);
-            core.webhooks.render(&mut text);
-            Answer::bytes(200, "text/plain; version=0.0.4; charset=utf-8", text)
+            let mut text = Text::new();
+            core.metrics.write(&mut text, &core.store.snapshot());
+            core.flow.write(&mut text);
+            core.webhooks.render(text.written());
+            Answer::bytes(200, "text/plain; version=0.0.4; charset=utf-8", text.finish())
         }
         "/.well-known/openid-configuration" => {
             let uri = format!("https://{}:{}/openid/v1/jwks", core.config.advertise, core.config.port);

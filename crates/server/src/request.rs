@@ -224,6 +224,46 @@ mod tests {
         }
     }
 
+    /// Any path and query are read as something: no panic, and no part that is not in the path.
+    #[test]
+    fn any_path_is_read_as_something() {
+        use rand::rngs::StdRng;
+        use rand::{Rng, SeedableRng};
+        const PIECES: [&str; 18] = [
+            "api",
+            "apis",
+            "v1",
+            "watch",
+            "namespaces",
+            "pods",
+            "a",
+            "b",
+            "proxy",
+            "log",
+            "/",
+            "//",
+            "%2F",
+            "%",
+            "%zz",
+            "+",
+            "\u{e9}",
+            ".",
+        ];
+        let mut random = StdRng::seed_from_u64(1);
+        for _ in 0..20_000 {
+            let mut text = |most: usize| -> String {
+                (0..random.random_range(0..most)).map(|_| PIECES[random.random_range(0..PIECES.len())]).collect()
+            };
+            let (path, query) = (format!("/{}", text(12)), text(6).replace('/', "&"));
+            let query = Query::parse(&query);
+            for method in [Method::GET, Method::POST, Method::DELETE, Method::OPTIONS] {
+                let info = RequestInfo::parse(&method, &path, &query);
+                assert!(path.ends_with(info.rest), "{path}: {info:?}");
+                assert!(info.resource.len() <= path.len() && info.name.len() <= path.len() * 3, "{path}: {info:?}");
+            }
+        }
+    }
+
     #[test]
     fn what_follows_proxy_is_kept_as_sent() {
         let info = RequestInfo::parse(

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use mizzen_client::Api;
 use mizzen_store::{Snapshot, Store};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -14,11 +13,13 @@ use crate::callout::Callout;
 use crate::config::{Config, Security};
 use crate::crd::Definitions;
 use crate::documents::Documents;
+use crate::flow::Flow;
 use crate::health::Health;
 use crate::local::LocalApi;
 use crate::metrics::Metrics;
 use crate::node_metrics;
 use crate::proxy::NodeClient;
+use crate::watch::Rendered;
 
 /// The API server. Cheap to clone; all clones are one server.
 #[derive(Clone)]
@@ -45,8 +46,10 @@ pub(crate) struct Core {
     pub node_metrics: node_metrics::Source,
     pub metrics: Metrics,
     pub health: Health,
-    /// One for each request that may be under way; watches and streams need none.
-    pub slots: Semaphore,
+    /// What watchers of one change share.
+    pub rendered: Rendered,
+    /// Seats of requests under way.
+    pub flow: Flow,
     /// Ends watches and streams when the server stops.
     pub closing: CancellationToken,
     /// What goes on beside the requests: streams between clients and nodes.
@@ -57,7 +60,7 @@ impl Server {
     /// A server over a store. It answers in process at once, and over HTTP once [`Server::serve`] runs.
     pub fn new(config: Config, store: Arc<dyn Store>, security: Security) -> Self {
         let Security { authenticator, authorizer, issuer, kubelet_tls } = security;
-        let slots = Semaphore::new(config.max_requests);
+        let flow = Flow::new(config.max_requests);
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
         let callout = Arc::new(Callout::new(None, tasks.clone(), closing.clone()));
         let core = Core {
@@ -74,7 +77,8 @@ impl Server {
             node_metrics: node_metrics::Source::default(),
             metrics: Metrics::default(),
             health: Health::default(),
-            slots,
+            rendered: Rendered::default(),
+            flow,
             closing,
             tasks,
         };
@@ -94,6 +98,11 @@ impl Server {
     /// Whether someone may do something, in a state: for parts of this process that decide for others.
     pub fn may(&self, snapshot: &Snapshot, who: &Identity, what: &Attributes<'_>) -> bool {
         self.core.authorizer.allows(snapshot, who, what)
+    }
+
+    /// What is counted, and served at `/metrics`; parts of the process add theirs.
+    pub fn metrics(&self) -> &Metrics {
+        &self.core.metrics
     }
 
     /// The checks behind `/healthz`, `/livez` and `/readyz`; parts of the process add theirs.

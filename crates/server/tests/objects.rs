@@ -280,15 +280,6 @@ async fn long_lists_are_streamed_and_compressed() {
 }
 
 #[tokio::test]
-async fn a_full_server_says_so() {
-    let world = World::with(mizzen_server::Config { max_requests: 0, ..mizzen_server::Config::default() }).await;
-    let refused = world.call("GET", MAPS, json!(null)).await;
-    assert_eq!((refused.code, refused.headers["retry-after"].to_str().unwrap()), (429, "1"), "{}", refused.text());
-    let _watch = world.watch(&format!("{MAPS}?watch=true"), "application/json").await;
-    world.stop().await;
-}
-
-#[tokio::test]
 async fn deleting_a_job_silently_keeps_its_pods_and_warns() {
     let world = World::start().await;
     let jobs = "/apis/batch/v1/namespaces/default/jobs";

@@ -159,3 +159,53 @@ async fn one_name_is_watched_by_itself() {
     assert_eq!(old_form.brief().await, "ADDED a");
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_watch_over_websocket_sends_an_event_a_frame() {
+    use futures_util::StreamExt;
+    use http_body_util::Full;
+    use hyper_util::rt::TokioIo;
+    use tokio_tungstenite::WebSocketStream;
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    let world = World::start().await;
+    let path = "/api/v1/namespaces/default/configmaps?watch=true";
+    let open = async |accept: &str| {
+        let request = http::Request::get(path)
+            .header("host", "localhost")
+            .header("accept", accept)
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+        let mut answer = world.open(request.body(Full::default()).unwrap()).await;
+        assert_eq!(answer.status(), 101);
+        assert_eq!(answer.headers()["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        let upgraded = hyper::upgrade::on(&mut answer).await.unwrap();
+        WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await
+    };
+    let mut json = open("application/json").await;
+    let mut protobuf = open("application/vnd.kubernetes.protobuf").await;
+    for name in ["a", "b"] {
+        let object = serde_json::json!({"metadata": {"name": name}});
+        world.create("/api/v1/namespaces/default/configmaps", object).await;
+    }
+    for name in ["a", "b"] {
+        let message = tokio::time::timeout(harness::PATIENCE, json.next()).await.unwrap().unwrap().unwrap();
+        let event: serde_json::Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
+        assert_eq!((event["type"].as_str(), event["object"]["metadata"]["name"].as_str()), (Some("ADDED"), Some(name)));
+        let message = tokio::time::timeout(harness::PATIENCE, protobuf.next()).await.unwrap().unwrap().unwrap();
+        assert!(message.is_binary());
+        let text = String::from_utf8_lossy(&message.into_data()).into_owned();
+        assert!(text.contains("ADDED") && text.contains("k8s\0"), "{text}");
+    }
+    let refused = http::Request::get("/api/v1/namespaces/default/pods/x/nonsense?watch=true")
+        .header("host", "localhost")
+        .header("connection", "upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+    assert_eq!(world.open(refused.body(Full::default()).unwrap()).await.status(), 404);
+    world.stop().await;
+    let end = tokio::time::timeout(harness::PATIENCE, json.next()).await.unwrap();
+    assert!(end.is_none_or(|m| m.is_ok_and(|m| m.is_close())), "the watch ends with the server");
+}

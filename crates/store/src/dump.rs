@@ -124,7 +124,7 @@ pub(crate) fn read_from(file: File, path: &Path, seal: &MaybeSeal) -> Result<(Me
     }
     chunks.next()?;
     let header: Header = serde_json::from_slice(&chunks.buffer).map_err(|error| chunks.corrupt(8, error))?;
-    let mut state = Snapshot { revision: header.revision, ..Snapshot::default() };
+    let mut map = imbl::OrdMap::new();
     let mut left = header.entries;
     while left > 0 {
         let start = chunks.offset;
@@ -135,11 +135,11 @@ pub(crate) fn read_from(file: File, path: &Path, seal: &MaybeSeal) -> Result<(Me
                 DecodeError::Sealed { key, error } => DumpError::Sealed { path: path.to_owned(), key, error },
                 error => chunks.corrupt(start, error),
             })?;
-            state.map.insert(Arc::clone(&entry.key), Arc::new(entry));
+            map.insert(Arc::clone(&entry.key), Arc::new(entry));
             left = left.checked_sub(1).ok_or_else(|| chunks.corrupt(start, "more entries than announced"))?;
         }
     }
-    Ok((header.meta, state))
+    Ok((header.meta, Snapshot::whole(header.revision, map)))
 }
 
 struct Chunks<'a> {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::lanes::lane_of;
 use crate::{Change, Compacted, Event, Revision, Snapshot};
 
 /// How much of the past is kept; what is over any of the limits goes, oldest first.
@@ -302,12 +303,6 @@ impl History {
     pub(crate) fn groups(&self) -> Vec<Arc<Group>> {
         self.groups.values().map(|state| Arc::clone(&state.group)).collect()
     }
-}
-
-/// The first two parts of a key or prefix with their slashes, if it has them.
-fn lane_of(key: &str) -> Option<&str> {
-    let mut slashes = key.bytes().enumerate().filter(|(_, byte)| *byte == b'/').map(|(at, _)| at);
-    slashes.nth(1).map(|at| &key[..=at])
 }
 
 /// The prefix whose group a watcher of `prefix` joins: cut after the last slash.

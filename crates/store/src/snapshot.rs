@@ -2,19 +2,48 @@
 
 use std::sync::Arc;
 
-use crate::{Entry, Revision};
+use crate::lanes::Lanes;
+use crate::{Entry, Lane, Revision};
 
 /// Everything as of one revision; cloning costs a pointer, holding it costs only what has changed since.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     pub(crate) revision: Revision,
     pub(crate) map: imbl::OrdMap<Arc<str>, Arc<Entry>>,
+    pub(crate) lanes: Arc<Lanes>,
 }
 
 impl Snapshot {
     /// The revision this is the state of.
     pub fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// What all objects of a resource amount to, and when one of them last changed; `prefix` is any prefix of its keys that
+    /// holds their first two parts. Costs one look-up in a small table, however many objects there are.
+    pub fn resource(&self, prefix: &str) -> Lane {
+        self.lanes.get(prefix)
+    }
+
+    /// All resources that have ever been written with the first two parts of their keys (`core/pods/`), in no order.
+    pub fn resources(&self) -> impl Iterator<Item = (&str, Lane)> {
+        self.lanes.iter()
+    }
+
+    /// The state that these entries make.
+    pub(crate) fn whole(revision: Revision, map: imbl::OrdMap<Arc<str>, Arc<Entry>>) -> Self {
+        let lanes = Arc::new(Lanes::of(map.values(), revision));
+        Self { revision, map, lanes }
+    }
+
+    /// Puts an entry, or takes away the one at `key`; answers the one that was there.
+    pub(crate) fn change(&mut self, key: &Arc<str>, entry: Option<Arc<Entry>>, at: Revision) -> Option<Arc<Entry>> {
+        let previous = match &entry {
+            Some(entry) => self.map.insert(Arc::clone(key), Arc::clone(entry)),
+            None => self.map.remove(key),
+        };
+        Arc::make_mut(&mut self.lanes).change(key, previous.as_deref(), entry.as_deref(), at);
+        previous
     }
 
     /// The entry at `key`.
@@ -53,7 +82,7 @@ impl FromIterator<Entry> for Snapshot {
         let map: imbl::OrdMap<Arc<str>, Arc<Entry>> =
             entries.into_iter().map(|entry| (Arc::clone(&entry.key), Arc::new(entry))).collect();
         let revision = map.values().map(|entry: &Arc<Entry>| entry.revision).max().unwrap_or_default();
-        Self { revision, map }
+        Self::whole(revision, map)
     }
 }
 

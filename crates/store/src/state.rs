@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::lanes::weight;
 use crate::{Change, CommitError, Committed, Entry, Event, Expect, Operation, Revision, Snapshot, Txn, Value};
 
 /// The newest state, and how much it weighs.
@@ -65,21 +66,18 @@ impl State {
         let entry = Arc::new(Entry::new(Arc::clone(&key), bytes, revision, created, span));
         self.bytes += weight(&entry);
         self.bytes -= previous.as_ref().map_or(0, |previous| weight(previous));
-        self.current.map.insert(key, Arc::clone(&entry));
+        self.current.change(&key, Some(Arc::clone(&entry)), revision);
         events.push(Arc::new(Event { revision, change: Change::Put { entry: Arc::clone(&entry), previous } }));
         entry
     }
 
     fn delete(&mut self, key: &str, revision: Revision, events: &mut Vec<Arc<Event>>) -> Option<Arc<Entry>> {
-        let previous = self.current.map.remove(key)?;
+        let key = Arc::clone(&self.current.get(key)?.key);
+        let previous = self.current.change(&key, None, revision)?;
         self.bytes -= weight(&previous);
         events.push(Arc::new(Event { revision, change: Change::Delete { previous: Arc::clone(&previous) } }));
         Some(previous)
     }
-}
-
-fn weight(entry: &Entry) -> u64 {
-    (entry.key.len() + entry.value.len()) as u64
 }
 
 fn holds(expect: Expect, actual: Option<&Arc<Entry>>) -> bool {
@@ -107,10 +105,10 @@ pub(crate) fn undo(mut snapshot: Snapshot, events: &[Arc<Event>], revision: Revi
     for event in events.iter().rev() {
         match &event.change {
             Change::Put { entry, previous: None } => {
-                snapshot.map.remove(&entry.key);
+                snapshot.change(&entry.key, None, revision);
             }
             Change::Put { previous: Some(previous), .. } | Change::Delete { previous } => {
-                snapshot.map.insert(Arc::clone(&previous.key), Arc::clone(previous));
+                snapshot.change(&previous.key, Some(Arc::clone(previous)), revision);
             }
         }
     }
@@ -156,6 +154,38 @@ mod tests {
         assert_eq!(state.live_bytes(), 3);
         assert_eq!(state.live_bytes(), State::from_snapshot(state.current().clone()).live_bytes());
         assert_eq!(state.current().revision(), Revision(4), "a delete of nothing takes no revision");
+    }
+
+    #[test]
+    fn resources_are_summed_up_in_every_state() {
+        let mut state = State::default();
+        let mut events = Vec::new();
+        let mut states = vec![state.current().clone()];
+        for (txn, expected) in [
+            (Txn::put("core/pods/a/1", None, value("12345", None)), ["1 18 r1", "0 0 r0"]),
+            (Txn::put("core/nodes//n", None, value("1", None)), ["1 18 r1", "1 14 r2"]),
+            (Txn::put("core/pods/a/1", None, value("1", None)), ["1 14 r3", "1 14 r2"]),
+            (Txn::put("core/pods/b/1", None, value("", None)), ["2 27 r4", "1 14 r2"]),
+            (Txn::delete("core/pods/a/1", None), ["1 13 r5", "1 14 r2"]),
+            (Txn::put("short", None, value("", None)), ["1 13 r5", "1 14 r2"]),
+        ] {
+            state.apply(&txn, &mut events).expect("unconditional");
+            let told = ["core/pods/", "core/nodes/"].map(|name| {
+                let lane = state.current().resource(name);
+                format!("{} {} r{}", lane.objects, lane.bytes, lane.changed)
+            });
+            assert_eq!(told, expected, "{txn:?}");
+            states.push(state.current().clone());
+        }
+        let whole = Snapshot::whole(Revision(9), state.current().map.clone());
+        assert_eq!(whole.resource("core/pods/a/").changed, Revision(9));
+        assert_eq!(whole.resource("core/pods/").objects, 1);
+        for past in &states {
+            let from = events.partition_point(|event| event.revision <= past.revision());
+            let undone = undo(state.current().clone(), &events[from..], past.revision());
+            assert_eq!(undone.resource("core/pods/").objects, past.resource("core/pods/").objects);
+            assert_eq!(undone.resource("core/pods/").bytes, past.resource("core/pods/").bytes);
+        }
     }
 
     #[test]

@@ -13,6 +13,13 @@ pub(super) fn is_watched(key: &str) -> bool {
     !key.starts_with("core/events/") && !key.starts_with("events.k8s.io/")
 }
 
+/// Whether an object can have owners or wait for the collector: most cannot, as a look at their bytes tells, and need not be
+/// parsed for each of their changes.
+pub(super) fn may_matter(entry: &Entry) -> bool {
+    let holds = |word: &str| memchr::memmem::find(&entry.value, word.as_bytes()).is_some();
+    holds("\"ownerReferences\"") || holds("\"deletionTimestamp\"")
+}
+
 /// Metadata of any object.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Head {

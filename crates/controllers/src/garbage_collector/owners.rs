@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use mizzen_store::{Change, Entry, Event, Snapshot};
 
-use super::head::{Head, is_watched};
+use super::head::{Head, is_watched, may_matter};
 use crate::served;
 
 /// The keys of dependents by the UID of their owner.
@@ -50,6 +50,9 @@ impl Owners {
     }
 
     fn put(&mut self, snapshot: &Snapshot, entry: &Arc<Entry>, previous: Option<&Arc<Entry>>) -> Vec<String> {
+        if !may_matter(entry) && !previous.is_some_and(|p| may_matter(p)) {
+            return Vec::new();
+        }
         let head = Head::of(entry);
         let before = previous.map(|p| Head::of(p)).unwrap_or_default();
         let mut woken = Vec::new();

@@ -7,6 +7,7 @@ mod queue;
 mod read;
 mod recorder;
 mod send;
+mod stats;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::plan::{ControllerError, Plan};
 use queue::Queue;
 use recorder::Recorder;
+pub use stats::Stats;
 
 /// Which keys a change makes worth looking at. The snapshot is at least as new as the change.
 pub type Wake = Arc<dyn Fn(&Snapshot, &Event) -> Vec<String> + Send + Sync>;
@@ -68,6 +70,7 @@ pub async fn run(
     controllers: Vec<Controller>,
     store: Arc<dyn Store>,
     api: impl Fn(&str) -> Arc<dyn Api>,
+    stats: Arc<Stats>,
     shutdown: CancellationToken,
 ) {
     let mut tasks = JoinSet::new();
@@ -77,8 +80,8 @@ pub async fn run(
             store: Arc::clone(&store),
             recorder: Recorder::new(client.clone(), controller.name),
             client,
+            queue: Queue::new(stats.of(controller.name)),
             controller,
-            queue: Queue::default(),
             failures: HashMap::new(),
         };
         let shutdown = shutdown.clone();
@@ -231,6 +234,7 @@ impl Runner {
             Err(()) => {
                 let failures = self.failures.entry(key.clone()).or_default();
                 *failures += 1;
+                self.queue.stats.retries.one();
                 Some((RETRY_MIN * 2_u32.saturating_pow((*failures).min(20))).min(RETRY_MAX))
             }
         };

@@ -63,6 +63,7 @@ async fn an_object_that_panics_costs_only_itself() {
         vec![controller()],
         Arc::clone(&store) as Arc<dyn Store>,
         move |_| Arc::clone(&api) as Arc<dyn Api>,
+        Arc::default(),
         stop.clone(),
     ));
     let seen = |path: &str| sent.0.lock().unwrap().iter().any(|s| s.ends_with(path));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Node;
 use mizzen_api::key;
 use mizzen_client::Api;
+use mizzen_metrics::Source;
 use mizzen_server::at_rest::{Envelope, Kms};
 use mizzen_server::auth::tokens::TokenIssuer;
 use mizzen_server::auth::{Authenticator, Authorizer, Identity};
@@ -82,13 +83,22 @@ impl ControlPlane {
             authority,
         });
         let (api, of_store, stop) = (server.clone(), Arc::clone(&store), shutdown.clone());
+        let started = server.health().ready_check("controllers");
+        let stats = Arc::new(mizzen_controllers::shell::Stats::default());
+        server.metrics().register(Arc::clone(&stats) as Arc<dyn Source>);
         parts.spawn(async move {
-            mizzen_controllers::shell::run(controllers, of_store, |name| api.api_as(service_account(name)), stop).await;
+            let api = |name: &str| api.api_as(service_account(name));
+            started.set(true);
+            mizzen_controllers::shell::run(controllers, of_store, api, stats, stop).await;
             Ok("the controllers")
         });
         let (api, stop) = (server.api_as(user("system:kube-scheduler", &[])), shutdown.clone());
+        let started = server.health().ready_check("scheduler");
+        let stats = Arc::new(mizzen_scheduler::stats::Stats::default());
+        server.metrics().register(Arc::clone(&stats) as Arc<dyn Source>);
         parts.spawn(async move {
-            mizzen_scheduler::shell::run(store, api, stop).await;
+            started.set(true);
+            mizzen_scheduler::shell::run(store, api, stats, stop).await;
             Ok("the scheduler")
         });
         Ok(Running { store: self.store, server })

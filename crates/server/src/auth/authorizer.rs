@@ -6,14 +6,29 @@ use mizzen_api::status::{ApiError, Subject};
 use mizzen_store::Snapshot;
 use serde_json::Value;
 
-use super::rbac::{self, Cache};
+use super::rbac::{self, Index};
 use super::{Attributes, Decision, Identity, MASTERS, node};
+use crate::derived::Cache;
 
 /// Decides who may do what. Answers are those of the snapshot asked about; what is compiled from its RBAC objects is
 /// kept until one of them changes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Authorizer {
-    rbac: Cache,
+    rbac: Cache<Index>,
+}
+
+/// The resources that say what RBAC grants.
+const RESOURCES: &[&str] = &[
+    "rbac.authorization.k8s.io/clusterroles/",
+    "rbac.authorization.k8s.io/clusterrolebindings/",
+    "rbac.authorization.k8s.io/roles/",
+    "rbac.authorization.k8s.io/rolebindings/",
+];
+
+impl Default for Authorizer {
+    fn default() -> Self {
+        Self { rbac: Cache::new(RESOURCES, Index::new) }
+    }
 }
 
 impl Authorizer {
@@ -40,7 +55,7 @@ impl Authorizer {
         }
         let by_node =
             || who.as_node().is_some_and(|name| matches!(node::decide(snapshot, name, what), Decision::Allow(_)));
-        self.rbac.index(snapshot).allows(who, what) || by_node()
+        self.rbac.get(snapshot).allows(who, what) || by_node()
     }
 
     /// The decision with its reason, as access reviews show it.
@@ -52,7 +67,7 @@ impl Authorizer {
         if let Some(Decision::Allow(reason)) = by_node {
             return Decision::Allow(reason);
         }
-        match (self.rbac.index(snapshot).decide(who, what), by_node) {
+        match (self.rbac.get(snapshot).decide(who, what), by_node) {
             (Decision::NoOpinion(rbac), Some(Decision::NoOpinion(node))) if !node.is_empty() => {
                 Decision::NoOpinion(if rbac.is_empty() { node } else { format!("{node}, {rbac}") })
             }
@@ -74,12 +89,12 @@ impl Authorizer {
             return Ok(());
         }
         let may = |what: &Attributes<'_>| self.allows(snapshot, who, what);
-        rbac::check(snapshot, &self.rbac.index(snapshot), who, resource, object, old, &may)
+        rbac::check(snapshot, &self.rbac.get(snapshot), who, resource, object, old, &may)
     }
 
     /// The compiled grants of a snapshot.
     pub(super) fn index(&self, snapshot: &Snapshot) -> std::sync::Arc<rbac::Index> {
-        self.rbac.index(snapshot)
+        self.rbac.get(snapshot)
     }
 }
 

@@ -36,7 +36,7 @@ pub const ANONYMOUS: &str = "system:anonymous";
 /// The group whose members may do anything, whatever RBAC says.
 pub const MASTERS: &str = "system:masters";
 
-const SERVICE_ACCOUNT_USER: &str = "system:serviceaccount:";
+pub(crate) const SERVICE_ACCOUNT_USER: &str = "system:serviceaccount:";
 const NODE_USER: &str = "system:node:";
 const NODES: &str = "system:nodes";
 

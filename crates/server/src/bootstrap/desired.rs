@@ -10,6 +10,7 @@ use super::controller_roles::CONTROLLERS;
 use super::rules::rule;
 use crate::auth::resolve_aggregation;
 
+const FLOW: &str = "flowcontrol.apiserver.k8s.io";
 const RBAC: &str = "rbac.authorization.k8s.io";
 /// Each takes in the roles labelled for it; each but the last is itself a part of the next.
 const AGGREGATED: [(&str, Option<&str>); 3] = [("view", Some("edit")), ("edit", Some("admin")), ("admin", None)];
@@ -41,6 +42,8 @@ pub struct Desired {
 pub fn all() -> Vec<Desired> {
     let mut all: Vec<Desired> = NAMESPACES.iter().map(|name| namespace(name)).collect();
     all.extend(PRIORITIES.iter().map(|(name, value, description)| priority(name, *value, description)));
+    let flow = crate::flow::defaults().into_iter();
+    all.extend(flow.map(|default| desired(FLOW, default.plural, "", default.name, default.object)));
     all.extend(cluster_roles());
     all.extend(NAMESPACED_ROLES.iter().map(|(namespace, name, rules)| {
         let mut object = rbac("Role", name);

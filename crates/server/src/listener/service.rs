@@ -13,13 +13,14 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use jiff::Timestamp;
 use mizzen_api::status::ApiError;
-use tokio::sync::SemaphorePermit;
 
-use super::gzip;
+use super::{gzip, websocket};
 use crate::admission::notes::Notes;
 use crate::answer::{Answer, Payload};
 use crate::auth::Identity;
+use crate::deadline;
 use crate::dispatch::{self, Head};
+use crate::flow;
 use crate::proxy::{self, Passed};
 use crate::query::Query;
 use crate::registry::names;
@@ -49,12 +50,17 @@ impl Connection {
             notes: Notes::default(),
         };
         let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
-        let answer = match self.answer(&head, &info, &parts, upgrade, body).await {
+        let _under_way = self.core.metrics.inflight(info.verb);
+        let mut uids = None;
+        let answer = match self.answer(&head, &info, &parts, upgrade, body, &mut uids).await {
             Ok(answer) => answer,
             Err(error) => Answer::error(&error),
         };
-        let answer = render::warned(answer, head.notes.take_warnings());
-        self.core.metrics.request(info.verb, answer.code, started.elapsed());
+        let mut answer = render::warned(answer, head.notes.take_warnings());
+        if let Some([schema, level]) = uids {
+            answer.headers.extend([(flow::SCHEMA_UID, schema), (flow::LEVEL_UID, level)]);
+        }
+        self.core.metrics.answered(&info, query.has("dryRun"), answer.code, started.elapsed());
         finish(answer, gzip::accepts(&parts.headers))
     }
 
@@ -65,28 +71,30 @@ impl Connection {
         parts: &Parts,
         upgrade: Option<OnUpgrade>,
         body: Incoming,
+        uids: &mut Option<flow::Uids>,
     ) -> Result<Answer, ApiError> {
         let snapshot = self.core.store.snapshot();
         let authorization = head.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok());
         let authenticator = &self.core.authenticator;
         let identity = authenticator.authenticate(&snapshot, Timestamp::now(), self.peer.as_ref(), authorization)?;
         let identity = authenticator.impersonate(&snapshot, &self.core.authorizer, identity, head.headers)?;
-        dispatch::authorize(&self.core, &snapshot, &identity, head, info, info.verb)?;
         if proxy::passes_on(info) {
+            dispatch::authorize(&self.core, &snapshot, &identity, head, info, info.verb)?;
             let passed = Passed { core: &self.core, identity: &identity, head, info, snapshot: &snapshot };
             return proxy::answer(&passed, parts, upgrade, body).await;
         }
         drop(snapshot);
-        let _slot = if info.verb == "watch" { None } else { Some(self.slot()?) };
-        dispatch::answer(&self.core, &identity, head, info, self.read(body)).await
-    }
-
-    /// A place among the requests under way.
-    fn slot(&self) -> Result<SemaphorePermit<'_>, ApiError> {
-        self.core
-            .slots
-            .try_acquire()
-            .map_err(|_| ApiError::too_many_requests("too many requests, please try again later", 1))
+        let answer = dispatch::admitted(&self.core, &identity, head, info, self.read(body), uids);
+        if info.verb == "watch" {
+            let answer = answer.await?;
+            return Ok(match upgrade {
+                Some(upgrade) => websocket::accept(answer, head.headers, upgrade, &self.core.tasks),
+                None => answer,
+            });
+        }
+        let time = deadline::of(head.query, self.core.config.request_timeout)?;
+        let late = |_| Err(ApiError::timeout("Timeout: request did not complete within the allotted timeout"));
+        tokio::time::timeout(time, answer).await.unwrap_or_else(late)
     }
 
     /// The whole body, within the limits of size and time.
@@ -107,7 +115,7 @@ impl Connection {
 
 /// The answer as HTTP carries it.
 fn finish(answer: Answer, gzip: bool) -> Response<Payload> {
-    let Answer { code, content_type, headers, payload } = if gzip { gzip::compress(answer) } else { answer };
+    let Answer { code, content_type, headers, payload, hold: _ } = if gzip { gzip::compress(answer) } else { answer };
     let mut response = Response::new(payload);
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let fields = response.headers_mut();

@@ -223,5 +223,5 @@ fn returned(response: Response<Incoming>) -> Answer {
     let content_type = parts.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default().to_string();
     let passed = |name: &HeaderName| !HOP.contains(name) && *name != CONTENT_TYPE && *name != CONTENT_LENGTH;
     let headers = parts.headers.iter().filter(|(name, _)| passed(name)).map(|(n, v)| (n.clone(), v.clone())).collect();
-    Answer { code: parts.status.as_u16(), content_type: content_type.into(), headers, payload: Payload::Proxied(body) }
+    Answer { headers, payload: Payload::Proxied(body), ..Answer::bytes(parts.status.as_u16(), content_type, "") }
 }

@@ -1,6 +1,7 @@
 //! Commits one object together with what must change with it, and says in the API's words why it could not.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use mizzen_api::status::ApiError;
 use mizzen_store::{CommitError, Entry, Expect, Operation, Txn};
@@ -68,7 +69,11 @@ pub(crate) async fn commit(
     let mut txn = Txn { expect: sides.expect, operations: sides.operations };
     txn.expect.insert(0, (key.to_string(), expect));
     txn.operations.insert(0, operation);
-    match core.store.commit(txn).await {
+    let began = Instant::now();
+    let outcome = core.store.commit(txn).await;
+    core.metrics.committed(began.elapsed());
+    core.health.store.set(!matches!(outcome, Err(CommitError::Unavailable { .. })));
+    match outcome {
         Ok(committed) => {
             let entry = committed.entries.into_iter().next().flatten();
             entry.ok_or_else(|| Failed::Error(ApiError::internal("the store committed another transaction")))

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::Resource;
 use super::select::Selection;
-use crate::answer::{Answer, Payload};
+use crate::answer::{Answer, Hold, Payload};
 use crate::dispatch::Ctx;
 use crate::negotiate::{Format, Shape};
 use crate::render::{encoded, parse, served};
@@ -198,7 +198,9 @@ fn copied(resource: &Resource, page: Page) -> Answer {
         return Answer::bytes(200, "application/json", out.freeze());
     }
     let mut answer = Answer::bytes(200, "application/json", Bytes::new());
-    answer.payload = Payload::List(pieces(head, strip, page.entries).boxed());
+    let hold = Hold::default();
+    answer.payload = Payload::List(pieces(head, strip, page.entries, Arc::clone(&hold)).boxed());
+    answer.hold = Some(hold);
     answer
 }
 
@@ -216,7 +218,13 @@ fn put_item(out: &mut BytesMut, comma: bool, value: &Bytes, strip: &[u8]) {
     }
 }
 
-fn pieces(head: String, strip: String, entries: Vec<Arc<Entry>>) -> impl futures_util::Stream<Item = Bytes> {
+fn pieces(
+    head: String,
+    strip: String,
+    entries: Vec<Arc<Entry>>,
+    hold: Hold,
+) -> impl futures_util::Stream<Item = Bytes> {
+    let mut hold = Some(hold);
     let mut head = Some(head);
     let mut entries = entries.into_iter();
     let mut first = true;
@@ -233,6 +241,7 @@ fn pieces(head: String, strip: String, entries: Vec<Arc<Entry>>) -> impl futures
             let Some(entry) = entries.next() else {
                 out.put_slice(b"]}\n");
                 done = true;
+                drop(hold.take());
                 break;
             };
             put_item(&mut out, !first, &entry.value, strip.as_bytes());
@@ -245,6 +254,29 @@ fn pieces(head: String, strip: String, entries: Vec<Arc<Entry>>) -> impl futures
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Tokens come from clients: whatever they are, they are read or refused, and what is read comes back.
+    #[test]
+    fn any_text_is_a_token_or_none() {
+        use rand::rngs::StdRng;
+        use rand::{Rng, SeedableRng};
+        let mut random = StdRng::seed_from_u64(1);
+        let good = Token { revision: Some(Revision(123_456)), start: "default/some-name".into() }.encode();
+        let mut read = 0;
+        for _ in 0..20_000 {
+            let mut bytes = good.clone().into_bytes();
+            for _ in 0..random.random_range(0..4) {
+                let at = random.random_range(0..bytes.len());
+                bytes[at] = random.random_range(b'-'..=b'z');
+            }
+            bytes.truncate(random.random_range(0..=bytes.len() * 2));
+            if let Ok(token) = Token::decode(&String::from_utf8_lossy(&bytes)) {
+                assert_eq!(Token::decode(&token.encode()), Ok(token));
+                read += 1;
+            }
+        }
+        assert!(read > 1000, "only {read} could be read");
+    }
 
     #[test]
     fn tokens_come_back() {

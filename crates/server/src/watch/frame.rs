@@ -6,6 +6,7 @@ use mizzen_api::status::ApiError;
 use mizzen_store::{Entry, Revision};
 use serde_json::{Value, json};
 
+use super::rendered::{Key, Rendered};
 use crate::negotiate::{Encoding, Format, Shape};
 use crate::registry::Resource;
 use crate::render::served;
@@ -25,24 +26,56 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// An event about an entry; `at` replaces its revision (a deletion's).
-    pub fn event(&mut self, out: &mut BytesMut, kind: &str, entry: &Entry, at: Option<Revision>) {
-        let value = match at {
-            Some(revision) => entry.value_at(revision),
-            None => entry.value.clone(),
-        };
+    /// An event about an entry; `at` replaces its revision (a deletion's). What has to be encoded is shared through `shared`
+    /// with the other watchers of the change.
+    pub fn event(
+        &mut self,
+        out: &mut BytesMut,
+        kind: &'static str,
+        entry: &Entry,
+        at: Option<Revision>,
+        shared: Option<&Rendered>,
+    ) {
         if self.format.encoding == Encoding::Json
             && self.format.shape == Shape::Full
             && !self.resource.kind.is_converted()
         {
-            out.reserve(value.len() + 40);
-            out.put_slice(b"{\"type\":\"");
-            out.put_slice(kind.as_bytes());
-            out.put_slice(b"\",\"object\":");
-            out.put_slice(&value);
-            out.put_slice(b"}\n");
+            self.copied(out, kind, entry, at);
             return;
         }
+        match shared.and_then(|shared| Some((shared, Key::of(self, kind, entry, at)?))) {
+            Some((shared, key)) => {
+                let frame = shared.frame(key, || {
+                    let mut frame = BytesMut::new();
+                    self.encoded(&mut frame, kind, entry, at);
+                    frame.freeze()
+                });
+                out.put_slice(&frame);
+            }
+            None => self.encoded(out, kind, entry, at),
+        }
+        self.columns_sent = true;
+    }
+
+    /// As the store has it.
+    fn copied(&self, out: &mut BytesMut, kind: &str, entry: &Entry, at: Option<Revision>) {
+        let value = match at {
+            Some(revision) => entry.value_at(revision),
+            None => entry.value.clone(),
+        };
+        out.reserve(value.len() + 40);
+        out.put_slice(b"{\"type\":\"");
+        out.put_slice(kind.as_bytes());
+        out.put_slice(b"\",\"object\":");
+        out.put_slice(&value);
+        out.put_slice(b"}\n");
+    }
+
+    fn encoded(&self, out: &mut BytesMut, kind: &str, entry: &Entry, at: Option<Revision>) {
+        let value = match at {
+            Some(revision) => entry.value_at(revision),
+            None => entry.value.clone(),
+        };
         let object: Value = match serde_json::from_slice(&value) {
             Ok(object) => object,
             Err(error) => return self.error(out, &ApiError::internal(error)),
@@ -53,8 +86,7 @@ impl Frames {
                 let metadata = shapes::single_metadata(&object);
                 let now = jiff::Timestamp::now().as_second();
                 let row = shapes::row(&self.resource, object, version, self.include, now);
-                let first = !std::mem::replace(&mut self.columns_sent, true);
-                shapes::table(&self.resource.storage, version, metadata, vec![row], first)
+                shapes::table(&self.resource.storage, version, metadata, vec![row], !self.columns_sent)
             }
             Shape::Metadata(version) => shapes::partial(&object, version),
         };

@@ -4,6 +4,7 @@
 //! or version. A watcher holds a cursor, not a queue: one that falls behind the history is told 410 and closed.
 
 mod frame;
+mod rendered;
 mod stream;
 
 use std::collections::VecDeque;
@@ -13,7 +14,7 @@ use mizzen_api::status::ApiError;
 use mizzen_store::{Compacted, Revision};
 use rand::Rng;
 
-use crate::answer::Answer;
+use crate::answer::{Answer, Hold};
 use crate::crd;
 use crate::dispatch::Ctx;
 use crate::options::ListOptions;
@@ -21,10 +22,14 @@ use crate::registry::read::reached;
 use crate::registry::select::Selection;
 use crate::shapes::Include;
 use frame::Frames;
+pub(crate) use rendered::Rendered;
 use stream::{Start, Watcher};
 
 /// A watch without a time limit of its own ends after this and up to as much again, so that not all end at once.
 const DEFAULT_LIFE: Duration = Duration::from_secs(1800);
+
+/// A watch that begins with more objects than this keeps its seats until they are sent.
+const BRIEF: usize = 100;
 
 /// Answers a watch.
 pub(crate) async fn answer(ctx: &Ctx<'_>) -> Result<Answer, ApiError> {
@@ -48,8 +53,11 @@ pub(crate) async fn answer(ctx: &Ctx<'_>) -> Result<Answer, ApiError> {
         Some(seconds) => Duration::from_secs(seconds),
         None => DEFAULT_LIFE + rand::rng().random_range(Duration::ZERO..DEFAULT_LIFE),
     };
-    let watcher = Watcher::new(ctx, start, selection, frames, options.bookmarks, life);
-    Ok(Answer::stream(content_type, watcher.into_stream()))
+    let hold = (start.state.len() > BRIEF).then(Hold::default);
+    let watcher = Watcher::new(ctx, start, selection, frames, options.bookmarks, life).holding(hold.clone());
+    let mut answer = Answer::stream(content_type, watcher.into_stream());
+    answer.hold = hold;
+    Ok(answer)
 }
 
 /// Where the watch begins. Errors from here on are events, for the stream has begun in the client's eyes.

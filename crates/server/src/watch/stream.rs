@@ -1,6 +1,7 @@
 //! The stream of one watcher: initial state, then changes, with bookmarks in between and an end in time.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +10,15 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use mizzen_api::status::ApiError;
 use mizzen_store::{Change, Entry, Event, Revision, Watch, WatchError};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::frame::Frames;
 use super::too_old;
+use crate::answer::Hold;
 use crate::crd;
 use crate::dispatch::Ctx;
+use crate::metrics::Watching;
 use crate::registry::select::Selection;
 use crate::server::Core;
 
@@ -60,6 +64,13 @@ pub(super) struct Watcher {
     next_bookmark: Instant,
     end: Instant,
     ended: bool,
+    /// The seats of the initial events.
+    hold: Option<Hold>,
+    watching: Watching,
+    /// Rings at the next bookmark, or at the end. Kept from one event to the next, as is `closing`: to make them anew would
+    /// cost each watcher of each change two locks that all watchers share.
+    alarm: Pin<Box<Sleep>>,
+    closing: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl Watcher {
@@ -71,7 +82,6 @@ impl Watcher {
         bookmarks: bool,
         life: Duration,
     ) -> Self {
-        ctx.core.metrics.watch_started();
         let end = Instant::now() + life;
         let mut watcher = Self {
             core: Arc::clone(ctx.core),
@@ -83,9 +93,19 @@ impl Watcher {
             next_bookmark: end,
             end,
             ended: false,
+            hold: None,
+            watching: ctx.core.metrics.watching(ctx.info),
+            alarm: Box::pin(tokio::time::sleep_until(end)),
+            closing: Box::pin(ctx.core.closing.clone().cancelled_owned()),
         };
         watcher.schedule_bookmark();
         watcher
+    }
+
+    /// Keeps this until the initial events are sent.
+    pub fn holding(mut self, hold: Option<Hold>) -> Self {
+        self.hold = hold;
+        self
     }
 
     /// The body of the answer. Its head goes out before the first item is there.
@@ -110,7 +130,6 @@ impl Watcher {
             if self.put_state(&mut out) || self.put_pending(&mut out) {
                 continue;
             }
-            let closing = self.core.closing.clone();
             tokio::select! {
                 biased;
                 changes = self.start.watch.next(BATCH) => match changes {
@@ -120,8 +139,8 @@ impl Watcher {
                 followed = changed(&mut self.start.definition) => {
                     self.ended = !followed || !crd::renew(&self.core, &mut self.frames.resource);
                 }
-                () = closing.cancelled() => return None,
-                () = tokio::time::sleep_until(self.next_bookmark.min(self.end)) => self.tick(&mut out),
+                () = self.closing.as_mut() => return None,
+                () = self.alarm.as_mut() => self.tick(&mut out),
             }
         }
     }
@@ -146,11 +165,14 @@ impl Watcher {
         while out.len() < CHUNK {
             let Some(entry) = self.start.state.pop_front() else { break };
             if self.selection.matches(&entry) {
-                self.frames.event(out, "ADDED", &entry, None);
+                self.frames.event(out, "ADDED", &entry, None, None);
                 sent += 1;
             }
         }
-        self.core.metrics.watch_events(sent);
+        self.watching.events(sent);
+        if self.start.state.is_empty() {
+            self.hold = None;
+        }
         if self.start.state.is_empty() && std::mem::take(&mut self.start.announce_end) {
             self.frames.bookmark(out, self.start.state_at, true);
         }
@@ -164,7 +186,7 @@ impl Watcher {
             let Some(event) = self.pending.pop_front() else { break };
             sent += usize::from(self.put(out, &event));
         }
-        self.core.metrics.watch_events(sent);
+        self.watching.events(sent);
         !out.is_empty()
     }
 
@@ -176,12 +198,13 @@ impl Watcher {
         };
         let now = now.filter(|e| self.selection.matches(e));
         let before = before.filter(|e| self.selection.matches(e));
-        match (now, before) {
-            (Some(entry), None) => self.frames.event(out, "ADDED", entry, None),
-            (Some(entry), Some(_)) => self.frames.event(out, "MODIFIED", entry, None),
-            (None, Some(previous)) => self.frames.event(out, "DELETED", previous, Some(event.revision)),
+        let (kind, entry, at) = match (now, before) {
+            (Some(entry), None) => ("ADDED", entry, None),
+            (Some(entry), Some(_)) => ("MODIFIED", entry, None),
+            (None, Some(previous)) => ("DELETED", previous, Some(event.revision)),
             (None, None) => return false,
-        }
+        };
+        self.frames.event(out, kind, entry, at, Some(&self.core.rendered));
         true
     }
 
@@ -197,19 +220,19 @@ impl Watcher {
     }
 
     fn schedule_bookmark(&mut self) {
-        if !self.bookmarks {
-            return;
+        if self.bookmarks {
+            let now = Instant::now();
+            let last = self.end.checked_sub(BOOKMARK_BEFORE_END).unwrap_or(self.end);
+            let next = now + BOOKMARK_EVERY;
+            self.next_bookmark = if next < last {
+                next
+            } else if now < last {
+                last
+            } else {
+                self.end + BOOKMARK_EVERY
+            };
         }
-        let now = Instant::now();
-        let last = self.end.checked_sub(BOOKMARK_BEFORE_END).unwrap_or(self.end);
-        let next = now + BOOKMARK_EVERY;
-        self.next_bookmark = if next < last {
-            next
-        } else if now < last {
-            last
-        } else {
-            self.end + BOOKMARK_EVERY
-        };
+        self.alarm.as_mut().reset(self.next_bookmark.min(self.end));
     }
 
     fn fail(&mut self, out: &mut BytesMut, error: &WatchError) {
@@ -217,12 +240,6 @@ impl Watcher {
         if let WatchError::Compacted(compacted) = error {
             self.frames.error(out, &too_old(compacted));
         }
-    }
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        self.core.metrics.watch_ended();
     }
 }
 

@@ -104,7 +104,13 @@ impl World {
         let definitions = {
             let (server, of_store, shutdown) = (server.clone(), Arc::clone(&store), shutdown.clone());
             let api = move |name: &str| server.api_as(Identity::service_account("kube-system", name));
-            tokio::spawn(mizzen_controllers::shell::run(mizzen_controllers::definitions(), of_store, api, shutdown))
+            tokio::spawn(mizzen_controllers::shell::run(
+                mizzen_controllers::definitions(),
+                of_store,
+                api,
+                Arc::default(),
+                shutdown,
+            ))
         };
         let admin = TlsConnector::from(pki.client_config(Client::Admin));
         let kubeconfig = pki.admin_kubeconfig(&format!("https://127.0.0.1:{port}"));

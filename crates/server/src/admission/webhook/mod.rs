@@ -19,8 +19,10 @@ use crate::derived::Cache;
 use hook::Hook;
 use metrics::Metrics;
 
-/// All kinds that configure admission live under their group.
-const PREFIX: &str = "admissionregistration.k8s.io/";
+/// What registers webhooks.
+const RESOURCES: &[&str] = &[MUTATING, VALIDATING];
+const MUTATING: &str = "admissionregistration.k8s.io/mutatingwebhookconfigurations/";
+const VALIDATING: &str = "admissionregistration.k8s.io/validatingwebhookconfigurations/";
 
 /// The registered webhooks of the newest state, and what is counted of them.
 #[derive(Debug)]
@@ -31,7 +33,7 @@ pub(crate) struct Webhooks {
 
 impl Default for Webhooks {
     fn default() -> Self {
-        Self { cache: Cache::new(PREFIX, Registered::new), metrics: Metrics::default() }
+        Self { cache: Cache::new(RESOURCES, Registered::new), metrics: Metrics::default() }
     }
 }
 
@@ -56,11 +58,8 @@ pub(crate) struct Registered {
 
 impl Registered {
     fn new(snapshot: &Snapshot) -> Self {
-        let list = |plural: &str| {
-            let prefix = format!("{PREFIX}{plural}/");
-            snapshot.prefix(&prefix).flat_map(|entry| hook::read(&entry.value)).collect()
-        };
-        Self { mutating: list("mutatingwebhookconfigurations"), validating: list("validatingwebhookconfigurations") }
+        let list = |prefix: &'static str| snapshot.prefix(prefix).flat_map(|entry| hook::read(&entry.value)).collect();
+        Self { mutating: list(MUTATING), validating: list(VALIDATING) }
     }
 
     /// Nobody is to be asked about anything.
