@@ -9,8 +9,10 @@ pub enum Bench {
     Store,
     /// Starting containers and execs
     Runtime,
-    /// Requests against a whole `mizzen up`
+    /// Requests against a whole `mizzen up`, beside nginx and, where it is to be had, kube-apiserver
     Api,
+    /// Starts, pods, Deployments, memory and CPU at rest of a whole `mizzen up`
+    Node,
 }
 
 /// Builds for release and measures.
@@ -21,5 +23,6 @@ pub fn bench(what: Bench) -> Result {
         Bench::Store => example("mizzen-store", "commit_bench"),
         Bench::Runtime => example("mizzen-runtime", "start_bench"),
         Bench::Api => run("bash", &["docs/bench/api.sh"]),
+        Bench::Node => run("bash", &["docs/bench/node.sh"]),
     }
 }
