@@ -6,7 +6,7 @@
 . "$bench/rivals.sh"
 runs=${1:-3}
 
-# What every API server is asked to do. `default` holds 10,000 ConfigMaps when they are listed.
+# requests [FOLDER]: what every API server is asked to do; FOLDER keeps the bytes that it answered with. `default` holds 10,000 ConfigMaps when they are listed.
 requests() {
     load --namespace kube-public create-configmaps --count "$(count 3000)" --clients 1
     load --namespace kube-public create-configmaps --count "$(count 20000)" --clients 16
@@ -15,16 +15,17 @@ requests() {
     object=$(inside python3 "$bench/fetch.py" "$kubeconfig" /api/v1/namespaces/default/configmaps?limit=1 first)
     load get --path "$object" --count "$(count 100000)" --clients 16
     load list --path /api/v1/namespaces/default/configmaps --runs 20
+    if [ -n "${1:-}" ]; then
+        inside python3 "$bench/fetch.py" "$kubeconfig" "$object" >"$1/object.json"
+        inside python3 "$bench/fetch.py" "$kubeconfig" /api/v1/namespaces/default/configmaps >"$1/list.json"
+    fi
     load watch-fanout --watchers "$(count 1000)" --writes 40
 }
 
 for run in $(seq "$runs"); do
     heading "run $run: mizzen"
     start "empty data dir"
-    requests
-    # The bytes that nginx is to serve, as mizzen serves them.
-    inside python3 "$bench/fetch.py" "$kubeconfig" "$object" >"$work/object.json"
-    inside python3 "$bench/fetch.py" "$kubeconfig" /api/v1/namespaces/default/configmaps >"$work/list.json"
+    requests "$work"
     stop
     if command -v nginx >/dev/null; then
         heading "run $run: nginx"

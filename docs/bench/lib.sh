@@ -2,9 +2,10 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 bench=docs/bench
-apiload=${APILOAD:-target/apiload/release/apiload}
-if [ ! -x "$apiload" ]; then
+apiload=${APILOAD:-}
+if [ -z "$apiload" ]; then
     CARGO_TARGET_DIR=target/apiload cargo build --release --manifest-path ../shared/bench/apiload/Cargo.toml
+    apiload=$(find target/apiload -path '*release/apiload' -type f | head -1)
 fi
 mizzen=${MIZZEN:-}
 if [ -z "$mizzen" ]; then

@@ -4,6 +4,7 @@
 //! * `fix` mends what can be mended: formatting, generated docs.
 //! * `test` sets up what the tests need, says plainly what it cannot, and runs them all.
 //! * `conformance` writes `docs/conformance.md` from the public suite's results.
+//! * `vm` runs the node's tests in a virtual machine whose kernel has cgroup v2 only.
 //! * `bench`, `crash-store`, `fuzz`: measure and torture.
 
 mod bench;
@@ -14,6 +15,7 @@ mod packages;
 mod run;
 mod test;
 mod verify;
+mod vm;
 
 use clap::{Parser, Subcommand};
 
@@ -39,7 +41,15 @@ enum Task {
         /// Only tests whose names contain this
         filter: Option<String>,
     },
-    /// Run a benchmark: store, runtime, api
+    /// Run the node's tests in a virtual machine with Debian's kernel and cgroup v2 only
+    Vm {
+        /// Do not install or download anything
+        #[arg(long)]
+        offline: bool,
+        /// Only tests whose names contain this
+        filter: Option<String>,
+    },
+    /// Run a benchmark: store, runtime, api, node
     Bench {
         /// Which one
         #[arg(value_enum)]
@@ -83,6 +93,7 @@ fn main() -> std::process::ExitCode {
         Task::Verify => verify::verify(),
         Task::Fix => verify::fix(),
         Task::Test { offline, filter } => test::test(offline, filter.as_deref()),
+        Task::Vm { offline, filter } => vm::vm(offline, filter.as_deref()),
         Task::Bench { what } => bench::bench(what),
         Task::Conformance { commit, files } => conformance::write(&files, commit.as_deref()),
         Task::Fuzz { seconds, inputs, keep, target } => fuzz::fuzz(seconds, inputs, keep, target.as_deref()),

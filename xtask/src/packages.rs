@@ -20,10 +20,7 @@ const PYTHON: &str = "target/python";
 
 /// Installs what is missing, and says plainly what cannot be had: those tests say that they are skipped.
 pub fn install(offline: bool) {
-    let missing: Vec<(&str, &str)> = PROGRAMS.iter().filter(|(program, _)| !is_there(program)).copied().collect();
-    if !missing.is_empty() && !offline {
-        install_from_debian(&missing);
-    }
+    programs(&PROGRAMS, offline);
     for (program, package) in PROGRAMS.iter().filter(|(program, _)| !is_there(program)) {
         println!("not available: {program} (Debian package {package}); tests that need it are skipped");
     }
@@ -36,6 +33,14 @@ pub fn install(offline: bool) {
     match kubectl() {
         Some(kubectl) => println!("kubectl: {}", kubectl.display()),
         None => println!("not available: kubectl; tests that drive it are skipped"),
+    }
+}
+
+/// Installs the Debian packages of programs that are not there.
+pub fn programs(wanted: &[(&str, &str)], offline: bool) {
+    let missing: Vec<(&str, &str)> = wanted.iter().filter(|(program, _)| !is_there(program)).copied().collect();
+    if !missing.is_empty() && !offline {
+        install_from_debian(&missing);
     }
 }
 

@@ -8,8 +8,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// Longest wait for anything to become true.
+/// Longest wait for anything to become true; on an emulated machine (`MIZZEN_TEST_PATIENCE`) so many times as long.
 const WAIT: Duration = Duration::from_secs(40);
+
+fn patience() -> Duration {
+    let factor = std::env::var("MIZZEN_TEST_PATIENCE").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    WAIT * factor
+}
 
 /// A running cluster.
 pub struct Cluster {
@@ -156,9 +161,15 @@ impl Cluster {
         names
     }
 
+    /// Waits until a pod is ready.
+    pub fn ready(&self, pod: &str) {
+        let timeout = format!("--timeout={}s", patience().as_secs());
+        self.kubectl(&["wait", &format!("pod/{pod}"), "--for=condition=Ready", &timeout]);
+    }
+
     /// Waits until `done`, or fails with what was last seen.
     pub fn until(&self, what: &str, mut done: impl FnMut() -> bool) {
-        let deadline = Instant::now() + WAIT;
+        let deadline = Instant::now() + patience();
         while !done() {
             assert!(Instant::now() < deadline, "{what} did not happen\n{}", self.state());
             std::thread::sleep(Duration::from_millis(50));

@@ -20,7 +20,7 @@ spec:
 fn running() -> Option<Cluster> {
     let cluster = Cluster::start()?;
     cluster.apply(POD);
-    cluster.kubectl(&["wait", "pod/one", "--for=condition=Ready", "--timeout=30s"]);
+    cluster.ready("one");
     Some(cluster)
 }
 
@@ -58,7 +58,7 @@ fn a_killed_container_is_started_again() {
 fn a_killed_shim_costs_its_own_pod_a_restart_and_no_other() {
     let Some(cluster) = running() else { return };
     cluster.apply(&POD.replace("one", "two"));
-    cluster.kubectl(&["wait", "pod/two", "--for=condition=Ready", "--timeout=30s"]);
+    cluster.ready("two");
     let (before, other) = (container(&cluster, "one"), container(&cluster, "two"));
     let ip = |pod: &str| cluster.get(&["pod", pod])["status"]["podIP"].as_str().unwrap_or_default().to_string();
     let (process, bystander) = (first_process(&cluster, "one"), first_process(&cluster, "two"));
@@ -83,7 +83,7 @@ fn restarts_of_mizzen_restart_nothing_else() {
         let took = cluster.stop_server(signal);
         assert!(took < Duration::from_secs(2), "{signal}: {took:?}");
         cluster.start_server();
-        cluster.kubectl(&["wait", "pod/one", "--for=condition=Ready", "--timeout=30s"]);
+        cluster.ready("one");
         assert_eq!(container(&cluster, "one"), before, "{signal}");
         assert_eq!(cluster.kubectl(&["logs", "one"]), "run\n");
     }
@@ -110,7 +110,7 @@ fn down_leaves_nothing_and_can_be_said_twice() {
     let links = cluster.command("ip".as_ref()).args(["-o", "link"]).output().unwrap();
     assert_eq!(text(&links).lines().count(), 2, "{}", text(&links));
     cluster.start_server();
-    cluster.kubectl(&["wait", "pod/one", "--for=condition=Ready", "--timeout=30s"]);
+    cluster.ready("one");
 }
 
 #[test]

@@ -61,7 +61,7 @@ spec:
 fn volumes_and_environment_hold_what_they_should() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.apply(VOLUMES);
-    cluster.kubectl(&["wait", "pod/volumes", "--for=condition=Ready", "--timeout=30s"]);
+    cluster.ready("volumes");
     let run = |script: &str| cluster.kubectl(&["exec", "volumes", "-c", "c", "--", "sh", "-c", script]);
     for (script, expected) in [
         ("cat /shared/file", "before\n"),
@@ -129,7 +129,7 @@ fn limits_are_the_kernels() {
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: limited}}\nspec: {{terminationGracePeriodSeconds: 0, containers: \
          [{{name: c, image: 'busybox:1', command: [sleep, '1000'], {limits}}}]}}\n"
     ));
-    cluster.kubectl(&["wait", "pod/limited", "--for=condition=Ready", "--timeout=30s"]);
+    cluster.ready("limited");
     // The container sees its own group as the root of all.
     let (v1, v2) = (
         "cat cpu/cpu.shares cpu/cpu.cfs_quota_us memory/memory.limit_in_bytes",

@@ -72,7 +72,7 @@ fn a_deployment_pulls_with_its_secret() {
     };
     cluster.apply(&pod("stranger", ""));
     cluster.apply(&pod("friend", "imagePullSecrets: [{name: pull}]"));
-    cluster.kubectl(&["wait", "pod/friend", "--for=condition=Ready", "--timeout=30s"]);
+    cluster.ready("friend");
     let events = cluster.kubectl(&["events", "--for", "pod/stranger"]);
     assert!(events.contains("Failed") && events.contains("401"), "{events}");
     let image =

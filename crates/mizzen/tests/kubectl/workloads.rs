@@ -116,7 +116,8 @@ fn attach_speaks_with_the_first_process() {
         ]
         .concat(),
     );
-    cluster.kubectl(&["wait", "pod/talks", "pod/ticks", "--for=condition=Ready", "--timeout=30s"]);
+    cluster.ready("talks");
+    cluster.ready("ticks");
     // What is written comes in, both outputs come back, and the end of the input is the end of the container's.
     let output = cluster.kubectl_with(&["attach", "talks", "-i", "--quiet"], "one\ntwo\n");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
