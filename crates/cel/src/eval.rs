@@ -20,8 +20,13 @@ type Evaluated<'a> = Result<Value<'a>, EvalError>;
 pub enum Slot<'a> {
     /// It is this.
     Value(Value<'a>),
-    /// It is what this gives, evaluated when it is first asked for, against the variables before it.
-    Lazy(&'a Program),
+    /// It is what an expression gives, evaluated when it is first asked for, against the variables before it.
+    Lazy {
+        /// The expression.
+        program: &'a Program,
+        /// How errors call the variable.
+        name: &'a str,
+    },
     /// It was evaluated, and this came of it.
     Evaluated(Result<Value<'a>, EvalError>),
     /// There is none: an expression that asks for it fails.
@@ -91,18 +96,20 @@ impl<'a> Machine<'_, 'a> {
 
     fn variable(&mut self, index: usize) -> Evaluated<'a> {
         self.meter.charge(1)?;
-        let program = match self.activation.slots.get(index) {
+        let (program, name) = match self.activation.slots.get(index) {
             Some(Slot::Value(value)) => return Ok(value.clone()),
             Some(Slot::Evaluated(result)) => return result.clone(),
-            Some(Slot::Lazy(program)) => *program,
+            Some(Slot::Lazy { program, name }) => (*program, *name),
             Some(Slot::Missing) | None => return Err(EvalError::function("no such attribute")),
         };
         // A variable only knows those before it, so this ends.
         self.activation.slots[index] = Slot::Missing;
-        let result = run(program.node(), self.activation, self.meter);
-        if !matches!(result, Err(EvalError::CostLimit)) {
-            self.activation.slots[index] = Slot::Evaluated(result.clone());
-        }
+        let result = match run(program.node(), self.activation, self.meter) {
+            Err(EvalError::CostLimit) => return Err(EvalError::CostLimit),
+            Err(why) => Err(EvalError::Function(format!("composited variable {name:?} fails to evaluate: {why}"))),
+            Ok(value) => Ok(value),
+        };
+        self.activation.slots[index] = Slot::Evaluated(result.clone());
         result
     }
 

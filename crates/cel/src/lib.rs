@@ -23,6 +23,8 @@
 //! strings, lists, sets, regular expressions, URLs, quantities, IP addresses and networks, formats, semantic versions,
 //! the authorizer (a trait that the server implements), and what mutating policies make objects and patches with.
 
+pub mod admission;
+mod builtin;
 mod charge;
 mod check;
 mod cost;

@@ -1,11 +1,11 @@
 //! From the schemas of resources to declared types, with the sizes that values can have at most.
 //!
-//! Reads structural schemas (as CustomResourceDefinitions hold them) and OpenAPI v3 schemas of built-in kinds, as JSON.
+//! Reads structural schemas, as CustomResourceDefinitions hold them, as JSON.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
 use crate::types::Type;
 
@@ -122,13 +122,7 @@ impl Decl {
     /// The type that a structural schema describes, its objects named below `name`; `None` where it describes nothing
     /// an expression may see. `root`: it is a whole resource, which has `apiVersion`, `kind` and the names in `metadata`.
     pub fn from_schema(schema: &Json, name: &str, root: bool) -> Option<Arc<Self>> {
-        Builder { definitions: None }.build(schema, name, root, 0)
-    }
-
-    /// As [`Decl::from_schema`] of an OpenAPI v3 document's schema, whose `$ref`s name `definitions`. Types that are
-    /// within themselves are left out below a depth that no object reaches.
-    pub fn from_openapi(schema: &Json, definitions: &Map<String, Json>, name: &str) -> Option<Arc<Self>> {
-        Builder { definitions: Some(definitions) }.build(schema, name, true, 0)
+        build(schema, name, root, 0)
     }
 
     /// The type of the elements or values.
@@ -158,98 +152,81 @@ static META: LazyLock<Json> = LazyLock::new(
     || json!({"type": "object", "properties": {"name": {"type": "string"}, "generateName": {"type": "string"}}}),
 );
 
-struct Builder<'a> {
-    definitions: Option<&'a Map<String, Json>>,
+fn build(schema: &Json, name: &str, root: bool, depth: usize) -> Option<Arc<Decl>> {
+    if depth > DEPTH_MAX {
+        return None;
+    }
+    let flag = |key: &str| schema[key] == true;
+    let mut decl = if flag("x-kubernetes-int-or-string") {
+        let max = schema["maxLength"].as_i64().map_or(REQUEST_BYTES_MAX - 2, |max| clamp(max).saturating_mul(4));
+        Decl::sized(Type::Dyn, max, 1, Shape::Dyn)
+    } else {
+        match schema["type"].as_str().unwrap_or_default() {
+            "array" => list(schema, name, depth)?,
+            "object" => object(schema, name, root || flag("x-kubernetes-embedded-resource"), depth)?,
+            "string" => string(schema),
+            "boolean" => Decl::sized(Type::Bool, 0, 4, Shape::Scalar),
+            "number" => Decl::sized(Type::Double, 0, 1, Shape::Double),
+            "integer" => Decl::sized(Type::Int, 0, 1, Shape::Scalar),
+            _ => return None,
+        }
+    };
+    decl.nullable = flag("nullable");
+    Some(Arc::new(decl))
 }
 
-impl<'a> Builder<'a> {
-    fn build(&self, schema: &'a Json, name: &str, root: bool, depth: usize) -> Option<Arc<Decl>> {
-        // The depth of a recursive OpenAPI schema is cut short: JSONSchemaProps has a dozen branches into itself.
-        let limit = if self.definitions.is_some() { 16 } else { DEPTH_MAX };
-        if depth > limit {
-            return None;
-        }
-        let schema = self.resolve(schema);
-        let flag = |key: &str| schema[key] == true;
-        let mut decl = if flag("x-kubernetes-int-or-string") || schema["format"] == "int-or-string" {
-            let max = schema["maxLength"].as_i64().map_or(REQUEST_BYTES_MAX - 2, |max| clamp(max).saturating_mul(4));
-            Decl::sized(Type::Dyn, max, 1, Shape::Dyn)
-        } else {
-            match schema["type"].as_str().unwrap_or_default() {
-                "array" => self.list(schema, name, depth)?,
-                "object" => self.object(schema, name, root || flag("x-kubernetes-embedded-resource"), depth)?,
-                "string" => string(schema),
-                "boolean" => Decl::sized(Type::Bool, 0, 4, Shape::Scalar),
-                "number" => Decl::sized(Type::Double, 0, 1, Shape::Double),
-                "integer" => Decl::sized(Type::Int, 0, 1, Shape::Scalar),
-                _ => return None,
-            }
-        };
-        decl.nullable = flag("nullable");
-        Some(Arc::new(decl))
-    }
+fn list(schema: &Json, name: &str, depth: usize) -> Option<Decl> {
+    let of = build(&schema["items"], &format!("{name}.@idx"), false, depth + 1)?;
+    let max = match schema["maxItems"].as_i64() {
+        Some(max) => clamp(max),
+        None => (REQUEST_BYTES_MAX - 2) / (of.min_bytes + 1),
+    };
+    let kind = match schema["x-kubernetes-list-type"].as_str() {
+        Some("set") => ListKind::Set,
+        Some("map") => ListKind::Map(strings(&schema["x-kubernetes-list-map-keys"])),
+        _ => ListKind::Atomic,
+    };
+    Some(Decl::sized(Type::list(of.ty.clone()), max, 2, Shape::List(of, kind)))
+}
 
-    fn resolve(&self, schema: &'a Json) -> &'a Json {
-        let Some(definitions) = self.definitions else { return schema };
-        let only = schema["allOf"].as_array().filter(|all| all.len() == 1).map(|all| &all[0]);
-        let target = schema["$ref"].as_str().or_else(|| only.and_then(|only| only["$ref"].as_str()));
-        let named = target.and_then(|target| target.rsplit('/').next()).and_then(|name| definitions.get(name));
-        named.unwrap_or(schema)
-    }
-
-    fn list(&self, schema: &'a Json, name: &str, depth: usize) -> Option<Decl> {
-        let of = self.build(&schema["items"], &format!("{name}.@idx"), false, depth + 1)?;
-        let max = match schema["maxItems"].as_i64() {
+fn object(schema: &Json, name: &str, root: bool, depth: usize) -> Option<Decl> {
+    let values = &schema["additionalProperties"];
+    if values.is_object() && !root {
+        let of = build(values, &format!("{name}.@elem"), false, depth + 1)?;
+        let max = match schema["maxProperties"].as_i64() {
             Some(max) => clamp(max),
-            None => (REQUEST_BYTES_MAX - 2) / (of.min_bytes + 1),
+            None => (REQUEST_BYTES_MAX - 2) / (of.min_bytes + 6),
         };
-        let kind = match schema["x-kubernetes-list-type"].as_str() {
-            Some("set") => ListKind::Set,
-            Some("map") => ListKind::Map(strings(&schema["x-kubernetes-list-map-keys"])),
-            _ => ListKind::Atomic,
-        };
-        Some(Decl::sized(Type::list(of.ty.clone()), max, 2, Shape::List(of, kind)))
+        return Some(Decl::sized(Type::map(Type::String, of.ty.clone()), max, 2, Shape::Map(of)));
     }
-
-    fn object(&self, schema: &'a Json, name: &str, root: bool, depth: usize) -> Option<Decl> {
-        let values = &schema["additionalProperties"];
-        if values.is_object() && !root {
-            let of = self.build(values, &format!("{name}.@elem"), false, depth + 1)?;
-            let max = match schema["maxProperties"].as_i64() {
-                Some(max) => clamp(max),
-                None => (REQUEST_BYTES_MAX - 2) / (of.min_bytes + 6),
-            };
-            return Some(Decl::sized(Type::map(Type::String, of.ty.clone()), max, 2, Shape::Map(of)));
-        }
-        let mut properties: BTreeMap<&str, &'a Json> = BTreeMap::new();
-        if let Some(declared) = schema["properties"].as_object() {
-            properties.extend(declared.iter().map(|(name, schema)| (name.as_str(), schema)));
-        }
-        if root {
-            for name in ["apiVersion", "kind"] {
-                properties.insert(name, &STRING);
-            }
-            let named = |meta: &Json| meta["properties"]["name"].is_object() || meta.get("$ref").is_some();
-            if self.definitions.is_none() && properties.get("metadata").is_none_or(|meta| !named(meta)) {
-                properties.insert("metadata", &META);
-            }
-        }
-        let required = strings(&schema["required"]);
-        let (mut fields, mut min_bytes) = (BTreeMap::new(), 2);
-        for (json_name, schema) in properties {
-            let escaped = escape(json_name);
-            let path = format!("{name}.{}", escaped.as_deref().unwrap_or(json_name));
-            let Some(decl) = self.build(schema, &path, false, depth + 1) else { continue };
-            if schema.get("default").is_none() && required.iter().any(|required| required == json_name) {
-                min_bytes += json_name.len() as u64 + decl.min_bytes + 4;
-            }
-            if let Some(escaped) = escaped {
-                fields.insert(escaped, Field { decl, json_name: json_name.to_owned() });
-            }
-        }
-        let object = Arc::new(ObjectType { name: name.to_owned(), fields, open: false });
-        Some(Decl::sized(Type::Object(object.clone()), 0, min_bytes, Shape::Object(object)))
+    let mut properties: BTreeMap<&str, &Json> = BTreeMap::new();
+    if let Some(declared) = schema["properties"].as_object() {
+        properties.extend(declared.iter().map(|(name, schema)| (name.as_str(), schema)));
     }
+    if root {
+        for name in ["apiVersion", "kind"] {
+            properties.insert(name, &STRING);
+        }
+        let named = |meta: &Json| meta["properties"]["name"].is_object();
+        if properties.get("metadata").is_none_or(|meta| !named(meta)) {
+            properties.insert("metadata", &META);
+        }
+    }
+    let required = strings(&schema["required"]);
+    let (mut fields, mut min_bytes) = (BTreeMap::new(), 2);
+    for (json_name, schema) in properties {
+        let escaped = escape(json_name);
+        let path = format!("{name}.{}", escaped.as_deref().unwrap_or(json_name));
+        let Some(decl) = build(schema, &path, false, depth + 1) else { continue };
+        if schema.get("default").is_none() && required.iter().any(|required| required == json_name) {
+            min_bytes += json_name.len() as u64 + decl.min_bytes + 4;
+        }
+        if let Some(escaped) = escaped {
+            fields.insert(escaped, Field { decl, json_name: json_name.to_owned() });
+        }
+    }
+    let object = Arc::new(ObjectType { name: name.to_owned(), fields, open: false });
+    Some(Decl::sized(Type::Object(object.clone()), 0, min_bytes, Shape::Object(object)))
 }
 
 fn string(schema: &Json) -> Decl {

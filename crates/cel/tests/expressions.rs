@@ -401,11 +401,15 @@ fn variables_are_evaluated_when_they_are_asked_for_and_once() {
     for (source, expected, cost) in [
         ("variables.doubled[0] == variables.doubled[0]", Ok(true), 50),
         ("has(variables.doubled)", Ok(true), 0),
-        ("variables.bad == 1", Err("division by zero"), 49),
+        ("variables.bad == 1", Err("composited variable \"bad\" fails to evaluate: division by zero"), 49),
         ("true || variables.bad == 1", Ok(true), 0),
     ] {
         let program = compile(source, &env).unwrap();
-        let slots = vec![Slot::Value(Value::untyped(&object)), Slot::Lazy(&one), Slot::Lazy(&two)];
+        let slots = vec![
+            Slot::Value(Value::untyped(&object)),
+            Slot::Lazy { program: &one, name: "doubled" },
+            Slot::Lazy { program: &two, name: "bad" },
+        ];
         let mut budget = Budget::new(RUNTIME_BUDGET);
         let value = program.eval(&mut Activation::new(slots), &mut budget);
         let value = value.map(|value| value.as_bool().unwrap()).map_err(|error| error.to_string());

@@ -38,6 +38,7 @@ pub mod service_account;
 pub mod stateful_set;
 pub mod taint_eviction;
 pub mod tokens;
+pub mod validating_admission_policy;
 pub mod volume_binder;
 pub mod volume_protection;
 

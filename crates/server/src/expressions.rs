@@ -4,6 +4,7 @@ use mizzen_api::field::FieldError;
 use mizzen_api::kind::Kind;
 use serde_json::Value;
 
+use crate::admission::policy::check::check as check_policy;
 use crate::admission::webhook::conditions::check as check_webhooks;
 use crate::crd::rules::check_definition;
 
@@ -17,6 +18,7 @@ pub(crate) fn check(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<Fie
     }
     match &*kind.plural {
         "mutatingwebhookconfigurations" | "validatingwebhookconfigurations" => check_webhooks(object),
+        "validatingadmissionpolicies" | "mutatingadmissionpolicies" => check_policy(object, old),
         "customresourcedefinitions" => check_definition(object, old),
         _ => Vec::new(),
     }

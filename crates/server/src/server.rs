@@ -7,6 +7,7 @@ use mizzen_store::{Snapshot, Store};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::policy::Policies;
 use crate::admission::webhook::Webhooks;
 use crate::auth::{Attributes, Authenticator, Authorizer, Identity, tokens::TokenIssuer};
 use crate::callout::Callout;
@@ -42,6 +43,8 @@ pub(crate) struct Core {
     pub callout: Arc<Callout>,
     /// The admission webhooks that are registered.
     pub webhooks: Webhooks,
+    /// The admission policies that are bound.
+    pub policies: Policies,
     /// What nodes and pods use.
     pub node_metrics: node_metrics::Source,
     pub metrics: Metrics,
@@ -74,6 +77,7 @@ impl Server {
             nodes: kubelet_tls.map(NodeClient::new),
             callout,
             webhooks: Webhooks::default(),
+            policies: Policies::default(),
             node_metrics: node_metrics::Source::default(),
             metrics: Metrics::default(),
             health: Health::default(),

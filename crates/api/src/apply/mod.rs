@@ -8,6 +8,7 @@
 mod conflict;
 mod managers;
 mod merge;
+mod overlay;
 mod set;
 mod walk;
 
@@ -19,6 +20,7 @@ use crate::schema::Type;
 use crate::status::ApiError;
 
 pub use conflict::{ApplyError, Conflict};
+pub use overlay::overlay;
 pub use set::FieldSet;
 
 use managers::{Entry, Operation, Sent};

@@ -100,6 +100,14 @@ impl<'a> List<'a> {
         Iter { rest: vec![(self.clone(), 0)] }
     }
 
+    /// Calls `visit` with each element that can be read, until it fails.
+    ///
+    /// # Errors
+    /// The failure.
+    pub fn each<E>(&self, mut visit: impl FnMut(&Value<'a>) -> Result<(), E>) -> Result<(), E> {
+        self.iter().flatten().try_for_each(|item| visit(&item))
+    }
+
     /// Both lists, one after the other.
     pub(crate) fn concat(self, other: Self, meter: &mut Meter) -> Result<Self, EvalError> {
         if other.is_empty() {
@@ -259,6 +267,19 @@ impl<'a> Map<'a> {
     /// There are no entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Calls `visit` with each name and value that can be read, until it fails; entries without a string as key are left out.
+    ///
+    /// # Errors
+    /// The failure.
+    pub fn each<E>(&self, mut visit: impl FnMut(&str, &Value<'a>) -> Result<(), E>) -> Result<(), E> {
+        for key in self.keys() {
+            if let (Value::String(name), Some(Ok(value))) = (&key, self.get(&key)) {
+                visit(name, &value)?;
+            }
+        }
+        Ok(())
     }
 
     /// The type of the object it is, if an expression made it as one.

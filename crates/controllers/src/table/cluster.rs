@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ResourceQuota, ServiceAccount};
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -11,7 +12,7 @@ use crate::shell::Controller;
 use crate::wake::{every, itself, namespace_of};
 use crate::{
     cluster_role_aggregation, custom_resource_definition, garbage_collector, namespace, resource_quota, root_ca,
-    service_account,
+    service_account, validating_admission_policy,
 };
 
 /// The controller of definitions.
@@ -25,11 +26,23 @@ pub(super) fn custom_resource_definitions() -> Controller {
     }
 }
 
+/// The controller that checks policies against the types they will see.
+pub(super) fn validating_admission_policies() -> Controller {
+    Controller {
+        name: "validatingadmissionpolicy-status-controller",
+        identity: "validatingadmissionpolicy-status-controller",
+        start: every::<ValidatingAdmissionPolicy>(),
+        wakes: vec![itself::<ValidatingAdmissionPolicy>()],
+        reconcile: Arc::new(validating_admission_policy::reconcile),
+    }
+}
+
 pub(super) fn controllers(settings: &Settings) -> Vec<Controller> {
     let ca = settings.root_ca_pem.clone();
     vec![
         garbage_collector::controller(),
         custom_resource_definitions(),
+        validating_admission_policies(),
         Controller {
             name: "namespace-controller",
             identity: "namespace-controller",

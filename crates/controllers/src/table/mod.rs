@@ -43,7 +43,8 @@ pub fn all(settings: &Settings) -> Vec<Controller> {
     areas.into_iter().flatten().collect()
 }
 
-/// The controllers without which no CustomResourceDefinition is served: a server that runs alone has these.
+/// The controllers without which no CustomResourceDefinition is served and no policy checked: a server that runs alone has
+/// these.
 pub fn definitions() -> Vec<Controller> {
-    vec![cluster::custom_resource_definitions()]
+    vec![cluster::custom_resource_definitions(), cluster::validating_admission_policies()]
 }

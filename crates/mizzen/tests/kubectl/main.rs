@@ -10,6 +10,7 @@ mod image;
 mod lifecycle;
 mod node;
 mod objects;
+mod policies;
 mod python;
 mod registry;
 mod storage;

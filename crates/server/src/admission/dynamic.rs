@@ -1,20 +1,23 @@
-//! The part of admission that is configured by objects and asks others: webhooks. It runs after the built-in plugins.
+//! The part of admission that is configured by objects: policies, and webhooks, which ask others. It runs after the
+//! built-in plugins.
 //!
 //! A request that nothing is configured for pays one look at what is registered.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use mizzen_api::status::ApiError;
-use mizzen_store::Snapshot;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::matching::is_exempt;
 use super::notes::Notes;
+use super::policy::{self, Bound, Policies};
 use super::webhook::{Registered, Webhooks, mutating, validating};
 use super::{Admitted, Request};
 use crate::callout::Callout;
+use crate::crd::Definitions;
 
 /// How long a write may take in all, as in Kubernetes. What others are asked must be answered within.
 const REQUEST_TIME: Duration = Duration::from_secs(34);
@@ -24,6 +27,10 @@ const REQUEST_TIME: Duration = Duration::from_secs(34);
 pub(crate) struct Outside<'a> {
     /// Who is registered.
     pub webhooks: &'a Webhooks,
+    /// What is to hold.
+    pub policies: &'a Policies,
+    /// The kinds of parameters.
+    pub definitions: &'a Definitions,
     /// The way to them.
     pub callout: &'a Callout,
     /// Where warnings and annotations go.
@@ -33,24 +40,63 @@ pub(crate) struct Outside<'a> {
 /// What is asked now: who is registered, and until when an answer counts.
 pub(super) struct Asking<'a> {
     pub outside: Outside<'a>,
-    pub registered: std::sync::Arc<Registered>,
+    pub registered: Arc<Registered>,
+    pub bound: Arc<Bound>,
     pub deadline: Instant,
 }
 
 /// The mutating phase. `object` is `Null` on delete.
 pub(crate) async fn mutate(request: &Request<'_>, object: &mut Value, old: Option<&Value>) -> Result<(), ApiError> {
-    match asking(request).filter(|asking| !asking.registered.mutating.is_empty()) {
-        Some(asking) => Box::pin(mutating::run(request, &asking, object, old)).await,
+    let any = |asking: &Asking<'_>| !(asking.bound.mutating.is_empty() && asking.registered.mutating.is_empty());
+    match asking(request).filter(any) {
+        Some(asking) => Box::pin(mutate_by_all(request, &asking, object, old)).await,
         None => Ok(()),
+    }
+}
+
+async fn mutate_by_all(
+    request: &Request<'_>,
+    asking: &Asking<'_>,
+    object: &mut Value,
+    old: Option<&Value>,
+) -> Result<(), ApiError> {
+    let policies = match asking.bound.mutating.is_empty() {
+        true => policy::mutating::Reinvocation::default(),
+        false => policy::mutating::run(request, asking, object, old).await?,
+    };
+    if asking.registered.mutating.is_empty() {
+        return Ok(());
+    }
+    let before = policies.awaits().then(|| object.clone());
+    mutating::run(request, asking, object, old).await?;
+    match before {
+        Some(before) if before != *object => policy::mutating::rerun(request, asking, object, old, policies).await,
+        _ => Ok(()),
     }
 }
 
 /// The validating phase. `object` is `Null` on delete.
 pub(crate) async fn validate(request: &Request<'_>, object: &Value, old: Option<&Value>) -> Result<(), ApiError> {
-    match asking(request).filter(|asking| !asking.registered.validating.is_empty()) {
-        Some(asking) => Box::pin(validating::run(request, &asking, object, old)).await,
+    let any = |asking: &Asking<'_>| !(asking.bound.validating.is_empty() && asking.registered.validating.is_empty());
+    match asking(request).filter(any) {
+        Some(asking) => Box::pin(validate_by_all(request, &asking, object, old)).await,
         None => Ok(()),
     }
+}
+
+async fn validate_by_all(
+    request: &Request<'_>,
+    asking: &Asking<'_>,
+    object: &Value,
+    old: Option<&Value>,
+) -> Result<(), ApiError> {
+    if !asking.bound.validating.is_empty() {
+        policy::validating::run(request, asking, object, old).await?;
+    }
+    if asking.registered.validating.is_empty() {
+        return Ok(());
+    }
+    validating::run(request, asking, object, old).await
 }
 
 /// Both phases for what is only answered, not stored.
@@ -62,19 +108,20 @@ pub(crate) async fn both(request: &Request<'_>, object: &mut Value, old: Option<
 /// Who may be asked about a request; `None` where it is certain that nobody is.
 fn asking<'a>(request: &Request<'a>) -> Option<Asking<'a>> {
     let outside = request.outside?;
-    if !is_configured(outside.webhooks, request.snapshot) || is_exempt(request.kind) {
+    if is_exempt(request.kind) {
+        return None;
+    }
+    let registered = outside.webhooks.registered(request.snapshot);
+    let bound = outside.policies.bound(request.snapshot);
+    if registered.is_empty() && bound.is_empty() {
         return None;
     }
     let spent = Timestamp::now().duration_since(request.now).unsigned_abs();
     let deadline = Instant::now() + REQUEST_TIME.saturating_sub(spent);
-    Some(Asking { outside, registered: outside.webhooks.registered(request.snapshot), deadline })
+    Some(Asking { outside, registered, bound, deadline })
 }
 
-fn is_configured(webhooks: &Webhooks, snapshot: &Snapshot) -> bool {
-    !webhooks.registered(snapshot).is_empty()
-}
-
-/// The built-in plugins once more, for what webhooks changed.
+/// The built-in plugins once more, for what others changed.
 pub(super) fn again(request: &Request<'_>, object: &mut Value, old: Option<&Value>) -> Result<Admitted, ApiError> {
     super::mutate(request, object, old)
 }

@@ -1,60 +1,11 @@
-//! What the expressions of webhooks and policies may name: `object`, `oldObject`, `request`, `authorizer` and
-//! `authorizer.requestResource`, in this order.
-
-use std::sync::Arc;
+//! The values of what the expressions of webhooks and policies may name ([`mizzen_cel::admission`]).
 
 use mizzen_api::kind::Kind;
-use mizzen_cel::{
-    Activation, Authorizer as Asked, Check, Decision, Decl, Env, ObjectType, ResourceCheck, Slot, Type, Value,
-};
+use mizzen_cel::{Activation, Authorizer as Asked, Check, Decision, ResourceCheck, Slot, Value};
 use serde_json::Value as Json;
 
 use super::{Request, facts};
 use crate::auth::{Attributes, Decision as Decided, Identity};
-
-/// The variables that every expression of admission has. Policies add theirs behind these.
-pub(crate) fn environment() -> Env {
-    Env::new()
-        .with("object", Decl::of(Type::Dyn))
-        .with("oldObject", Decl::of(Type::Dyn))
-        .with("request", request_type())
-        .with("authorizer", Decl::of(Type::authorizer()))
-        .with("authorizer.requestResource", Decl::of(Type::resource_check()))
-}
-
-fn request_type() -> Arc<Decl> {
-    let string = || Decl::of(Type::String);
-    let object =
-        |name: &str, fields: Vec<(&'static str, Arc<Decl>)>| Decl::of(Type::Object(ObjectType::new(name, fields)));
-    let strings = || Type::list(Type::String);
-    let kind =
-        || object("kubernetes.GroupVersionKind", vec![("group", string()), ("version", string()), ("kind", string())]);
-    let resource = || {
-        let fields = vec![("group", string()), ("version", string()), ("resource", string())];
-        object("kubernetes.GroupVersionResource", fields)
-    };
-    let user = vec![
-        ("username", string()),
-        ("uid", string()),
-        ("groups", Decl::of(strings())),
-        ("extra", Decl::of(Type::map(Type::String, strings()))),
-    ];
-    let fields = vec![
-        ("kind", kind()),
-        ("resource", resource()),
-        ("subResource", string()),
-        ("requestKind", kind()),
-        ("requestResource", resource()),
-        ("requestSubResource", string()),
-        ("name", string()),
-        ("namespace", string()),
-        ("operation", string()),
-        ("userInfo", object("kubernetes.UserInfo", user)),
-        ("dryRun", Decl::of(Type::Bool)),
-        ("options", Decl::of(Type::Dyn)),
-    ];
-    object("kubernetes.AdmissionRequest", fields)
-}
 
 /// What is known of a request before its objects: made once, for all expressions about it.
 pub(crate) struct Facts<'a> {
@@ -77,7 +28,8 @@ impl<'a> Facts<'a> {
         Self { request: facts::request(request, kind), resource, authorizer: RequestAuthorizer { request } }
     }
 
-    /// The values of [`environment`] for these objects; `Null` stands for none.
+    /// The values of the variables for these objects, outside of any namespace and without parameters; `Null` stands for
+    /// no object.
     pub fn activation<'v>(&'v self, object: &'v Json, old: &'v Json) -> Activation<'v> {
         Activation::new(vec![
             Slot::Value(Value::untyped(object)),
@@ -85,6 +37,8 @@ impl<'a> Facts<'a> {
             Slot::Value(Value::untyped(&self.request)),
             Slot::Value(Value::authorizer(&self.authorizer)),
             Slot::Value(Value::authorizer_of(&self.authorizer, self.resource.clone())),
+            Slot::Value(Value::Null),
+            Slot::Value(Value::Null),
         ])
     }
 }

@@ -51,7 +51,6 @@ impl Criteria {
     }
 
     /// Of `matchConstraints` of a policy, or of `matchResources` of a binding (`open`: no rules means everything).
-    #[allow(dead_code, reason = "admission policies, which are matched so, come next")]
     pub fn of_match_resources(resources: &Value, open: bool) -> Self {
         Self::new(resources, "resourceRules", open)
     }

@@ -2,7 +2,7 @@
 //!
 //! Each plugin is a file; [`PLUGINS`] lists them in Kubernetes' order. [`mutate`] runs all mutating phases before an
 //! object is validated, [`validate`] all validating ones after. Plugins read the request's snapshot and nothing else.
-//! [`dynamic`] then asks those who are registered to be asked: webhooks ([`webhook`]).
+//! [`dynamic`] then asks what is configured by objects: policies ([`policy`]) and webhooks ([`webhook`]).
 
 use jiff::Timestamp;
 use mizzen_api::kind::Kind;
@@ -28,6 +28,7 @@ mod options;
 mod plugin;
 mod pod_security;
 mod pods;
+pub(crate) mod policy;
 mod priority;
 mod resource_quota;
 mod runtime_class;

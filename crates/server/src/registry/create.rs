@@ -215,7 +215,13 @@ pub(crate) fn request<'a>(
         suffix: &names::suffix,
         definition: ctx.resource.definition.as_deref(),
         options: Options::Write(ctx.head.query),
-        outside: Some(Outside { webhooks: &ctx.core.webhooks, callout: &ctx.core.callout, notes: &ctx.head.notes }),
+        outside: Some(Outside {
+            webhooks: &ctx.core.webhooks,
+            policies: &ctx.core.policies,
+            definitions: &ctx.core.definitions,
+            callout: &ctx.core.callout,
+            notes: &ctx.head.notes,
+        }),
     }
 }
 

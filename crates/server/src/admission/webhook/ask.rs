@@ -197,7 +197,11 @@ pub(super) fn judge(
 }
 
 /// The object in the version of `kind`; what sub-resources take is the same in all.
-async fn in_version<'a>(request: &Request<'_>, object: &'a Value, kind: &Kind) -> Result<Cow<'a, Value>, ApiError> {
+pub(crate) async fn in_version<'a>(
+    request: &Request<'_>,
+    object: &'a Value,
+    kind: &Kind,
+) -> Result<Cow<'a, Value>, ApiError> {
     let handled = request.handled();
     if (&handled.group, &handled.version) == (&kind.group, &kind.version) {
         return Ok(Cow::Borrowed(object));
@@ -206,7 +210,7 @@ async fn in_version<'a>(request: &Request<'_>, object: &'a Value, kind: &Kind) -
 }
 
 /// The reverse of what [`show`] does to an object.
-pub(super) async fn from_version(request: &Request<'_>, object: Value, kind: &Kind) -> Result<Value, ApiError> {
+pub(crate) async fn from_version(request: &Request<'_>, object: Value, kind: &Kind) -> Result<Value, ApiError> {
     converted(request, object, kind, request.handled()).await
 }
 

@@ -4,13 +4,14 @@ use std::sync::LazyLock;
 
 use mizzen_api::field::FieldError;
 use mizzen_api::kind::Kind;
+use mizzen_cel::admission::Variables;
 use mizzen_cel::{Budget, Env, MATCH_CONDITIONS_BUDGET, Program, Type, compile};
 use serde_json::Value;
 
 use crate::admission::Request;
-use crate::admission::expressions::{Facts, environment};
+use crate::admission::expressions::Facts;
 
-static ENVIRONMENT: LazyLock<Env> = LazyLock::new(environment);
+static ENVIRONMENT: LazyLock<Env> = LazyLock::new(|| Variables::untyped(false, true).environment());
 
 /// The conditions of a webhook.
 #[derive(Debug, Default)]

@@ -15,6 +15,9 @@ pub(super) mod mutating;
 mod review;
 pub(super) mod validating;
 
+pub(super) use ask::{from_version, in_version};
+pub(super) use mutating::well_formed;
+
 use crate::derived::Cache;
 use hook::Hook;
 use metrics::Metrics;

@@ -125,7 +125,7 @@ async fn call(
 }
 
 /// A patched object must still be one of its kind.
-fn well_formed(request: &Request<'_>, kind: &Kind, object: &mut Value) -> Result<(), ApiError> {
+pub(crate) fn well_formed(request: &Request<'_>, kind: &Kind, object: &mut Value) -> Result<(), ApiError> {
     let ty = match (kind.subresource(request.subresource), &kind.custom) {
         (Some(sub), _) if !request.is_whole() => schema::by_gvk(&sub.group, &sub.version, &sub.kind),
         (_, Some(custom)) => return custom.admit(object).map(drop).map_err(ApiError::internal),
