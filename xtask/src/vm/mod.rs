@@ -173,7 +173,9 @@ impl Drop for Machine {
 
 impl Machine {
     fn start(kernel: &Kernel, initial: &Path, emulated: bool) -> Result<Self> {
-        let mut command = Command::new("qemu-system-x86_64");
+        // It ends with this task even if the task is killed.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
         let processor =
             if emulated { ["-accel", "tcg,thread=multi", "-cpu", "max"] } else { ["-accel", "kvm", "-cpu", "host"] };
         command.args(["-machine", "q35"]).args(processor);
