@@ -35,7 +35,7 @@ pub(crate) async fn collection(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, Ap
     let listed = ListOptions::parse(ctx.head.query, false)?;
     let selection = Selection::parse(&ctx.resource, ctx.head.query)?;
     let snapshot = ctx.snapshot();
-    let page = list::page(ctx, &snapshot, snapshot.revision(), &selection, listed.limit, None);
+    let page = list::page(ctx, &snapshot, snapshot.revision(), &selection, listed.limit, None).await?;
     let delete_entry = |entry: Arc<Entry>| {
         let options = &options;
         async move {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::Resource;
 use super::select::Selection;
 use crate::answer::{Answer, Hold, Payload};
+use crate::crd;
 use crate::dispatch::Ctx;
 use crate::negotiate::{Format, Shape};
 use crate::render::{encoded, parse, served};
@@ -93,26 +94,42 @@ pub(crate) fn expired_token(token: &Token) -> ApiError {
 }
 
 /// The entries of a page.
-pub(crate) fn page(
+pub(crate) async fn page(
     ctx: &Ctx<'_>,
     snapshot: &Snapshot,
     revision: Revision,
     selection: &Selection,
     limit: usize,
     start: Option<&str>,
-) -> Page {
+) -> Result<Page, ApiError> {
     let base = ctx.resource.prefix("");
     let prefix = ctx.resource.prefix(&ctx.info.namespace);
     let from = start.map_or_else(|| prefix.clone(), |start| format!("{base}{start}"));
-    let mut rest = snapshot.prefix_from(&prefix, &from);
-    let limit = if limit == 0 { usize::MAX } else { limit };
+    if ctx.resource.definition.is_some() && selection.reads_fields() {
+        // The fields are those of the version asked for, so objects are converted before any is chosen.
+        let stored: Vec<Arc<Entry>> = snapshot.prefix_from(&prefix, &from).cloned().collect();
+        let current = Box::pin(crd::current_all(ctx.core, &ctx.resource, stored)).await?;
+        return Ok(choose(current.iter(), revision, selection, limit, &base));
+    }
     if let Some(name) = selection.name()
         && !(ctx.kind().namespaced && ctx.info.namespace.is_empty())
     {
         // One name in one place needs no walk.
         let entry = snapshot.get(&ctx.resource.key(&ctx.info.namespace, name)).filter(|e| selection.matches(e));
-        return Page { entries: entry.cloned().into_iter().collect(), ..Page::empty(revision) };
+        return Ok(Page { entries: entry.cloned().into_iter().collect(), ..Page::empty(revision) });
     }
+    Ok(choose(snapshot.prefix_from(&prefix, &from), revision, selection, limit, &base))
+}
+
+/// The page that begins with the first of `rest`; keys are told relative to `base`.
+fn choose<'e>(
+    mut rest: impl Iterator<Item = &'e Arc<Entry>>,
+    revision: Revision,
+    selection: &Selection,
+    limit: usize,
+    base: &str,
+) -> Page {
+    let limit = if limit == 0 { usize::MAX } else { limit };
     let mut entries = Vec::new();
     let mut more = None;
     for entry in rest.by_ref() {

@@ -33,24 +33,24 @@ pub(crate) async fn list(ctx: &Ctx<'_>) -> Result<Output, ApiError> {
         return Ok(Output::new(200, Body::List(Page::empty(ctx.snapshot().revision()))));
     }
     let page = match &options.continuation {
-        Some(token) => continued(ctx, &options, &selection, token)?,
+        Some(token) => continued(ctx, &options, &selection, token).await?,
         None => {
             let snapshot = at_version(ctx, &options).await?;
-            list::page(ctx, &snapshot, snapshot.revision(), &selection, options.limit, None)
+            list::page(ctx, &snapshot, snapshot.revision(), &selection, options.limit, None).await?
         }
     };
     Ok(Output::new(200, Body::List(page)))
 }
 
-fn continued(ctx: &Ctx<'_>, options: &ListOptions, selection: &Selection, token: &str) -> Result<Page, ApiError> {
+async fn continued(ctx: &Ctx<'_>, options: &ListOptions, selection: &Selection, token: &str) -> Result<Page, ApiError> {
     let token = list::Token::decode(token)?;
     let Some(wanted) = token.revision else {
         // Issued with a 410: goes on at the newest state.
         let snapshot = ctx.snapshot();
-        return Ok(list::page(ctx, &snapshot, snapshot.revision(), selection, options.limit, Some(&token.start)));
+        return list::page(ctx, &snapshot, snapshot.revision(), selection, options.limit, Some(&token.start)).await;
     };
     match ctx.core.store.snapshot_at(wanted) {
-        Ok(snapshot) => Ok(list::page(ctx, &snapshot, wanted, selection, options.limit, Some(&token.start))),
+        Ok(snapshot) => list::page(ctx, &snapshot, wanted, selection, options.limit, Some(&token.start)).await,
         Err(_) => Err(list::expired_token(&token)),
     }
 }

@@ -74,6 +74,11 @@ impl Selection {
         self.fields.iter().find(|t| t.field == Field::Name && t.equal).map(|t| t.value.as_str())
     }
 
+    /// Whether fields decide that are the kind's own.
+    pub fn reads_fields(&self) -> bool {
+        self.fields.iter().any(|t| matches!(t.field, Field::OfKind(_)))
+    }
+
     /// Whether an entry is selected.
     pub fn matches(&self, entry: &Entry) -> bool {
         self.is_everything() || self.matches_key(&entry.key) && self.matches_content(entry)
@@ -91,8 +96,7 @@ impl Selection {
     }
 
     fn matches_content(&self, entry: &Entry) -> bool {
-        let of_kind = |term: &&Term| matches!(term.field, Field::OfKind(_));
-        if self.labels.is_everything() && !self.fields.iter().any(|t| of_kind(&t)) {
+        if self.labels.is_everything() && !self.reads_fields() {
             return true;
         }
         let kind = &self.resource.storage;
@@ -101,7 +105,7 @@ impl Selection {
             Field::OfKind(at) => (meta.field(at) == term.value) == term.equal,
             Field::Name | Field::Namespace => true,
         };
-        if kind.custom.is_some() && self.fields.iter().any(|t| of_kind(&t)) {
+        if kind.custom.is_some() && self.reads_fields() {
             // Versions of a custom resource differ in their fields, so these are not kept beside the entry.
             let value = serde_json::from_slice(&entry.value).unwrap_or_default();
             let meta = Meta::from_value(&value, kind);
