@@ -13,7 +13,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinitionStatus as Status,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use mizzen_api::crd::CLEANUP_FINALIZER;
+use mizzen_api::crd::{Approval, CLEANUP_FINALIZER};
 use mizzen_api::key;
 use mizzen_store::{Change, Event, Snapshot};
 use serde_json::{Value, json};
@@ -27,6 +27,7 @@ use crate::wake::head;
 const ACCEPTED: &str = "NamesAccepted";
 const ESTABLISHED: &str = "Established";
 const TERMINATING: &str = "Terminating";
+const CONFORMANT: &str = "KubernetesAPIApprovalPolicyConformant";
 
 /// The writes that one definition needs.
 ///
@@ -134,6 +135,11 @@ fn accept(
             false => ("NotAccepted", "not all names are accepted"),
         };
         set(&mut status, definition, ESTABLISHED, accepted, reason, message, now);
+    }
+    let annotations = json!(definition.metadata.annotations);
+    if let Some(approval) = Approval::of(&definition.spec.group, &annotations) {
+        let approved = matches!(approval, Approval::Approved(_));
+        set(&mut status, definition, CONFORMANT, approved, approval.reason(), &approval.message(), now);
     }
     plan.status(definition, &before, &status);
 }

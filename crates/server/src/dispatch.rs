@@ -168,6 +168,7 @@ pub(crate) async fn answer(
     let offer = Offer {
         stream: info.verb == "watch",
         list: matches!(info.verb, "list" | "watch" | "deletecollection"),
+        custom: kind.custom.is_some(),
         shapes: (kind.is_stored() || node_metrics::serves(kind))
             && subresource.is_none_or(|s| s.kind == kind.kind || s.kind == "Scale"),
     };

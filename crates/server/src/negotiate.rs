@@ -89,6 +89,8 @@ pub struct Offer {
     pub list: bool,
     /// Tables and metadata can be made of it; not so of reviews and the like.
     pub shapes: bool,
+    /// A custom resource, which has no protobuf form.
+    pub custom: bool,
 }
 
 /// Chooses the format for an `Accept` header.
@@ -103,7 +105,9 @@ pub fn accept(header: Option<&str>, offer: Offer) -> Result<Format, ApiError> {
 }
 
 fn not_acceptable(offer: Offer) -> ApiError {
-    let types = if offer.stream {
+    let types = if offer.custom {
+        "application/json, application/yaml"
+    } else if offer.stream {
         "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch"
     } else {
         "application/json, application/yaml, application/vnd.kubernetes.protobuf"
@@ -158,7 +162,7 @@ impl<'a> Clause<'a> {
             None => Shape::Full,
             Some(kind) => self.shape(kind, offer)?,
         };
-        if encoding == Encoding::Protobuf && shape != Shape::Full {
+        if encoding == Encoding::Protobuf && (shape != Shape::Full || offer.custom) {
             return None; // Tables have no protobuf form, and clients that ask for metadata go on to JSON.
         }
         Some(Format { encoding, shape, pretty: self.pretty })
@@ -222,14 +226,17 @@ mod tests {
     fn accept_headers() {
         let one = Offer { shapes: true, ..Offer::default() };
         let list = Offer { shapes: true, list: true, ..Offer::default() };
-        let watch = Offer { shapes: true, list: true, stream: true };
+        let watch = Offer { shapes: true, list: true, stream: true, custom: false };
         let virtual_kind = Offer::default();
+        let custom = Offer { shapes: true, custom: true, ..Offer::default() };
         let json = Some((Encoding::Json, Shape::Full));
         for (header, offer, expected) in [
             ("", one, json),
             ("application/json", one, json),
             ("text/html, */*;q=0.1", one, json),
             ("application/vnd.kubernetes.protobuf,application/json", one, Some((Encoding::Protobuf, Shape::Full))),
+            ("application/vnd.kubernetes.protobuf,application/json", custom, json),
+            ("application/vnd.kubernetes.protobuf", custom, None),
             ("application/vnd.unknown", one, None),
             ("application/yaml", one, Some((Encoding::Yaml, Shape::Full))),
             ("application/yaml", watch, None),

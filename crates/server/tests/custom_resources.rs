@@ -262,3 +262,82 @@ async fn a_definition_takes_its_objects_along() {
     assert_eq!(world.call("GET", TABS, Value::Null).await.code, 404);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn several_versions_show_the_same_objects() {
+    let world = World::start().await;
+    let mut definition = definition();
+    let mut newer = definition["spec"]["versions"][0].clone();
+    newer["name"] = "v2".into();
+    newer["storage"] = false.into();
+    newer["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["size"] =
+        json!({"type": "string", "default": "L"});
+    definition["spec"]["versions"][0]["deprecated"] = true.into();
+    definition["spec"]["versions"].as_array_mut().unwrap().push(newer);
+    assert!(world.define(definition.clone()).await);
+    let (path, at_v2) = (format!("{DEFINITIONS}/crontabs.example.com"), TABS.replace("/v1/", "/v2/"));
+
+    let created = world.call("POST", TABS, tab("a", json!({"cron": "*"}))).await;
+    assert_eq!(
+        created.headers["warning"],
+        "299 - \"example.com/v1 CronTab is deprecated; use example.com/v2 CronTab\""
+    );
+    let in_v2 = world.get(&format!("{at_v2}/a")).await;
+    assert_eq!((&in_v2["apiVersion"], &in_v2["spec"]["size"]), (&json!("example.com/v2"), &json!("L")));
+    let mut second = tab("b", json!({"cron": "*", "size": "S"}));
+    second["apiVersion"] = "example.com/v2".into();
+    world.create(&at_v2, second).await;
+    // What only the other version knows is not shown in this one.
+    assert_eq!(world.get(&format!("{TABS}/b")).await["spec"].get("size"), None);
+    let list = world.get(&at_v2).await;
+    let versions: Vec<&Value> = list["items"].as_array().unwrap().iter().map(|i| &i["apiVersion"]).collect();
+    assert_eq!(versions, ["example.com/v2", "example.com/v2"]);
+    let mut watch = world.watch(&format!("{at_v2}?watch=true"), "application/json").await;
+    let seen = watch.next().await.unwrap();
+    assert_eq!(
+        (&seen["object"]["apiVersion"], &seen["object"]["spec"]["size"]),
+        (&json!("example.com/v2"), &json!("L"))
+    );
+    assert_eq!(watch.brief().await, "ADDED b");
+
+    // The other version is stored from now on, and the first no longer served.
+    let versions = definition["spec"]["versions"].as_array_mut().unwrap();
+    (versions[0]["storage"], versions[0]["served"], versions[1]["storage"]) = (false.into(), false.into(), true.into());
+    let changed = world.call("PATCH", &path, json!({"spec": {"versions": definition["spec"]["versions"]}})).await;
+    assert_eq!(changed.json()["status"]["storedVersions"], json!(["v1", "v2"]), "{}", changed.text());
+    assert_eq!(world.call("GET", TABS, Value::Null).await.code, 404);
+    let touched = world.call("PATCH", &format!("{at_v2}/a"), json!({"metadata": {"labels": {"x": "y"}}})).await;
+    assert_eq!((touched.code, &touched.json()["spec"]), (200, &json!({"cron": "*", "replicas": 1, "size": "L"})));
+    let modified = watch.next().await.unwrap();
+    assert_eq!((&modified["type"], &modified["object"]["apiVersion"]), (&json!("MODIFIED"), &json!("example.com/v2")));
+    let gone = world.call("PATCH", &path, json!({"spec": {"versions": [definition["spec"]["versions"][1]]}})).await;
+    assert_eq!(gone.code, 422);
+    assert!(
+        gone.text().contains("status.storedVersions[0]: Invalid value: \\\"v1\\\": missing from spec.versions"),
+        "{}",
+        gone.text()
+    );
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_stricter_schema_holds_for_what_changes() {
+    let world = world().await;
+    world.create(TABS, tab("a", json!({"cron": "* *", "color": "blue", "replicas": 3}))).await;
+    let mut stricter = definition();
+    let spec = &mut stricter["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+    spec["cron"]["maxLength"] = 1.into();
+    spec["shade"] = json!({"type": "string", "default": "dark"});
+    spec.as_object_mut().unwrap().remove("color");
+    stricter["spec"]["versions"][0].as_object_mut().unwrap().remove("selectableFields");
+    let changed =
+        world.call("PATCH", &format!("{DEFINITIONS}/crontabs.example.com"), json!({"spec": stricter["spec"]})).await;
+    assert_eq!(changed.code, 200, "{}", changed.text());
+    let shown = world.get(&format!("{TABS}/a")).await;
+    assert_eq!(shown["spec"], json!({"cron": "* *", "replicas": 3, "shade": "dark"}));
+    let kept = world.call("PATCH", &format!("{TABS}/a"), json!({"spec": {"replicas": 4}})).await;
+    assert_eq!(kept.code, 200, "{}", kept.text());
+    let refused = world.call("PATCH", &format!("{TABS}/a"), json!({"spec": {"cron": "1 1"}})).await;
+    assert!(refused.text().contains("spec.cron: Too long: may not be more than 1 bytes"), "{}", refused.text());
+    world.stop().await;
+}

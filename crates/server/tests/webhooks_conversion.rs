@@ -36,8 +36,6 @@ fn convert(asked: &Asked, lies: bool) -> Reply {
         "response": {"uid": request["uid"], "convertedObjects": converted, "result": {"status": "Success"}}}))
 }
 
-const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-
 #[tokio::test]
 async fn objects_come_in_every_version() {
     let lies = Arc::new(AtomicBool::new(false));
@@ -49,7 +47,8 @@ async fn objects_come_in_every_version() {
     let version = |name: &str, storage: bool, fields: &[&str]| {
         let fields: serde_json::Map<String, Value> =
             fields.iter().map(|field| (field.to_string(), json!({"type": "string"}))).collect();
-        json!({"name": name, "served": true, "storage": storage, "schema": {"openAPIV3Schema": {"type": "object",
+        let selectable: Vec<Value> = fields.keys().map(|field| json!({"jsonPath": format!(".spec.{field}")})).collect();
+        json!({"name": name, "served": true, "storage": storage, "selectableFields": selectable, "schema": {"openAPIV3Schema": {"type": "object",
             "properties": {"spec": {"type": "object", "properties": fields}}}}})
     };
     let names = json!({"plural": "doors", "singular": "door", "kind": "Door", "listKind": "DoorList"});
@@ -58,10 +57,7 @@ async fn objects_come_in_every_version() {
     let definition = json!({"metadata": {"name": "doors.example.com"}, "spec": {"group": "example.com",
         "scope": "Namespaced", "names": names, "conversion": {"strategy": "Webhook", "webhook": webhook},
         "versions": [version("v1", true, &["host", "port"]), version("v2", false, &["address"])]}});
-    world.create(DEFINITIONS, definition).await;
-    let status = json!({"status": {"acceptedNames": names, "storedVersions": ["v1"], "conditions": [
-        {"type": "NamesAccepted", "status": "True"}, {"type": "Established", "status": "True"}]}});
-    assert_eq!(world.call("PATCH", &format!("{DEFINITIONS}/doors.example.com/status"), status).await.code, 200);
+    assert!(world.define(definition).await);
 
     let at = |version: &str| format!("/apis/example.com/{version}/namespaces/default/doors");
     let door = |version: &str, name: &str, spec: Value| json!({"kind": "Door", "apiVersion": format!("example.com/{version}"), "metadata": {"name": name}, "spec": spec});
@@ -77,6 +73,9 @@ async fn objects_come_in_every_version() {
     let addresses: Vec<&Value> = list["items"].as_array().unwrap().iter().map(|i| &i["spec"]["address"]).collect();
     assert_eq!(addresses, ["h:1", "g:2"]);
     assert_eq!(hooks.count("/convert"), before + 1, "a list is converted at once");
+    let chosen = world.get(&format!("{}?fieldSelector=spec.address%3Dg:2", at("v2"))).await;
+    assert_eq!(chosen["items"].as_array().map(Vec::len), Some(1), "chosen by the fields of its own version");
+    assert_eq!(chosen["items"][0]["metadata"]["name"], "two");
 
     lies.store(true, Ordering::Relaxed);
     let got = world.call("GET", &format!("{}/one", at("v2")), Value::Null).await;

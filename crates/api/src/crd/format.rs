@@ -69,6 +69,52 @@ impl Format {
     }
 }
 
+/// The numbers that a schema has room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NumberFormat {
+    /// 32 bits.
+    Int32,
+    /// 64 bits, said or not.
+    Int64 {
+        /// The schema says so.
+        said: bool,
+    },
+    /// Single precision.
+    Float,
+}
+
+impl NumberFormat {
+    /// The format of this name for numbers of a type; none where any number fits.
+    pub fn of(name: &str, ty: Option<JsonType>) -> Option<Self> {
+        match (ty, name) {
+            (Some(JsonType::Integer), "int32") => Some(Self::Int32),
+            (Some(JsonType::Integer), name) => Some(Self::Int64 { said: name == "int64" }),
+            (Some(JsonType::Number), "float") => Some(Self::Float),
+            _ => None,
+        }
+    }
+
+    /// Whether a number has the format.
+    pub fn fits(self, number: &serde_json::Number) -> bool {
+        let value = number.as_f64().unwrap_or_default();
+        match self {
+            Self::Int32 => i32::try_from(number.as_i64().unwrap_or(value as i64)).is_ok(),
+            Self::Int64 { .. } => number.is_i64() || number.is_f64() && value.abs() < 9.3e18,
+            Self::Float => value.abs() <= f64::from(f32::MAX),
+        }
+    }
+
+    /// What a number must be, as the refusal words it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Int32 => "integer with format int32",
+            Self::Int64 { said: true } => "integer with format int64",
+            Self::Int64 { said: false } => "integer (default format)",
+            Self::Float => "number with format float",
+        }
+    }
+}
+
 /// A pattern that is part of the program; a test uses each.
 type Known = LazyLock<Option<Regex>>;
 

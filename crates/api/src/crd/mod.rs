@@ -7,6 +7,7 @@
 //! * [`path`]: the JSON paths of printer columns, selectable fields and scales.
 
 mod admission;
+mod approval;
 mod conversion;
 mod custom;
 mod defaults;
@@ -25,6 +26,7 @@ pub const CLEANUP_FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io"
 
 pub use admission::check_schema;
 pub(crate) use admission::field_at;
+pub use approval::{APPROVED, Approval};
 pub use conversion::{ConversionError, Review};
 pub use custom::{Custom, ScalePaths};
 pub use definition::{Compile, Conversion, Definition, Rules};

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use regex::Regex;
 use serde_json::Value;
 
-use super::format::Format;
+use super::format::{Format, NumberFormat};
 use super::pattern;
 use crate::kind::Name;
 
@@ -112,6 +112,7 @@ pub struct Schema {
 #[derive(Debug, Default)]
 pub struct Limits {
     pub(super) format: Option<Format>,
+    pub(super) number: Option<NumberFormat>,
     pub(super) maximum: Option<Bound>,
     pub(super) minimum: Option<Bound>,
     pub(super) multiple_of: Option<f64>,
@@ -233,6 +234,7 @@ impl Limits {
         let pattern = schema["pattern"].as_str().filter(|p| !p.is_empty());
         Self {
             format: schema["format"].as_str().and_then(|name| Format::known(name, ty)),
+            number: NumberFormat::of(schema["format"].as_str().unwrap_or_default(), ty),
             maximum: bound("maximum", "exclusiveMaximum"),
             minimum: bound("minimum", "exclusiveMinimum"),
             multiple_of: schema["multipleOf"].as_f64(),

@@ -10,7 +10,7 @@ use crate::rules::check::{At, Errors};
 /// Most errors that are told about one schema.
 pub(super) const ERRORS_MAX: usize = 100;
 /// Most patterns in one schema: each takes its time to compile.
-const PATTERNS_MAX: usize = 4000;
+const PATTERNS_MAX: usize = 2000;
 
 /// Where a node stands.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -234,6 +234,10 @@ fn string(value: &Value, text: &str, schema: &Schema, at: &At<'_>, found: &mut F
 fn numeric(value: &Value, number: &serde_json::Number, schema: &Schema, at: &At<'_>, found: &mut Found<'_>) {
     let limits = &schema.limits;
     let Some(n) = number.as_f64() else { return };
+    if let Some(format) = limits.number.filter(|format| !format.fits(number)) {
+        let detail = format!("Checked value must be of type {} in {at}", format.words());
+        found.add(FieldError::invalid("<nil>", "", detail));
+    }
     let whole = !number.is_f64();
     let shown = |bound: f64| if whole { format!("{}", bound.trunc()) } else { go_float(bound) };
     if let Some(Bound { value: max, exclusive }) = limits.maximum
@@ -499,6 +503,17 @@ mod tests {
                 json!({"type": "integer", "minimum": 2, "exclusiveMinimum": true}),
                 json!(2),
                 &["spec: Invalid value: 2: spec in body should be greater than 2"],
+            ),
+            (
+                json!({"type": "integer", "format": "int32"}),
+                json!(3_000_000_000_i64),
+                &["<nil>: Invalid value: \"\": Checked value must be of type integer with format int32 in spec"],
+            ),
+            (json!({"type": "integer", "format": "int32"}), json!(-2_147_483_648_i64), &[]),
+            (
+                json!({"type": "integer"}),
+                json!(1e20),
+                &["<nil>: Invalid value: \"\": Checked value must be of type integer (default format) in spec"],
             ),
             (
                 json!({"type": "number", "multipleOf": 0.5}),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::crd;
+use crate::crd::{self, Approval};
 use crate::field::FieldError;
 use crate::kind::{Column, Rules};
 use crate::names;
@@ -102,10 +102,7 @@ fn validate(object: &Value) -> Vec<FieldError> {
     validate_names(&spec["names"], &at.field("names"), &mut errors);
     versions(spec, &at.field("versions"), &mut errors);
     conversion(&spec["conversion"], &at.field("conversion"), &mut errors);
-    if !is_approved(object) {
-        let detail = "protected groups must have approval annotation \"api-approved.kubernetes.io\", see https://github.com/kubernetes/enhancements/pull/1111";
-        errors.required(&At::ROOT.field("metadata").field("annotations").key(APPROVAL), detail);
-    }
+    approval(object, &mut errors);
     if spec["preserveUnknownFields"] == true {
         let detail =
             "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
@@ -114,14 +111,16 @@ fn validate(object: &Value) -> Vec<FieldError> {
     errors.0
 }
 
-/// Who may use the groups of Kubernetes itself says so with an annotation.
-const APPROVAL: &str = "api-approved.kubernetes.io";
-
-fn is_approved(object: &Value) -> bool {
-    let group = text(&object["spec"]["group"]);
-    let of = |domain: &str| group == domain || group.strip_suffix(domain).is_some_and(|before| before.ends_with('.'));
-    let approval = text(&object["metadata"]["annotations"][APPROVAL]);
-    !(of("k8s.io") || of("kubernetes.io")) || approval.starts_with("unapproved") || approval.contains("://")
+fn approval(object: &Value, errors: &mut Errors) {
+    let (group, annotations) = (text(&object["spec"]["group"]), &object["metadata"]["annotations"]);
+    let at = At::ROOT.field("metadata");
+    let at = at.field("annotations");
+    let at = at.key(crd::APPROVED);
+    match Approval::of(group, annotations) {
+        Some(missing @ Approval::Missing) => errors.required(&at, &missing.message()),
+        Some(invalid @ Approval::Invalid) => errors.invalid(&at, &annotations[crd::APPROVED], invalid.message()),
+        _ => {}
+    }
 }
 
 fn validate_names(kinds: &Value, at: &At<'_>, errors: &mut Errors) {

@@ -7,7 +7,7 @@ use mizzen_api::status::ApiError;
 use serde_json::Value;
 
 use crate::dispatch::Ctx;
-use crate::negotiate::{Encoding, body_encoding};
+use crate::negotiate::{Encoding, body_encoding, unsupported};
 
 /// The kind that bodies of the main resource have.
 pub(crate) fn expected<'a>(ctx: &'a Ctx<'_>) -> Expected<'a> {
@@ -46,6 +46,7 @@ fn read(ctx: &Ctx<'_>, body: &Bytes, expected: &Expected<'_>) -> Result<Decoded,
     match encoding(ctx)? {
         Encoding::Json => decode::object(body, Format::Json, expected, limits(ctx)),
         Encoding::Yaml => decode::object(body, Format::Yaml, expected, limits(ctx)),
+        Encoding::Protobuf if expected.custom.is_some() => Err(unsupported(&["application/json", "application/yaml"])),
         Encoding::Protobuf => {
             let api_version = match expected.group {
                 "" => expected.version.to_string(),
