@@ -59,7 +59,10 @@ fn read(text: &str, outcomes: &mut Outcomes) -> std::result::Result<String, roxm
 
 fn outcome(case: &roxmltree::Node<'_, '_>) -> Outcome {
     let child = |tag: &str| case.children().find(|node| node.has_tag_name(tag));
-    let message = |node: roxmltree::Node<'_, '_>| node.attribute("message").unwrap_or_default().to_string();
+    let message = |node: roxmltree::Node<'_, '_>| {
+        let words = node.attribute("message").filter(|words| !words.is_empty());
+        words.or_else(|| node.text()).unwrap_or_default().to_string()
+    };
     if let Some(failure) = child("failure").or_else(|| child("error")) {
         return Outcome::Failed(message(failure));
     }
@@ -67,7 +70,7 @@ fn outcome(case: &roxmltree::Node<'_, '_>) -> Outcome {
         None => Outcome::Passed,
         // The suite's own words begin so; without them the run did not ask for the test.
         Some(words) => match words.strip_prefix("skipped - ") {
-            Some(reason) => Outcome::Skipped(reason.to_string()),
+            Some(reason) => Outcome::Skipped(reason.trim().to_string()),
             None => Outcome::NotRun,
         },
     }
@@ -129,7 +132,8 @@ mod tests {
     const RUN: &str = r#"<testsuites><testsuite name="s" timestamp="2026-11-25T03:00:00">
         <testcase name="[SynchronizedBeforeSuite]" status="passed"></testcase>
         <testcase name="[It] [sig-cli] a works [Conformance]" status="passed"></testcase>
-        <testcase name="[It] [sig-cli] b works [Conformance]" status="failed"><failure message="no&#xA;`luck`" type="failed"></failure></testcase>
+        <testcase name="[It] [sig-cli] b works [Conformance]" status="failed"><failure type="failed">no
+            `luck`</failure></testcase>
         <testcase name="[It] [sig-node] c works [Conformance]" status="skipped"><skipped message="skipped - needs two nodes"></skipped></testcase>
         <testcase name="[It] [sig-node] d works [Conformance]" status="skipped"><skipped message="skipped"></skipped></testcase>
         <testcase name="[It] [sig-node] e, not of the list" status="passed"></testcase>
