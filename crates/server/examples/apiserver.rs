@@ -35,6 +35,7 @@ async fn main() -> Result<(), Failure> {
         authorizer: Authorizer::new(),
         issuer,
         kubelet_tls: Some(pki.client_config(Client::ApiServerToKubelet)),
+        front_proxy: Some(pki.front_proxy()),
     };
     let server = Server::new(Config { port, ..Config::default() }, Arc::clone(&store), security);
     server.bootstrap_core().await?;

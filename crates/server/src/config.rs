@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::aggregation::FrontProxy;
 use crate::auth::{Authenticator, Authorizer, tokens::TokenIssuer};
 
 /// Settings of the API server.
@@ -113,6 +114,8 @@ pub struct Security {
     pub issuer: Arc<TokenIssuer>,
     /// TLS towards kubelets, with the API server's client certificate; without it logs, exec and the like answer 503.
     pub kubelet_tls: Option<Arc<rustls::ClientConfig>>,
+    /// What aggregated API servers know this one by; without it they are not believed, and answer nobody.
+    pub front_proxy: Option<FrontProxy>,
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use mizzen_api::volumes::local;
 use mizzen_store::{CommitError, Expect, Operation, Snapshot, Txn};
 use serde_json::{Value, json};
 
+use crate::aggregation::FrontProxy;
 use crate::bootstrap;
 use crate::config::Config;
 use crate::health::Stage;
@@ -32,6 +33,7 @@ impl Server {
             let snapshot = self.core.store.snapshot();
             let now = Timestamp::now();
             let mut wanted = missing(&self.core.config, &snapshot, now);
+            wanted.extend(self.core.front_proxy.as_ref().and_then(|proxy| trusted_proxy(proxy, &snapshot, now)));
             let security = bootstrap::reconcile(&snapshot, now, &mut names::uid);
             wanted.extend(security.into_iter().map(|write| (write.key, write.object)));
             wanted.dedup_by(|a, b| a.0 == b.0);
@@ -108,6 +110,20 @@ fn missing(config: &Config, snapshot: &Snapshot, now: Timestamp) -> Vec<(String,
         }
     }
     out
+}
+
+/// The ConfigMap that tells aggregated servers whom to believe, if it does not say so already.
+fn trusted_proxy(proxy: &FrontProxy, snapshot: &Snapshot, now: Timestamp) -> Option<(String, Value)> {
+    const NAME: &str = "extension-apiserver-authentication";
+    let key = key::object("", "configmaps", "kube-system", NAME);
+    let stored: Option<Value> = snapshot.get(&key).and_then(|e| serde_json::from_slice(&e.value).ok());
+    let data = proxy.config_map_data();
+    let metadata = match stored {
+        Some(stored) if stored["data"] == data => return None,
+        Some(stored) => stored["metadata"].clone(),
+        None => metadata("kube-system", NAME, now),
+    };
+    Some((key, json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})))
 }
 
 fn metadata(namespace: &str, name: &str, now: Timestamp) -> Value {

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admission;
+pub mod aggregation;
 pub mod at_rest;
 pub mod auth;
 pub mod bootstrap;
@@ -19,7 +20,7 @@ pub mod metrics;
 pub mod pki;
 
 mod answer;
-#[allow(dead_code, reason = "aggregation and the webhooks of authentication, which use the rest of it, come next")]
+#[allow(dead_code, reason = "the webhooks of authentication, which use the rest of it, come next")]
 mod callout;
 mod core_objects;
 mod crd;

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::policy::Policies;
 use crate::admission::webhook::Webhooks;
+use crate::aggregation::{Aggregation, FrontProxy};
 use crate::auth::{Attributes, Authenticator, Authorizer, Identity, tokens::TokenIssuer};
 use crate::callout::Callout;
 use crate::config::{Config, Security};
@@ -45,6 +46,10 @@ pub(crate) struct Core {
     pub webhooks: Webhooks,
     /// The admission policies that are bound.
     pub policies: Policies,
+    /// Other API servers behind this one.
+    pub aggregation: Aggregation,
+    /// What they know this one by.
+    pub front_proxy: Option<FrontProxy>,
     /// What nodes and pods use.
     pub node_metrics: node_metrics::Source,
     pub metrics: Metrics,
@@ -62,10 +67,11 @@ pub(crate) struct Core {
 impl Server {
     /// A server over a store. It answers in process at once, and over HTTP once [`Server::serve`] runs.
     pub fn new(config: Config, store: Arc<dyn Store>, security: Security) -> Self {
-        let Security { authenticator, authorizer, issuer, kubelet_tls } = security;
+        let Security { authenticator, authorizer, issuer, kubelet_tls, front_proxy } = security;
         let flow = Flow::new(config.max_requests);
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let callout = Arc::new(Callout::new(None, tasks.clone(), closing.clone()));
+        let certificate = front_proxy.as_ref().map(|proxy| Arc::clone(&proxy.certificate));
+        let callout = Arc::new(Callout::new(certificate, tasks.clone(), closing.clone()));
         let core = Core {
             config,
             store,
@@ -78,6 +84,8 @@ impl Server {
             callout,
             webhooks: Webhooks::default(),
             policies: Policies::default(),
+            aggregation: Aggregation::default(),
+            front_proxy,
             node_metrics: node_metrics::Source::default(),
             metrics: Metrics::default(),
             health: Health::default(),

@@ -146,6 +146,7 @@ fn security(pki: &Pki) -> Security {
         authorizer: Authorizer::new(),
         issuer,
         kubelet_tls: Some(pki.client_config(Client::ApiServerToKubelet)),
+            front_proxy: Some(pki.front_proxy()),
     }
 }
 

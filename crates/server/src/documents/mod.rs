@@ -15,6 +15,7 @@ use mizzen_api::kinds::kinds;
 use mizzen_store::{Revision, Snapshot};
 use serde_json::Value;
 
+use crate::aggregation;
 use crate::answer::Answer;
 use crate::crd::Definitions;
 use crate::dispatch::Head;
@@ -55,7 +56,7 @@ fn hex(bytes: &[u8]) -> String {
 /// The aggregated documents of `/api` and `/apis` as of a state of the definitions.
 #[derive(Debug)]
 struct Aggregated {
-    of: (usize, Revision),
+    of: ((usize, Revision), u64),
     core: Document,
     groups: Document,
 }
@@ -70,13 +71,14 @@ pub(crate) struct Documents {
 impl Documents {
     fn aggregated(&self, core: &Core) -> Arc<Aggregated> {
         let snapshot = core.store.snapshot();
-        let of = Definitions::fingerprint(&snapshot);
+        let of = (Definitions::fingerprint(&snapshot), core.aggregation.generation(&snapshot));
         if let Some(made) = self.aggregated.load_full().filter(|made| made.of == of) {
             return made;
         }
         let all = all(core, &snapshot);
-        let document = |core| Document::new(&discovery::aggregated(all.iter().map(|k| &**k), core));
-        let made = Arc::new(Aggregated { of, core: document(true), groups: document(false) });
+        let document = |core| discovery::aggregated(all.iter().map(|k| &**k), core);
+        let groups = aggregation::merge_aggregated(&core.aggregation, &snapshot, document(false));
+        let made = Arc::new(Aggregated { of, core: Document::new(&document(true)), groups: Document::new(&groups) });
         self.aggregated.store(Some(Arc::clone(&made)));
         made
     }
@@ -95,8 +97,13 @@ pub(crate) fn answer(core: &Core, head: &Head<'_>, path: &str) -> Option<Answer>
             return Some(core.documents.aggregated(core).groups.answer(head, AGGREGATED_CONTENT_TYPE));
         }
         ["api"] => discovery::api_versions(&format!("{}:{}", core.config.advertise, core.config.port)),
-        ["apis"] => discovery::group_list(kinds()),
-        ["apis", group] => discovery::group(kinds(), group)?,
+        ["apis"] => {
+            aggregation::merge_group_list(&core.aggregation, &core.store.snapshot(), discovery::group_list(kinds()))
+        }
+        ["apis", group] => {
+            let own = discovery::group(kinds(), group);
+            aggregation::merge_group(&core.aggregation, &core.store.snapshot(), group, own)?
+        }
         ["openapi", rest @ ..] => return openapi::answer(core, head, rest),
         ["api", version] => discovery::resources(kinds(), "", version)?,
         ["apis", group, version] => discovery::resources(kinds(), group, version)?,
@@ -108,7 +115,12 @@ pub(crate) fn answer(core: &Core, head: &Head<'_>, path: &str) -> Option<Answer>
 /// All that is served, in discovery's order.
 fn all(core: &Core, snapshot: &Snapshot) -> Vec<KindRef> {
     let built_in = kinds().iter().chain(node_metrics::kinds()).map(KindRef::BuiltIn);
-    built_in.chain(core.definitions.told(snapshot)).collect()
+    let all = built_in.chain(core.definitions.told(snapshot));
+    let services = core.aggregation.services(snapshot);
+    if !services.has_remote() {
+        return all.collect();
+    }
+    all.filter(|kind| services.remote(&kind.group, &kind.version).is_none()).collect()
 }
 
 /// Whether the first clause that fits is for the aggregated form.

@@ -11,6 +11,7 @@ use mizzen_api::openapi::{self, V2_PROTOBUF, V2_PROTOBUF_ASKED};
 use mizzen_store::Revision;
 use serde_json::Value;
 
+use crate::aggregation;
 use crate::answer::Answer;
 use crate::crd::Definitions;
 use crate::dispatch::Head;
@@ -40,6 +41,9 @@ fn index(core: &Core) -> Value {
             entries.push((path, openapi::hash(published.iter().map(|k| &**k), &kind.group, &kind.version)));
         }
     }
+    let others = aggregation::v3_entries(&core.aggregation, &core.store.snapshot());
+    entries.retain(|(path, _)| !others.iter().any(|(other, _)| other == path));
+    entries.extend(others);
     openapi::v3_index(entries.iter().map(|(path, hash)| (path.as_str(), hash.as_str())))
 }
 
@@ -76,7 +80,8 @@ fn v3(core: &Core, head: &Head<'_>, group: &str, version: &str) -> Option<Answer
 
 fn v2(core: &Core, head: &Head<'_>) -> Answer {
     let Some(form) = v2_form(head.header(ACCEPT)) else { return Answer::bytes(406, "", "") };
-    let of = Definitions::fingerprint(&core.store.snapshot());
+    let snapshot = core.store.snapshot();
+    let of = (Definitions::fingerprint(&snapshot), core.aggregation.generation(&snapshot));
     let tagged = |answer: Answer, tag: &str| {
         answer.with_header(ETAG, tag).with_header(VARY, "Accept").with_header(CACHE_CONTROL, "public")
     };
@@ -87,7 +92,8 @@ fn v2(core: &Core, head: &Head<'_>) -> Answer {
         return tagged(Answer::bytes(304, "", ""), tag);
     }
     let published = published(core);
-    let document = openapi::v2(published.iter().map(|k| &**k));
+    let mut document = openapi::v2(published.iter().map(|k| &**k));
+    aggregation::merge_v2(&core.aggregation, &snapshot, &mut document);
     let (content_type, bytes) = match form {
         V2Form::Json => ("application/json", Bytes::from(document.to_string())),
         V2Form::Protobuf => (V2_PROTOBUF, Bytes::from(openapi::v2_protobuf(&document))),
@@ -106,7 +112,7 @@ fn v2(core: &Core, head: &Head<'_>) -> Answer {
 /// tag, so the tag is remembered and the document is not.
 #[derive(Debug)]
 pub(super) struct Tags {
-    of: (usize, Revision),
+    of: ((usize, Revision), u64),
     tags: [Option<String>; 2],
 }
 

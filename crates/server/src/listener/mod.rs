@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::health::Stage;
 use crate::server::{Core, Server};
-use crate::{expiry, flow};
+use crate::{aggregation, expiry, flow};
 use service::Connection;
 
 /// Flow control windows of HTTP/2: small ones make clients send many tiny frames, and large bodies slow.
@@ -55,6 +55,7 @@ impl Server {
         self.core.tasks.spawn(expiry::run(Arc::clone(&self.core), shutdown.clone()));
         self.core.tasks.spawn(flow::run(Arc::clone(&self.core), shutdown.clone()));
         self.core.health.reached(Stage::Serving);
+        self.core.tasks.spawn(aggregation::run(Arc::clone(&self.core), shutdown.clone()));
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,

@@ -16,6 +16,7 @@ use mizzen_api::status::ApiError;
 
 use super::{gzip, websocket};
 use crate::admission::notes::Notes;
+use crate::aggregation;
 use crate::answer::{Answer, Payload};
 use crate::auth::Identity;
 use crate::deadline;
@@ -82,6 +83,16 @@ impl Connection {
             dispatch::authorize(&self.core, &snapshot, &identity, head, info, info.verb)?;
             let passed = Passed { core: &self.core, identity: &identity, head, info, snapshot: &snapshot };
             return proxy::answer(&passed, parts, upgrade, body).await;
+        }
+        if let Some(remote) = aggregation::passes_on(&self.core, &snapshot, head.path) {
+            let passed = aggregation::Passed {
+                core: &self.core,
+                snapshot: &snapshot,
+                identity: &identity,
+                remote: &remote,
+                parts,
+            };
+            return Box::pin(aggregation::answer(passed, upgrade, body)).await;
         }
         drop(snapshot);
         let answer = dispatch::admitted(&self.core, &identity, head, info, self.read(body), uids);

@@ -42,13 +42,13 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Loads `ca.pem` (key and certificate) from `dir`, or makes it.
-    pub fn open(dir: &Path, now: Timestamp) -> Result<Self, PkiError> {
-        let path = dir.join("ca.pem");
+    /// Loads `<name>.pem` (key and certificate) from `dir`, or makes it.
+    pub fn open(dir: &Path, name: &str, now: Timestamp) -> Result<Self, PkiError> {
+        let path = dir.join(format!("{name}.pem"));
         let damaged = |problem| PkiError::Damaged { path: path.clone(), problem, dir: dir.into() };
         let Some(text) = files::read(&path)? else {
             let key = KeyPair::generate().map_err(issue_error)?;
-            return Self::issue_self(&path, key, now);
+            return Self::issue_self(&path, name, key, now);
         };
         let key = KeyPair::from_pem(&text).map_err(|_| damaged("it holds no usable private key"))?;
         let der = CertificateDer::from_pem_slice(text.as_bytes()).map_err(|_| damaged("it holds no certificate"))?;
@@ -58,15 +58,15 @@ impl Authority {
             return Err(damaged("its key does not belong to its certificate"));
         }
         if due(&parsed, now) {
-            return Self::issue_self(&path, key, now);
+            return Self::issue_self(&path, name, key, now);
         }
         let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|_| damaged("its certificate is not a CA's"))?;
         let pem = pem_of_certificate(&der);
         Ok(Self { issuer, der, pem })
     }
 
-    fn issue_self(path: &Path, key: KeyPair, now: Timestamp) -> Result<Self, PkiError> {
-        let mut params = params("mizzen-ca", None, now, CA_LIFE)?;
+    fn issue_self(path: &Path, name: &str, key: KeyPair, now: Timestamp) -> Result<Self, PkiError> {
+        let mut params = params(&format!("mizzen-{name}"), None, now, CA_LIFE)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages =
             vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

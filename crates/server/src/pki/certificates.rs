@@ -15,6 +15,7 @@ use x509_parser::extensions::GeneralName;
 
 use super::authority::{Authority, Request, due, renewal_time};
 use super::{Options, PkiError, files};
+use crate::aggregation::FRONT_PROXY;
 
 /// A certificate in use; swapped when it is renewed.
 #[derive(Debug)]
@@ -52,11 +53,19 @@ pub struct Certificates {
     pub node: Arc<Slot>,
     /// The API server towards kubelets.
     pub to_kubelet: Arc<Slot>,
+    /// The API server towards aggregated ones, of an authority of its own: whoever has such a certificate is believed
+    /// about users.
+    pub front_proxy: Arc<Slot>,
 }
 
 impl Certificates {
     /// Loads what fits and is fresh, issues the rest.
-    pub fn open(options: &Options, authority: &Authority, now: Timestamp) -> Result<Self, PkiError> {
+    pub fn open(
+        options: &Options,
+        authority: &Authority,
+        front_proxy: &Authority,
+        now: Timestamp,
+    ) -> Result<Self, PkiError> {
         let open = |name, common_name: &str, organization, hosts| {
             Slot::open(&options.dir, authority, now, name, common_name, organization, hosts).map(Arc::new)
         };
@@ -68,13 +77,22 @@ impl Certificates {
             admin: open("admin", "kubernetes-admin", Some("system:masters"), none())?,
             node: open("node", &node_user, Some("system:nodes"), none())?,
             to_kubelet: open("api-server-to-kubelet", KUBELET_CLIENT, Some("system:masters"), none())?,
+            front_proxy: Slot::open(&options.dir, front_proxy, now, "front-proxy-client", FRONT_PROXY, None, none())
+                .map(Arc::new)?,
         })
     }
 
     /// Re-issues every certificate that is due; answers when the next one will be.
-    pub fn renew_due(&self, authority: &Authority, now: Timestamp) -> Result<Timestamp, PkiError> {
+    pub fn renew_due(
+        &self,
+        authority: &Authority,
+        front_proxy: &Authority,
+        now: Timestamp,
+    ) -> Result<Timestamp, PkiError> {
         let mut next = i64::MAX;
-        for slot in [&self.api_server, &self.kubelet, &self.admin, &self.node, &self.to_kubelet] {
+        let own = [&self.api_server, &self.kubelet, &self.admin, &self.node, &self.to_kubelet];
+        let all = own.into_iter().map(|slot| (slot, authority)).chain([(&self.front_proxy, front_proxy)]);
+        for (slot, authority) in all {
             if now.as_second() >= slot.current.load().renew_at {
                 slot.current.store(Arc::new(slot.issue(authority, now)?));
             }

@@ -22,6 +22,7 @@ mod tests;
 mod tls;
 mod token_keys;
 
+use crate::aggregation::FrontProxy;
 use authority::Authority;
 use certificates::Certificates;
 pub use certificates::KUBELET_CLIENT;
@@ -60,6 +61,7 @@ pub enum Client {
 /// The CA, its certificates and the token keys, held in memory and in `<data>/pki`.
 pub struct Pki {
     authority: Authority,
+    front_proxy: Authority,
     certificates: Certificates,
     token_keys: Arc<TokenKeys>,
     api_server: Arc<rustls::ServerConfig>,
@@ -73,8 +75,9 @@ impl Pki {
     /// their life are over or whose names no longer fit. Reads and writes files: about 10 ms the first time.
     pub fn open(options: &Options, now: Timestamp) -> Result<Self, PkiError> {
         files::make_dir(&options.dir)?;
-        let authority = Authority::open(&options.dir, now)?;
-        let certificates = Certificates::open(options, &authority, now)?;
+        let authority = Authority::open(&options.dir, "ca", now)?;
+        let front_proxy = Authority::open(&options.dir, "front-proxy-ca", now)?;
+        let certificates = Certificates::open(options, &authority, &front_proxy, now)?;
         let token_keys = Arc::new(TokenKeys::open(&options.dir)?);
         let ca = &authority.der;
         Ok(Self {
@@ -86,6 +89,7 @@ impl Pki {
                 tls::client(ca, &certificates.to_kubelet)?,
             ],
             authority,
+            front_proxy,
             certificates,
             token_keys,
         })
@@ -137,6 +141,15 @@ impl Pki {
         issue::issue(&self.authority, request, usages, life, now)
     }
 
+    /// What aggregated API servers know the API server by.
+    pub fn front_proxy(&self) -> FrontProxy {
+        FrontProxy {
+            certificate: tls::shown(&self.certificates.front_proxy),
+            ca_pem: self.front_proxy.pem.clone(),
+            client_ca_pem: self.authority.pem.clone(),
+        }
+    }
+
     /// The keys of tokens.
     pub fn token_keys(&self) -> Arc<TokenKeys> {
         Arc::clone(&self.token_keys)
@@ -144,6 +157,6 @@ impl Pki {
 
     /// Re-issues what is due; to be called now and then (hourly). Answers when the next one will be due.
     pub fn renew_due(&self, now: Timestamp) -> Result<Timestamp, PkiError> {
-        self.certificates.renew_due(&self.authority, now)
+        self.certificates.renew_due(&self.authority, &self.front_proxy, now)
     }
 }

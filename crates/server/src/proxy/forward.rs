@@ -192,8 +192,16 @@ fn outgoing(headers: &HeaderMap, host: &str) -> HeaderMap {
     out
 }
 
+/// The headers that go on to an aggregated server, which answers the client as it is asked to.
+pub(crate) fn passed_on(headers: &HeaderMap) -> HeaderMap {
+    let passes = |name: &HeaderName| {
+        !HOP.contains(name) && ![HOST, AUTHORIZATION].contains(name) && !name.as_str().starts_with("impersonate-")
+    };
+    headers.iter().filter(|(name, _)| passes(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 /// Copies bytes between client and backend until one of them ends, or the server does.
-fn copy(core: &Core, client: OnUpgrade, backend: OnUpgrade) {
+pub(crate) fn copy(core: &Core, client: OnUpgrade, backend: OnUpgrade) {
     let closing = core.closing.clone();
     core.tasks.spawn(async move {
         let copied = async {
@@ -212,13 +220,13 @@ fn copy(core: &Core, client: OnUpgrade, backend: OnUpgrade) {
     });
 }
 
-fn switched(response: &Response<Incoming>) -> Answer {
+pub(crate) fn switched(response: &Response<Incoming>) -> Answer {
     let mut answer = Answer::bytes(101, "", "");
     answer.headers = response.headers().iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     answer
 }
 
-fn returned(response: Response<Incoming>) -> Answer {
+pub(crate) fn returned(response: Response<Incoming>) -> Answer {
     let (parts, body) = response.into_parts();
     let content_type = parts.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default().to_string();
     let passed = |name: &HeaderName| !HOP.contains(name) && *name != CONTENT_TYPE && *name != CONTENT_LENGTH;

@@ -2,7 +2,7 @@
 //!
 //! Who speaks which streaming protocol is settled between the client and the agent; what is upgraded here is copied.
 
-mod forward;
+pub(crate) mod forward;
 mod rewrite;
 mod target;
 

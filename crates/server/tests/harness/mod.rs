@@ -90,6 +90,7 @@ impl World {
             authorizer: Authorizer::new(),
             issuer,
             kubelet_tls: Some(pki.client_config(Client::ApiServerToKubelet)),
+            front_proxy: Some(pki.front_proxy()),
         };
         let store = Arc::new(store);
         let server = Server::new(config, Arc::clone(&store) as Arc<dyn mizzen_store::Store>, security);
