@@ -134,6 +134,9 @@ async fn another_server_answers_for_its_group() {
         assert_eq!(certificate.subject().to_string(), "CN=front-proxy-client");
     }
 
+    let refused = world.send("GET", &path, &[("impersonate-user", "jane")], "").await;
+    assert_eq!(refused.code, 403, "who may do what is decided here: {}", refused.text());
+
     // Discovery tells what it serves.
     let whole = world.send("GET", "/apis", &[("accept", AGGREGATED)], "").await.json();
     let items = whole["items"].as_array().unwrap();

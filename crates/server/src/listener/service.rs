@@ -85,6 +85,7 @@ impl Connection {
             return proxy::answer(&passed, parts, upgrade, body).await;
         }
         if let Some(remote) = aggregation::passes_on(&self.core, &snapshot, head.path) {
+            dispatch::authorize(&self.core, &snapshot, &identity, head, info, info.verb)?;
             let passed = aggregation::Passed {
                 core: &self.core,
                 snapshot: &snapshot,
