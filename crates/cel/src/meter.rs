@@ -12,7 +12,7 @@ pub const MATCH_CONDITIONS_BUDGET: u64 = 2_500_000;
 /// Elements that may be looked at without a cost of their own (deep inside of what is compared, written or sorted).
 /// Kubernetes has no such bound; nothing it lets through comes near.
 const STEPS_MAX: u64 = 5_000_000;
-/// Bytes that all strings made by one evaluation may have together.
+/// Bytes that all strings and lists made by functions in one evaluation may have together.
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Counts the cost of one evaluation.
@@ -44,6 +44,13 @@ impl Meter {
     pub fn step(&mut self, steps: u64) -> Result<(), EvalError> {
         self.steps = self.steps.saturating_add(steps);
         if self.steps > STEPS_MAX { Err(EvalError::CostLimit) } else { Ok(()) }
+    }
+
+    /// Counts elements that are about to be put into a new list.
+    pub fn items(&mut self, count: u64) -> Result<(), EvalError> {
+        self.step(count)?;
+        let bytes = count.saturating_mul(size_of::<crate::value::Value<'_>>() as u64);
+        self.allocate(usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
     /// Counts bytes that are about to be allocated.

@@ -375,6 +375,8 @@ fn what_costs_too_much_is_stopped() {
         "any.list.all(x, any.list.all(y, x + y >= 0))",
         "any.text.matches('(a|b|c|d|e|f|g|h|i|j|k|l|m|n|o|p)*' + any.text)",
         "lists.range(1000000000).size() > 0",
+        "lists.range(4000000).size() > 0",
+        "[any.list].map(a, [a, a, a, a, a, a, a, a]).map(a, a + a + a + a + a + a + a + a).all(a, (a + a + a + a + a + a + a + a + a + a + a + a + a + a + a + a).flatten().size() > 0)",
         "[0].map(a, [any.list, any.list]).map(a, a + a).map(a, a + a).map(a, a + a).map(a, a + a).map(a, a + a).map(a, a + a)
             .map(a, a + a).map(a, a + a).map(a, a + a).map(a, a + a).map(a, a + a).map(a, a + a).map(a, a + a)
             .map(a, a + a).map(a, a + a).map(a, a + a).map(a, a + a).map(a, a + a).map(a, a + a).map(a, a + a)

@@ -38,7 +38,7 @@ pub(super) fn declare(table: &mut Declarations) {
 }
 
 fn items<'a>(list: &List<'a>, meter: &mut Meter) -> Result<Vec<Value<'a>>> {
-    meter.step(list.len())?;
+    meter.items(list.len())?;
     list.iter().collect()
 }
 
@@ -126,7 +126,7 @@ fn slice<'a>(call: &mut Call<'_>, args: &[Value<'a>]) -> Result<Value<'a>> {
     if to > list.len() {
         return refuse(format!("list is length {}", list.len()));
     }
-    call.meter.step(to - from)?;
+    call.meter.items(to - from)?;
     Ok(Value::list((from..to).filter_map(|index| list.get(index)).collect::<Result<_>>()?))
 }
 
@@ -149,7 +149,10 @@ fn flatten_into<'a>(list: &List<'a>, depth: i64, flat: &mut Vec<Value<'a>>, mete
         meter.step(1)?;
         match item? {
             Value::List(inner) if depth > 0 => flatten_into(&inner, depth - 1, flat, meter)?,
-            item => flat.push(item),
+            item => {
+                meter.items(1)?;
+                flat.push(item);
+            }
         }
     }
     Ok(())
@@ -180,7 +183,7 @@ pub(crate) fn sort_by_keys<'a>(mut keyed: Vec<(Value<'a>, Value<'a>)>) -> Result
 
 fn range<'a>(call: &mut Call<'_>, args: &[Value<'a>]) -> Result<Value<'a>> {
     let [Value::Int(count)] = args else { return Err(EvalError::NoSuchOverload) };
-    call.meter.step(u64::try_from(*count).unwrap_or(0))?;
+    call.meter.items(u64::try_from(*count).unwrap_or(0))?;
     Ok(Value::list((0..*count).map(Value::Int).collect()))
 }
 

@@ -75,6 +75,6 @@ fn find_all<'a>(call: &mut Call<'_>, args: &[Value<'a>]) -> Result<Value<'a>> {
     let found = with_pattern(call, pattern, "Illegal regex: ", |regex| {
         regex.find_iter(text).take(limit).map(|found| part(text, found.range())).collect::<Vec<_>>()
     })?;
-    call.meter.step(found.len() as u64)?;
+    call.meter.items(found.len() as u64)?;
     Ok(Value::list(found))
 }

@@ -159,7 +159,7 @@ fn split<'a>(call: &mut Call<'_>, args: &[Value<'a>]) -> Result<Value<'a>> {
         let before: usize = parts[..limit - 1].iter().map(|part| part.len()).sum();
         parts[limit - 1] = &text[before..];
     }
-    call.meter.step(parts.len() as u64)?;
+    call.meter.items(parts.len() as u64)?;
     Ok(Value::list(parts.into_iter().map(Value::text).collect()))
 }
 

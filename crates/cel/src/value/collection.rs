@@ -125,7 +125,7 @@ impl<'a> List<'a> {
         }
         let mut items = Vec::new();
         for item in sum.iter() {
-            meter.step(1)?;
+            meter.items(1)?;
             items.push(item?);
         }
         Ok(Self::owned(items))
