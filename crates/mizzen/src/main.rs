@@ -2,6 +2,7 @@
 //!
 //! Floor 4. It has no logic of its own: it reads flags, opens the parts in order, connects them, and stops them.
 
+mod access;
 mod cli;
 mod completions;
 mod demo;

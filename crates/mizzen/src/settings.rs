@@ -8,6 +8,7 @@ use mizzen_runtime::image::RegistryConfig;
 use mizzen_server::config::Cidr;
 use serde::Deserialize;
 
+use crate::access::{Auditing, Authentication, Authorization};
 use crate::cli::UpArgs;
 use crate::error::{CommandError, Result};
 use crate::secrets::Encryption;
@@ -49,6 +50,9 @@ struct File {
     log_format: Option<LogFormat>,
     registries: RegistryConfig,
     encryption: Encryption,
+    authentication: Authentication,
+    authorization: Authorization,
+    audit: Auditing,
 }
 
 /// Settings as they are used.
@@ -76,6 +80,12 @@ pub struct Settings {
     pub registries: RegistryConfig,
     /// What is encrypted in the store's files.
     pub encryption: Encryption,
+    /// Who is asked about tokens.
+    pub authentication: Authentication,
+    /// Who decides what requests may.
+    pub authorization: Authorization,
+    /// What is told of requests.
+    pub audit: Auditing,
 }
 
 impl Settings {
@@ -123,6 +133,9 @@ impl Settings {
             log_format: args.log_format.or(file.log_format).unwrap_or_default(),
             registries: file.registries,
             encryption: file.encryption,
+            authentication: file.authentication,
+            authorization: file.authorization,
+            audit: file.audit,
         })
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::aggregation::FrontProxy;
+use crate::audit::Audit;
 use crate::auth::{Authenticator, Authorizer, tokens::TokenIssuer};
 
 /// Settings of the API server.
@@ -31,6 +32,8 @@ pub struct Config {
     pub request_timeout: Duration,
     /// How long requests under way may take to finish once the server is told to stop.
     pub drain: Duration,
+    /// Where it is told who did what; nowhere without one.
+    pub audit: Option<Arc<Audit>>,
 }
 
 impl Default for Config {
@@ -49,6 +52,7 @@ impl Default for Config {
             read_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(60),
             drain: Duration::from_millis(1500),
+            audit: None,
         }
     }
 }

@@ -15,7 +15,7 @@ use mizzen_store::Snapshot;
 
 use crate::admission::notes::Notes;
 use crate::answer::Answer;
-use crate::auth::{Attributes, Identity};
+use crate::auth::{Attributes, Decision, Identity};
 use crate::crd;
 use crate::deprecations;
 use crate::flow;
@@ -93,8 +93,32 @@ pub(crate) fn authorize(
     core.authorizer.authorize(snapshot, identity, &attributes(head, info, verb))
 }
 
+/// 403 unless a request may be made: as [`authorize`], and whoever else decides is asked.
+pub(crate) async fn admit(
+    core: &Core,
+    snapshot: &Snapshot,
+    identity: &Identity,
+    what: &Attributes<'_>,
+) -> Result<(), ApiError> {
+    match core.authorizer.chain() {
+        None => core.authorizer.authorize(snapshot, identity, what),
+        Some(chain) => Box::pin(chain.authorize(&core.authorizer, &core.callout, snapshot, identity, what)).await,
+    }
+}
+
+/// What [`authorize`] decides, and why, for the audit log.
+pub(crate) fn decide(
+    core: &Core,
+    snapshot: &Snapshot,
+    identity: &Identity,
+    head: &Head<'_>,
+    info: &RequestInfo<'_>,
+) -> Decision {
+    core.authorizer.decide(snapshot, identity, &attributes(head, info, info.verb))
+}
+
 /// What is asked for, as authorizers and FlowSchemas see it.
-fn attributes<'a>(head: &Head<'a>, info: &'a RequestInfo<'_>, verb: &'a str) -> Attributes<'a> {
+pub(crate) fn attributes<'a>(head: &Head<'a>, info: &'a RequestInfo<'_>, verb: &'a str) -> Attributes<'a> {
     Attributes {
         verb,
         resource_request: info.is_resource,
@@ -123,7 +147,9 @@ pub(crate) async fn admitted(
     let what = attributes(head, info, info.verb);
     let width = || flow::width(info, head.query, &core.store.snapshot());
     let seat = core.flow.enter(identity, &what, width, uids).await?;
-    core.authorizer.authorize(&core.store.snapshot(), identity, &what)?;
+    let snapshot = core.store.snapshot();
+    admit(core, &snapshot, identity, &what).await?;
+    drop(snapshot);
     let answer = answer(core, identity, head, info, body).await?;
     if let Some(hold) = &answer.hold {
         // Set once, here.

@@ -5,6 +5,7 @@
 //! * [`auth`]: who is asking ([`auth::Identity`]) and whether they may.
 //! * [`admission`]: what is changed and refused between authorization and validation.
 //! * [`at_rest`]: how Secrets are encrypted in the store's files.
+//! * [`audit`]: who did what.
 //! * [`pki`]: the cluster's CA, certificates and token keys; [`bootstrap`]: the objects every cluster starts with.
 //! * [`Server`]: serves over HTTP ([`Server::serve`]) and in process ([`Server::api_as`]).
 #![forbid(unsafe_code)]
@@ -12,6 +13,7 @@
 pub mod admission;
 pub mod aggregation;
 pub mod at_rest;
+pub mod audit;
 pub mod auth;
 pub mod bootstrap;
 pub mod config;

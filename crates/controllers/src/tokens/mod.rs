@@ -111,7 +111,7 @@ fn end(token: &Secret) -> Option<Timestamp> {
 }
 
 /// Id and secret of a bootstrap token that is named as it must be and has not ended.
-fn bootstrap<'a>(token: &'a Secret, now: Timestamp) -> Option<(&'a str, &'a str)> {
+fn bootstrap(token: &Secret, now: Timestamp) -> Option<(&str, &str)> {
     let (id, secret) = (text(token, "token-id"), text(token, "token-secret"));
     let right = token.name().strip_prefix(PREFIX) == Some(id) && !secret.is_empty();
     (right && !token.is_deleting() && end(token).is_none_or(|end| end > now)).then_some((id, secret))

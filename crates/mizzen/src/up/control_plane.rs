@@ -9,7 +9,7 @@ use mizzen_client::Api;
 use mizzen_metrics::Source;
 use mizzen_server::at_rest::{Envelope, Kms};
 use mizzen_server::auth::tokens::TokenIssuer;
-use mizzen_server::auth::{Authenticator, Authorizer, Identity};
+use mizzen_server::auth::{Authenticator, Authorizer, Identity, Outside};
 use mizzen_server::pki::{Client, Pki};
 use mizzen_server::{Config, Security, Server};
 use mizzen_store::{Embedded, Options, Revision, Store};
@@ -58,8 +58,10 @@ impl ControlPlane {
     ) -> Result<Running> {
         let store: Arc<dyn Store> = Arc::clone(&self.store) as Arc<dyn Store>;
         let port = listener.local_addr()?.port();
-        let config = Config { service_cidr: settings.service_cidr, advertise, port, ..Config::default() };
-        let server = Server::new(config, Arc::clone(&store), security(pki));
+        let audit = settings.audit.open(&settings.data_dir)?;
+        let config = Config { service_cidr: settings.service_cidr, advertise, port, audit, ..Config::default() };
+        let outside = settings.authentication.open()?;
+        let server = Server::new(config, Arc::clone(&store), security(pki, outside, settings.authorization.open()?));
         server.bootstrap_core().await?;
         let (serving, tls, stop) = (server.clone(), pki.server_config(), shutdown.clone());
         parts.spawn(async move {
@@ -138,12 +140,16 @@ fn takes_pods(node: &Node) -> bool {
     ready && !tainted
 }
 
-fn security(pki: &Pki) -> Security {
+fn security(pki: &Pki, outside: Option<Outside>, authorizer: Authorizer) -> Security {
     let issuer = format!("https://kubernetes.default.svc.{CLUSTER_DOMAIN}");
     let issuer = Arc::new(TokenIssuer::new(pki.token_keys(), issuer, Vec::new()));
+    let authenticator = Authenticator::new(Arc::clone(&issuer));
     Security {
-        authenticator: Authenticator::new(Arc::clone(&issuer)),
-        authorizer: Authorizer::new(),
+        authenticator: match outside {
+            Some(outside) => authenticator.with_outside(outside),
+            None => authenticator,
+        },
+        authorizer,
         issuer,
         kubelet_tls: Some(pki.client_config(Client::ApiServerToKubelet)),
             front_proxy: Some(pki.front_proxy()),

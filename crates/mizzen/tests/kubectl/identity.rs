@@ -137,3 +137,63 @@ fn tokens_of_secrets_and_of_new_nodes_log_in() {
     cluster.until("the end of its Secret", || !cluster.try_kubectl(&["get", "secret", "robot"]).status.success());
     assert!(whoami(&token).contains("Unauthorized"));
 }
+
+#[test]
+fn what_people_do_is_told_and_the_nameless_stay_out() {
+    let Some(mut cluster) = Cluster::start() else { return };
+    cluster.stop_server("TERM");
+    let file = |name: &str, text: &str| {
+        std::fs::write(cluster.path(name), text).unwrap();
+        cluster.path(name).to_str().unwrap().to_string()
+    };
+    let policy = file(
+        "policy.yaml",
+        "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n\
+         - {level: None, users: ['system:node:node']}\n\
+         - {level: Metadata, resources: [{group: '', resources: [secrets]}]}\n\
+         - {level: RequestResponse, omitManagedFields: true, resources: [{group: '', resources: [configmaps]}]}\n",
+    );
+    let access = file(
+        "access.yaml",
+        "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\n\
+         anonymous: {enabled: true, conditions: [{path: /livez}]}\n",
+    );
+    file("config.yaml", &format!("audit: {{policy: {policy}}}\nauthentication: {{config: {access}}}\n"));
+    cluster.start_server();
+    cluster.kubectl(&["create", "secret", "generic", "s", "--from-literal=k=hunter2"]);
+    cluster.kubectl(&["create", "configmap", "c", "--from-literal=k=v"]);
+    cluster.refused(&["--as", "bob", "get", "configmap", "c"]);
+    let log = || std::fs::read_to_string(cluster.path("data/audit/audit.log")).unwrap_or_default();
+    let events = || {
+        let lines = log();
+        let all = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        all.filter(|event| event["user"]["username"] == "kubernetes-admin").collect::<Vec<_>>()
+    };
+    cluster.until("three events", || events().iter().filter(|event| event["verb"] != "list").count() >= 3);
+    let found = |verb: &str, resource: &str| {
+        let all = events();
+        let one = all.into_iter().find(|event| event["verb"] == verb && event["objectRef"]["resource"] == resource);
+        one.unwrap_or_else(|| panic!("no {verb} {resource} in {}", log()))
+    };
+    let secret = found("create", "secrets");
+    assert_eq!((&secret["level"], &secret["stage"]), (&"Metadata".into(), &"ResponseComplete".into()));
+    assert_eq!(secret["responseStatus"]["code"], 201);
+    assert_eq!(secret["annotations"]["authorization.k8s.io/decision"], "allow");
+    assert!(secret["userAgent"].as_str().unwrap().starts_with("kubectl/") && secret["sourceIPs"].is_array());
+    let map = found("create", "configmaps");
+    assert_eq!((&map["requestObject"]["data"]["k"], &map["responseObject"]["data"]["k"]), (&"v".into(), &"v".into()));
+    assert!(map["responseObject"]["metadata"]["managedFields"].is_null());
+    let refused = found("get", "configmaps");
+    assert_eq!(refused["impersonatedUser"]["username"], "bob");
+    assert_eq!(refused["responseStatus"]["code"], 403);
+    assert_eq!(refused["annotations"]["authorization.k8s.io/decision"], "forbid");
+    assert!(!log().contains("aHVudGVyMg"), "the log holds the secret");
+    let server = cluster.kubectl(&["config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"]);
+    let nameless = |path: &str| {
+        let args =
+            ["--kubeconfig", "/dev/null", "--server", &server, "--insecure-skip-tls-verify", "get", "--raw", path];
+        text(&cluster.try_kubectl(&args))
+    };
+    assert_eq!(nameless("/livez"), "ok");
+    assert!(nameless("/version").contains("Unauthorized") || nameless("/version").contains("logged in"));
+}

@@ -79,7 +79,8 @@ fn policies_and_rules_are_kept() {
     };
     let refused = create("--replicas=3");
     assert!(!refused.status.success(), "{}", text(&refused));
-    let expected = "ValidatingAdmissionPolicy 'replicas' with binding 'replicas-here' denied request: at most 2 replicas";
+    let expected =
+        "ValidatingAdmissionPolicy 'replicas' with binding 'replicas-here' denied request: at most 2 replicas";
     assert!(text(&refused).contains(expected), "{}", text(&refused));
     let created = create("--replicas=2");
     assert!(created.status.success(), "{}", text(&created));
@@ -88,14 +89,24 @@ fn policies_and_rules_are_kept() {
         let policy = cluster.get(&["validatingadmissionpolicy", "replicas"]);
         let warning = &policy["status"]["typeChecking"]["expressionWarnings"][0];
         warning["fieldRef"] == "spec.validations[1].expression"
-            && warning["warning"].as_str().is_some_and(|text| text.contains("apps/v1, Kind=Deployment: compilation failed: ERROR: <input>:1:12: undefined field 'nothing'"))
+            && warning["warning"].as_str().is_some_and(|text| {
+                text.contains(
+                    "apps/v1, Kind=Deployment: compilation failed: ERROR: <input>:1:12: undefined field 'nothing'",
+                )
+            })
     });
 
     cluster.apply(DEFINITION);
     let waited = cluster.kubectl_with(&["wait", "--for=condition=established", "crd/spans.example.com"], "");
     assert!(waited.status.success(), "{}", text(&waited));
-    let span = |min: u32| format!("apiVersion: example.com/v1\nkind: Span\nmetadata: {{name: a}}\nspec: {{min: {min}, max: 2}}\n");
+    let span = |min: u32| {
+        format!("apiVersion: example.com/v1\nkind: Span\nmetadata: {{name: a}}\nspec: {{min: {min}, max: 2}}\n")
+    };
     let refused = cluster.kubectl_with(&["create", "-f", "-"], &span(3));
-    assert!(!refused.status.success() && text(&refused).contains("spec: Invalid value: min must not be above max"), "{}", text(&refused));
+    assert!(
+        !refused.status.success() && text(&refused).contains("spec: Invalid value: min must not be above max"),
+        "{}",
+        text(&refused)
+    );
     assert!(cluster.kubectl_with(&["create", "-f", "-"], &span(1)).status.success());
 }

@@ -57,7 +57,6 @@ impl Notes {
     }
 
     /// Takes the annotations.
-    #[allow(dead_code, reason = "the audit log, which takes them, comes next")]
     pub fn take_annotations(&self) -> Vec<Annotation> {
         std::mem::take(&mut self.lock().annotations)
     }

@@ -132,7 +132,7 @@ impl Kms {
         let question = Question { method, body, answer };
         self.questions.try_send(question).map_err(|_| self.failed("too many questions wait for it"))?;
         // Callers may be threads of a runtime, which must not block on a future of theirs; this one is another's.
-        futures_executor(answered).map_err(|()| self.gone())?.map_err(|why| self.failed(&why))
+        wait_for(answered).map_err(|()| self.gone())?.map_err(|why| self.failed(&why))
     }
 
     fn failed(&self, why: &str) -> SealError {
@@ -145,7 +145,7 @@ impl Kms {
 }
 
 /// Waits for an answer on this thread, whatever runtime it belongs to.
-fn futures_executor<T: Send>(answered: oneshot::Receiver<T>) -> Result<T, ()> {
+fn wait_for<T: Send>(answered: oneshot::Receiver<T>) -> Result<T, ()> {
     std::thread::scope(|scope| scope.spawn(|| answered.blocking_recv().map_err(|_| ())).join().unwrap_or(Err(())))
 }
 

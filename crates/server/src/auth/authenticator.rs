@@ -8,7 +8,7 @@ use mizzen_api::status::ApiError;
 use mizzen_store::Snapshot;
 
 use super::tokens::{Claims, TokenIssuer};
-use super::{Authorizer, Identity, bootstrap_token, certificate_identity, impersonation};
+use super::{Attributes, Authorizer, Identity, Outside, bootstrap_token, certificate_identity, impersonation};
 
 /// Tokens whose signature was checked lately; a token is about 1 KB. Whether its ServiceAccount and pod still exist is
 /// asked of the snapshot every time.
@@ -21,6 +21,7 @@ pub struct Authenticator {
     issuer: Arc<TokenIssuer>,
     anonymous: Arc<Identity>,
     verified: Mutex<HashMap<Box<str>, Verified>>,
+    outside: Option<Outside>,
 }
 
 struct Verified {
@@ -32,7 +33,35 @@ struct Verified {
 impl Authenticator {
     /// An authenticator that accepts the tokens of `issuer`.
     pub fn new(issuer: Arc<TokenIssuer>) -> Self {
-        Self { issuer, anonymous: Arc::new(Identity::anonymous()), verified: Mutex::default() }
+        Self { issuer, anonymous: Arc::new(Identity::anonymous()), verified: Mutex::default(), outside: None }
+    }
+
+    /// One that asks others about tokens it does not know, and takes requests without credentials as they say.
+    #[must_use]
+    pub fn with_outside(self, outside: Outside) -> Self {
+        Self { outside: Some(outside), ..self }
+    }
+
+    /// Who is to be asked about a token that is not known here; `None` if there is nobody, as mostly.
+    pub(crate) fn outside(&self) -> Option<&Outside> {
+        self.outside.as_ref().filter(|outside| outside.knows_tokens())
+    }
+
+    /// 401 for a request without credentials to a path where that is not taken.
+    pub(crate) fn check_anonymous(&self, who: &Arc<Identity>, path: &str) -> Result<(), ApiError> {
+        match &self.outside {
+            Some(outside) if Arc::ptr_eq(who, &self.anonymous) && !outside.takes_anonymous(path) => {
+                Err(ApiError::unauthorized())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The token in an `Authorization` header. As in Kubernetes another scheme (Basic, …) is no credential at all, and
+    /// neither is an empty token.
+    pub(crate) fn bearer(authorization: Option<&str>) -> Option<&str> {
+        let (scheme, token) = authorization?.split_once(' ')?;
+        Some(token.trim()).filter(|token| scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
     }
 
     /// The identity in a client certificate that TLS has already verified against the CA; `None` without a common name.
@@ -53,10 +82,7 @@ impl Authenticator {
         if let Some(peer) = peer {
             return Ok(Arc::clone(peer));
         }
-        // As in Kubernetes another scheme (Basic, …) is no credential at all, and neither is an empty token.
-        let bearer = authorization.and_then(|header| header.split_once(' '));
-        let token = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
-        match token.filter(|token| !token.is_empty()) {
+        match Self::bearer(authorization) {
             Some(token) => self.token(snapshot, now, token).ok_or_else(ApiError::unauthorized),
             None => Ok(Arc::clone(&self.anonymous)),
         }
@@ -68,8 +94,7 @@ impl Authenticator {
             return valid.then_some(identity);
         }
         let Some(claims) = self.issuer.claims(token, &[], now) else {
-            let known = bootstrap_token::identity(snapshot, now, token);
-            return known.or_else(|| self.issuer.legacy(snapshot, token)).map(Arc::new);
+            return self.stored(snapshot, now, token).map(Arc::new);
         };
         if !claims.bound_objects_exist(snapshot, now) {
             return None;
@@ -78,6 +103,11 @@ impl Authenticator {
         let verified = Verified { claims: Arc::new(claims), identity: Arc::clone(&identity), until: now + CACHED_FOR };
         self.remember(token, verified, now);
         Some(identity)
+    }
+
+    /// Who a token speaks for that is kept in a Secret: of a new node, or of an account.
+    pub(crate) fn stored(&self, snapshot: &Snapshot, now: Timestamp, token: &str) -> Option<Identity> {
+        bootstrap_token::identity(snapshot, now, token).or_else(|| self.issuer.legacy(snapshot, token))
     }
 
     fn cached(&self, token: &str, now: Timestamp) -> Option<(Arc<Claims>, Arc<Identity>)> {
@@ -98,15 +128,16 @@ impl Authenticator {
         verified.insert(token.into(), found);
     }
 
-    /// Whom the request acts as: `identity` itself without `Impersonate-*` headers, else the impersonated one if allowed.
+    /// Whom a request for `what` acts as: `identity` itself without `Impersonate-*` headers, else the impersonated one if allowed.
     pub fn impersonate(
         &self,
         snapshot: &Snapshot,
         authorizer: &Authorizer,
         identity: Arc<Identity>,
         headers: &http::HeaderMap,
+        what: &Attributes<'_>,
     ) -> Result<Arc<Identity>, ApiError> {
-        let wanted = impersonation::impersonated(snapshot, authorizer, &identity, headers)?;
+        let wanted = impersonation::impersonated(snapshot, authorizer, &identity, headers, what)?;
         Ok(wanted.map_or(identity, Arc::new))
     }
 }

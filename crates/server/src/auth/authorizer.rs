@@ -6,6 +6,7 @@ use mizzen_api::status::{ApiError, Subject};
 use mizzen_store::Snapshot;
 use serde_json::Value;
 
+use super::chain::Chain;
 use super::rbac::{self, Index};
 use super::{Attributes, Decision, Identity, MASTERS, node};
 use crate::derived::Cache;
@@ -15,6 +16,7 @@ use crate::derived::Cache;
 #[derive(Debug)]
 pub struct Authorizer {
     rbac: Cache<Index>,
+    chain: Option<Chain>,
 }
 
 /// The resources that say what RBAC grants.
@@ -27,7 +29,7 @@ const RESOURCES: &[&str] = &[
 
 impl Default for Authorizer {
     fn default() -> Self {
-        Self { rbac: Cache::new(RESOURCES, Index::new) }
+        Self { rbac: Cache::new(RESOURCES, Index::new), chain: None }
     }
 }
 
@@ -35,6 +37,17 @@ impl Authorizer {
     /// An authorizer without anything compiled yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// One that others decide with: requests and reviews ask the whole chain.
+    #[must_use]
+    pub fn with_chain(self, chain: Chain) -> Self {
+        Self { chain: Some(chain), ..self }
+    }
+
+    /// Who decides beside this one; `None` if nobody does, as mostly.
+    pub(crate) fn chain(&self) -> Option<&Chain> {
+        self.chain.as_ref()
     }
 
     /// `Ok`, or the 403 that Kubernetes words: `pods is forbidden: User "x" cannot list resource "pods" …`.
@@ -99,7 +112,7 @@ impl Authorizer {
 }
 
 /// The 403 in Kubernetes' words.
-fn forbidden(who: &Identity, what: &Attributes<'_>, reason: &str) -> ApiError {
+pub(super) fn forbidden(who: &Identity, what: &Attributes<'_>, reason: &str) -> ApiError {
     let Attributes { verb, group, resource, subresource, namespace, name, path, .. } = *what;
     let user = &who.user;
     let mut text = if what.resource_request {

@@ -10,21 +10,27 @@ use serde_json::{Value, json};
 mod authenticator;
 mod authorizer;
 mod bootstrap_token;
+pub mod chain;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod impersonation;
 mod jwt;
 mod node;
+pub mod oidc;
+mod outside;
 mod rbac;
 pub mod reviews;
 #[cfg(test)]
 mod tests;
+mod token_webhook;
 pub mod tokens;
 mod x509;
 
 pub use authenticator::Authenticator;
 pub use authorizer::Authorizer;
+pub use outside::Outside;
 pub use rbac::{aggregated_rules, resolve_aggregation};
+pub use token_webhook::TokenWebhook;
 pub use x509::certificate_identity;
 
 /// The group of everyone who is authenticated.

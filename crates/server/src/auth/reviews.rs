@@ -12,8 +12,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::chain::Verdict;
 use super::tokens::TokenIssuer;
-use super::{Attributes, Authorizer, Decision, Identity, MASTERS};
+use super::{Attributes, Authenticator, Authorizer, Decision, Identity, MASTERS};
 
 /// What a review is answered from.
 pub struct Context<'a> {
@@ -27,6 +28,73 @@ pub struct Context<'a> {
     pub identity: &'a Identity,
     /// The time of the request.
     pub now: Timestamp,
+    /// Who knows tokens that are kept in Secrets.
+    pub authenticator: &'a Authenticator,
+    /// Who others say that a token speaks for.
+    pub outside: Option<Identity>,
+    /// What was asked about access, noted while answering: others may have to be asked the same.
+    pub asked: std::cell::OnceCell<Question>,
+}
+
+/// Whether someone may do something, as an access review asks it.
+#[derive(Debug)]
+pub struct Question {
+    who: Identity,
+    resource_request: bool,
+    /// Verb, group, version, resource, sub-resource, namespace, name, path, field selector, label selector.
+    words: [String; 10],
+}
+
+impl Question {
+    fn new(who: &Identity, what: &Attributes<'_>) -> Self {
+        let Attributes { verb, group, version, resource, subresource, namespace, name, path, .. } = *what;
+        let selectors = [what.field_selector, what.label_selector];
+        let [fields, labels] = selectors;
+        let words = [verb, group, version, resource, subresource, namespace, name, path, fields, labels];
+        Self { who: who.clone(), resource_request: what.resource_request, words: words.map(String::from) }
+    }
+
+    /// Who is meant.
+    pub fn who(&self) -> &Identity {
+        &self.who
+    }
+
+    /// What they want.
+    pub fn what(&self) -> Attributes<'_> {
+        let words = self.words.each_ref().map(String::as_str);
+        let [verb, group, version, resource, subresource, namespace, name, path, field_selector, label_selector] =
+            words;
+        Attributes {
+            verb,
+            resource_request: self.resource_request,
+            group,
+            version,
+            resource,
+            subresource,
+            namespace,
+            name,
+            path,
+            field_selector,
+            label_selector,
+        }
+    }
+}
+
+/// The status of an access review as a chain of authorizers decided.
+pub fn status_of(verdict: Verdict) -> Value {
+    let (allowed, denied, reason) = match verdict {
+        Verdict::Allow(reason) => (true, false, reason),
+        Verdict::Deny(reason) => (false, true, reason),
+        Verdict::NoOpinion(reason) => (false, false, reason),
+    };
+    let mut status = json!({"allowed": allowed});
+    if denied {
+        status["denied"] = true.into();
+    }
+    if !reason.is_empty() {
+        status["reason"] = reason.into();
+    }
+    status
 }
 
 /// Whether [`answer`] answers creates of this resource.
@@ -88,7 +156,12 @@ fn token(context: &Context<'_>, review: &Value) -> Result<Value, ApiError> {
         return Err(ApiError::bad_request("token is required for TokenReview in authentication"));
     }
     let audiences = spec.audiences.unwrap_or_default();
-    Ok(match context.issuer.verify(context.snapshot, &spec.token, &audiences, context.now) {
+    let mut verified = context.issuer.verify(context.snapshot, &spec.token, &audiences, context.now);
+    if verified.is_none() && context.issuer.is_asked(&audiences) {
+        let stored = context.authenticator.stored(context.snapshot, context.now, &spec.token);
+        verified = stored.or_else(|| context.outside.clone()).map(|who| (who, context.issuer.shared(&audiences)));
+    }
+    Ok(match verified {
         Some((identity, audiences)) => {
             json!({"authenticated": true, "user": identity.to_user_info(), "audiences": audiences})
         }
@@ -168,12 +241,12 @@ fn access(context: &Context<'_>, who: &Identity, spec: &AccessSpec, kind: &str) 
                 field_selector: fields.as_deref().unwrap_or_default(),
                 label_selector: labels.as_deref().unwrap_or_default(),
             };
-            context.authorizer.decide(context.snapshot, who, &what)
+            decide(context, who, &what)
         }
         (None, Some(wanted)) => {
             let (verb, path) = (text(&wanted.verb), text(&wanted.path));
             let what = Attributes { verb: &verb, path: &path, ..Attributes::default() };
-            context.authorizer.decide(context.snapshot, who, &what)
+            decide(context, who, &what)
         }
         (resource, _) => {
             let detail = match resource {
@@ -185,15 +258,19 @@ fn access(context: &Context<'_>, who: &Identity, spec: &AccessSpec, kind: &str) 
             return Err(ApiError::invalid("authorization.k8s.io", kind, "", &[error]));
         }
     };
-    let (allowed, reason) = match decision {
-        Decision::Allow(reason) => (true, reason),
-        Decision::NoOpinion(reason) => (false, reason),
-    };
-    let mut status = json!({"allowed": allowed});
-    if !reason.is_empty() {
-        status["reason"] = reason.into();
+    Ok(status_of(match decision {
+        Decision::Allow(reason) => Verdict::Allow(reason),
+        Decision::NoOpinion(reason) => Verdict::NoOpinion(reason),
+    }))
+}
+
+/// Node and RBAC decide; the question is noted for others.
+fn decide(context: &Context<'_>, who: &Identity, what: &Attributes<'_>) -> Decision {
+    if context.authorizer.chain().is_some() {
+        // A review asks one question.
+        let _ = context.asked.set(Question::new(who, what));
     }
-    Ok(status)
+    context.authorizer.decide(context.snapshot, who, what)
 }
 
 /// The selector of the attributes as a client would have sent it; requirements other than equality limit nothing here.

@@ -261,7 +261,7 @@ fn impersonation_needs_permission() {
             map.append(*name, value.parse().unwrap());
         }
         let who = user(who, &[]);
-        let acting = super::impersonation::impersonated(&snapshot, &authorizer, &who, &map);
+        let acting = super::impersonation::impersonated(&snapshot, &authorizer, &who, &map, &Attributes::default());
         let text = acting.map(|acting| acting.unwrap_or(who)).map(|acting| {
             let extra: String =
                 acting.extra.iter().map(|(key, values)| format!(" {key}={}", values.join(","))).collect();

@@ -110,6 +110,11 @@ pub const ROLES: &[Role] = &[
             "url | /api /api/* /apis /apis/* /healthz /livez /openapi /openapi/* /readyz /version /version/ | get",
         ],
     },
+    Role {
+        name: "system:heapster",
+        part_of: None,
+        rules: &["core | events namespaces nodes pods | get list watch", "extensions | deployments | get list watch"],
+    },
     Role { name: "system:kube-aggregator", part_of: None, rules: &["core | endpoints services | get list watch"] },
     Role {
         name: "system:kube-controller-manager",

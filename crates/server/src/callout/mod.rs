@@ -13,6 +13,8 @@ mod error;
 mod pool;
 mod service;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod tls;
 

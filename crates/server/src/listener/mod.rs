@@ -116,12 +116,13 @@ async fn connection(
     shutdown: CancellationToken,
 ) -> Result<(), Broken> {
     let limit = core.config.read_timeout;
+    let source = core.config.audit.is_some().then(|| stream.peer_addr().ok()).flatten().map(|address| address.ip());
     let accepted = tokio::time::timeout(limit, acceptor.accept(stream)).await;
     let stream = accepted.map_err(io::Error::from).flatten().inspect_err(|_| core.metrics.handshake_failed())?;
     let _open = core.metrics.connection();
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let peer = certificate.and_then(|der| core.authenticator.certificate(der));
-    let connection = Arc::new(Connection { core: Arc::clone(core), peer });
+    let connection = Arc::new(Connection { core: Arc::clone(core), peer, source });
     let service = hyper::service::service_fn(move |request| {
         let connection = Arc::clone(&connection);
         async move { Ok::<_, std::convert::Infallible>(connection.respond(request).await) }

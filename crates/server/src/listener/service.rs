@@ -1,24 +1,27 @@
 //! One request over HTTP: who asks, whether they may, the body within its limits, the answer with its headers.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, UPGRADE};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use jiff::Timestamp;
 use mizzen_api::status::ApiError;
+use mizzen_store::Snapshot;
 
 use super::{gzip, websocket};
 use crate::admission::notes::Notes;
 use crate::aggregation;
 use crate::answer::{Answer, Payload};
-use crate::auth::Identity;
+use crate::audit::{Audit, Record, Subject};
+use crate::auth::{Authenticator, Identity};
 use crate::deadline;
 use crate::dispatch::{self, Head};
 use crate::flow;
@@ -29,11 +32,16 @@ use crate::render::{self, AUDIT_ID};
 use crate::request::RequestInfo;
 use crate::server::Core;
 
+/// Longer ids of clients are not taken over.
+const AUDIT_ID_MAX: usize = 64;
+
 /// What the requests of one connection share.
 pub(super) struct Connection {
     pub core: Arc<Core>,
     /// Who the client certificate speaks for.
     pub peer: Option<Arc<Identity>>,
+    /// Whence it comes, for the audit log.
+    pub source: Option<IpAddr>,
 }
 
 impl Connection {
@@ -52,17 +60,33 @@ impl Connection {
         };
         let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
         let _under_way = self.core.metrics.inflight(info.verb);
-        let mut uids = None;
-        let answer = match self.answer(&head, &info, &parts, upgrade, body, &mut uids).await {
+        let id = audit_id(&parts.headers);
+        let audited = self.core.config.audit.as_ref().map(|audit| Audited {
+            audit,
+            subject: Subject {
+                id: &id,
+                uri: parts.uri.to_string(),
+                path: head.path,
+                info: &info,
+                headers: &parts.headers,
+                source: self.source,
+                received: Timestamp::now(),
+            },
+        });
+        let mut told = Told::default();
+        let answer = match self.answer(&head, &info, &parts, (upgrade, body), audited.as_ref(), &mut told).await {
             Ok(answer) => answer,
             Err(error) => Answer::error(&error),
         };
         let mut answer = render::warned(answer, head.notes.take_warnings());
-        if let Some([schema, level]) = uids {
+        if let Some(record) = told.record {
+            answer = Box::pin(record.answered(answer, head.notes.take_annotations())).await;
+        }
+        if let Some([schema, level]) = told.uids {
             answer.headers.extend([(flow::SCHEMA_UID, schema), (flow::LEVEL_UID, level)]);
         }
         self.core.metrics.answered(&info, query.has("dryRun"), answer.code, started.elapsed());
-        finish(answer, gzip::accepts(&parts.headers))
+        finish(answer, gzip::accepts(&parts.headers), &id)
     }
 
     async fn answer(
@@ -70,22 +94,39 @@ impl Connection {
         head: &Head<'_>,
         info: &RequestInfo<'_>,
         parts: &Parts,
-        upgrade: Option<OnUpgrade>,
-        body: Incoming,
-        uids: &mut Option<flow::Uids>,
+        (upgrade, body): (Option<OnUpgrade>, Incoming),
+        audited: Option<&Audited<'_>>,
+        told: &mut Told,
     ) -> Result<Answer, ApiError> {
         let snapshot = self.core.store.snapshot();
-        let authorization = head.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok());
-        let authenticator = &self.core.authenticator;
-        let identity = authenticator.authenticate(&snapshot, Timestamp::now(), self.peer.as_ref(), authorization)?;
-        let identity = authenticator.impersonate(&snapshot, &self.core.authorizer, identity, head.headers)?;
+        let known = self.authenticate(&snapshot, head).await;
+        let act = |who| {
+            let what = dispatch::attributes(head, info, info.verb);
+            self.core.authenticator.impersonate(&snapshot, &self.core.authorizer, who, head.headers, &what)
+        };
+        let Told { uids, record } = told;
+        let identity = match audited {
+            None => act(known?)?,
+            Some(audited) => {
+                let sender = known.as_ref().map_or_else(|_| Arc::new(Identity::default()), Arc::clone);
+                let acting = known.and_then(act);
+                *record = audited.begin(&sender, acting.as_ref().unwrap_or(&sender)).await;
+                let identity = acting?;
+                if let Some(record) = record {
+                    record.decided(dispatch::decide(&self.core, &snapshot, &identity, head, info));
+                }
+                identity
+            }
+        };
         if proxy::passes_on(info) {
-            dispatch::authorize(&self.core, &snapshot, &identity, head, info, info.verb)?;
+            let what = dispatch::attributes(head, info, info.verb);
+            dispatch::admit(&self.core, &snapshot, &identity, &what).await?;
             let passed = Passed { core: &self.core, identity: &identity, head, info, snapshot: &snapshot };
             return proxy::answer(&passed, parts, upgrade, body).await;
         }
         if let Some(remote) = aggregation::passes_on(&self.core, &snapshot, head.path) {
-            dispatch::authorize(&self.core, &snapshot, &identity, head, info, info.verb)?;
+            let what = dispatch::attributes(head, info, info.verb);
+            dispatch::admit(&self.core, &snapshot, &identity, &what).await?;
             let passed = aggregation::Passed {
                 core: &self.core,
                 snapshot: &snapshot,
@@ -96,7 +137,15 @@ impl Connection {
             return Box::pin(aggregation::answer(passed, upgrade, body)).await;
         }
         drop(snapshot);
-        let answer = dispatch::admitted(&self.core, &identity, head, info, self.read(body), uids);
+        let record = record.as_ref().filter(|record| record.wants_body());
+        let read = async {
+            let body = self.read(body).await?;
+            if let Some(record) = record {
+                record.body(&body);
+            }
+            Ok(body)
+        };
+        let answer = dispatch::admitted(&self.core, &identity, head, info, read, uids);
         if info.verb == "watch" {
             let answer = answer.await?;
             return Ok(match upgrade {
@@ -107,6 +156,21 @@ impl Connection {
         let time = deadline::of(head.query, self.core.config.request_timeout)?;
         let late = |_| Err(ApiError::timeout("Timeout: request did not complete within the allotted timeout"));
         tokio::time::timeout(time, answer).await.unwrap_or_else(late)
+    }
+
+    /// Who sends a request.
+    async fn authenticate(&self, snapshot: &Snapshot, head: &Head<'_>) -> Result<Arc<Identity>, ApiError> {
+        let authorization = head.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok());
+        let (authenticator, now) = (&self.core.authenticator, Timestamp::now());
+        let known = authenticator.authenticate(snapshot, now, self.peer.as_ref(), authorization);
+        if known.is_err()
+            && let Some(outside) = authenticator.outside()
+            && let Some(token) = Authenticator::bearer(authorization)
+            && let Some(found) = Box::pin(outside.identity(&self.core.callout, snapshot, token, now)).await
+        {
+            return Ok(Arc::new(found));
+        }
+        known.and_then(|who| authenticator.check_anonymous(&who, head.path).map(|()| who))
     }
 
     /// The whole body, within the limits of size and time.
@@ -125,8 +189,39 @@ impl Connection {
     }
 }
 
+/// What is known of a request beside its answer.
+#[derive(Default)]
+struct Told {
+    /// The FlowSchema and priority level that it went by.
+    uids: Option<flow::Uids>,
+    /// What the audit log is to hear.
+    record: Option<Record>,
+}
+
+/// A request that the audit log may want to hear of.
+struct Audited<'a> {
+    audit: &'a Arc<Audit>,
+    subject: Subject<'a>,
+}
+
+impl Audited<'_> {
+    /// Begins its record and tells that it has arrived; `None` if the policy does not want to hear of it.
+    async fn begin(&self, sender: &Identity, acting: &Identity) -> Option<Record> {
+        let record = Record::begin(self.audit, &self.subject, sender, acting)?;
+        record.received().await;
+        Some(record)
+    }
+}
+
+/// The id that the client gave the request, or a fresh one.
+fn audit_id(headers: &HeaderMap) -> String {
+    let given = headers.get(AUDIT_ID).and_then(|id| id.to_str().ok());
+    let given = given.filter(|id| (1..=AUDIT_ID_MAX).contains(&id.len()));
+    given.map_or_else(|| names::random_uuid().to_string(), String::from)
+}
+
 /// The answer as HTTP carries it.
-fn finish(answer: Answer, gzip: bool) -> Response<Payload> {
+fn finish(answer: Answer, gzip: bool, id: &str) -> Response<Payload> {
     let Answer { code, content_type, headers, payload, hold: _ } = if gzip { gzip::compress(answer) } else { answer };
     let mut response = Response::new(payload);
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -145,8 +240,7 @@ fn finish(answer: Answer, gzip: bool) -> Response<Payload> {
         fields.insert(CONTENT_TYPE, content_type);
     }
     fields.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
-    let mut buffer = uuid::Uuid::encode_buffer();
-    if let Ok(id) = HeaderValue::from_str(names::random_uuid().hyphenated().encode_lower(&mut buffer)) {
+    if let Ok(id) = HeaderValue::from_str(id) {
         fields.insert(AUDIT_ID, id);
     }
     response

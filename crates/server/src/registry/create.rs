@@ -41,14 +41,31 @@ pub(crate) async fn handle(ctx: &Ctx<'_>, sent: &Bytes) -> Result<Output, ApiErr
 async fn review(ctx: &Ctx<'_>, mut object: Value) -> Result<Output, ApiError> {
     let snapshot = ctx.snapshot();
     dynamic::both(&request(ctx, &snapshot, Operation::Create, "", false), &mut object, None).await?;
+    let authenticator = &ctx.core.authenticator;
+    let outside = match authenticator.outside().filter(|_| ctx.kind().plural == "tokenreviews") {
+        Some(outside) => {
+            let token = object["spec"]["token"].as_str().unwrap_or_default();
+            Box::pin(outside.identity(&ctx.core.callout, &snapshot, token, ctx.now)).await
+        }
+        None => None,
+    };
     let context = reviews::Context {
+        authenticator,
+        outside,
+        asked: std::cell::OnceCell::new(),
         snapshot: &snapshot,
         issuer: &ctx.core.issuer,
         authorizer: &ctx.core.authorizer,
         identity: ctx.identity,
         now: ctx.now,
     };
-    let answered = reviews::answer(&context, &ctx.kind().plural, &ctx.info.namespace, object)?;
+    let mut answered = reviews::answer(&context, &ctx.kind().plural, &ctx.info.namespace, object)?;
+    let asked = context.asked.into_inner();
+    if let (Some(chain), Some(asked)) = (ctx.core.authorizer.chain(), asked) {
+        let (authorizer, callout) = (&ctx.core.authorizer, &ctx.core.callout);
+        let verdict = Box::pin(chain.decide(authorizer, callout, &snapshot, asked.who(), &asked.what())).await;
+        answered["status"] = reviews::status_of(verdict);
+    }
     Ok(Output::new(201, Body::Other(answered)))
 }
 

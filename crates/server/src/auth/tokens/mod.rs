@@ -57,8 +57,8 @@ impl TokenIssuer {
         audiences: &[String],
         now: Timestamp,
     ) -> Option<(Identity, Vec<String>)> {
-        if let Some(identity) = self.legacy(snapshot, token).filter(|_| self.own_or_none(audiences)) {
-            return Some((identity, self.wanted(audiences).to_vec()));
+        if let Some(identity) = self.legacy(snapshot, token).filter(|_| self.is_asked(audiences)) {
+            return Some((identity, self.shared(audiences)));
         }
         let claims = self.claims(token, audiences, now).filter(|claims| claims.bound_objects_exist(snapshot, now))?;
         let wanted = self.wanted(audiences);
@@ -84,9 +84,14 @@ impl TokenIssuer {
         jwt::verify::<legacy::Claims>(&self.keys, token)?.identity(snapshot, token)
     }
 
-    /// What is asked of is the API server's own audience.
-    fn own_or_none(&self, audiences: &[String]) -> bool {
-        self.wanted(audiences).iter().any(|audience| self.audiences.contains(audience))
+    /// The API server's own audience is among those asked for; none asked for means it.
+    pub(super) fn is_asked(&self, audiences: &[String]) -> bool {
+        !self.shared(audiences).is_empty()
+    }
+
+    /// Those asked for that are the API server's own.
+    pub(super) fn shared(&self, audiences: &[String]) -> Vec<String> {
+        self.wanted(audiences).iter().filter(|audience| self.audiences.contains(audience)).cloned().collect()
     }
 
     fn wanted<'a>(&'a self, audiences: &'a [String]) -> &'a [String] {

@@ -145,10 +145,11 @@ mod tests {
     #[test]
     fn an_approval_takes_conditions_and_metadata() {
         let mut stored = json!({"metadata": {"name": "a", "uid": "u", "labels": {"old": ""}}, "spec": {"x": 1}});
-        let sent = json!({"metadata": {"name": "b", "annotations": {"a": "b"}}, "spec": {"x": 2}, "status": {"conditions": [{}]}});
+        let sent = json!({"metadata": {"name": "b", "annotations": {"a": "b"}}, "spec": {"x": 2},
+            "status": {"conditions": [{"type": "Approved", "status": "True"}]}});
         assert!(approval(&mut stored, &sent).is_empty());
         let expected = json!({"metadata": {"name": "a", "uid": "u", "annotations": {"a": "b"}}, "spec": {"x": 1},
-            "status": {"conditions": [{}]}});
+            "status": {"conditions": [{"type": "Approved", "status": "True"}]}});
         assert_eq!(stored, expected);
     }
 
