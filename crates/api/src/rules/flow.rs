@@ -1,5 +1,7 @@
 //! flowcontrol.apiserver.k8s.io/v1: FlowSchema, PriorityLevelConfiguration.
 
+mod valid;
+
 use serde_json::Value;
 
 use crate::kind::{Column, Rules};
@@ -8,12 +10,24 @@ use crate::rules::fill;
 use crate::rules::plain::WITH_SPEC_AND_STATUS;
 
 /// Rules of FlowSchemas.
-pub static FLOW_SCHEMA: Rules =
-    Rules { default: default_flow_schema, columns: FLOW_COLUMNS, row: flow_row, ..WITH_SPEC_AND_STATUS };
+pub static FLOW_SCHEMA: Rules = Rules {
+    default: default_flow_schema,
+    validate: valid::flow_schema,
+    validate_update: |new, _| valid::flow_schema(new),
+    columns: FLOW_COLUMNS,
+    row: flow_row,
+    ..WITH_SPEC_AND_STATUS
+};
 
 /// Rules of PriorityLevelConfigurations.
-pub static PRIORITY_LEVEL: Rules =
-    Rules { default: default_priority_level, columns: LEVEL_COLUMNS, row: level_row, ..WITH_SPEC_AND_STATUS };
+pub static PRIORITY_LEVEL: Rules = Rules {
+    default: default_priority_level,
+    validate: valid::priority_level,
+    validate_update: |new, _| valid::priority_level(new),
+    columns: LEVEL_COLUMNS,
+    row: level_row,
+    ..WITH_SPEC_AND_STATUS
+};
 
 fn default_flow_schema(object: &mut Value) {
     if let Some(spec) = object.as_object_mut().and_then(|o| fill::child(o, "spec")) {

@@ -38,11 +38,21 @@ pub fn run(args: &UpArgs) -> Result<()> {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
         tracing::debug!(%error, "transparent huge pages stay as they are");
     }
+    allow_open_files();
     check_machine()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(settings));
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
+}
+
+/// Raises the limit on open files as far as it may be: each connection is one, and the usual 1,024 would be all of them.
+fn allow_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "the limit on open files stays as it is");
+    }
 }
 
 /// Everything that can be told before something is changed.

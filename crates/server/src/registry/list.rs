@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 
 use super::Resource;
 use super::select::Selection;
+use super::streamed::{self, Items};
 use crate::answer::{Answer, Hold, Payload};
 use crate::crd;
 use crate::dispatch::Ctx;
-use crate::negotiate::{Format, Shape};
-use crate::render::{encoded, parse, served};
-use crate::shapes;
+use crate::negotiate::Format;
+use crate::render::{encoded, parse};
 
 /// A page of a list.
 pub(crate) struct Page {
@@ -37,7 +37,7 @@ impl Page {
         Self { revision, next: String::new(), remaining: None, entries: Vec::new() }
     }
 
-    fn metadata(&self) -> Value {
+    pub(super) fn metadata(&self) -> Value {
         let mut metadata = json!({"resourceVersion": self.revision.to_string()});
         if !self.next.is_empty() {
             metadata["continue"] = self.next.as_str().into();
@@ -153,42 +153,17 @@ pub(crate) fn render(ctx: &Ctx<'_>, page: Page) -> Result<Answer, ApiError> {
     if ctx.format == Format::JSON && !ctx.kind().is_converted() {
         return Ok(copied(&ctx.resource, page));
     }
-    let metadata = page.metadata();
-    let objects = page.entries.iter().map(|e| parse(e)).collect::<Result<Vec<_>, _>>()?;
-    let list = match ctx.format.shape {
-        Shape::Full => {
-            let items: Vec<Value> = objects.into_iter().map(|o| listed(ctx, served(&ctx.resource, o))).collect();
-            json!({"kind": ctx.kind().list_kind, "apiVersion": ctx.kind().api_version(), "metadata": metadata, "items": items})
-        }
-        Shape::Table(version) => {
-            let include = shapes::Include::parse(ctx.head.query.get("includeObject"));
-            let now = ctx.now.as_second();
-            let rows = objects.into_iter().map(|o| shapes::row(&ctx.resource, o, version, include, now)).collect();
-            shapes::table(&ctx.resource.storage, version, metadata, rows, true)
-        }
-        Shape::Metadata(version) => {
-            let items: Vec<Value> = objects.iter().map(|o| shapes::partial(o, version)).collect();
-            json!({"kind": "PartialObjectMetadataList", "apiVersion": version.api_version(), "metadata": metadata, "items": items})
-        }
+    let (items, page) = match streamed::answer(Items::of(ctx), page) {
+        Ok(answer) => return Ok(answer),
+        Err(short) => short,
     };
-    Ok(encoded(200, &list, ctx.format))
-}
-
-/// Items of built-in lists carry no kind of their own (api-facts §2.2); custom resources do.
-fn listed(ctx: &Ctx<'_>, mut object: Value) -> Value {
-    if ctx.resource.definition.is_some() {
-        return object;
-    }
-    if let Some(fields) = object.as_object_mut() {
-        fields.shift_remove("apiVersion");
-        fields.shift_remove("kind");
-    }
-    object
+    let objects = page.entries.iter().map(|e| Ok(items.item(parse(e)?))).collect::<Result<Vec<_>, ApiError>>()?;
+    Ok(encoded(200, &items.list(page.metadata(), objects), ctx.format))
 }
 
 /// Lists longer than this are sent in pieces of it: no list is in memory as a whole, and the allocator keeps pieces of
 /// this size at hand.
-const PIECE: usize = 64 << 10;
+pub(super) const PIECE: usize = 64 << 10;
 
 /// A list as copies of stored bytes.
 fn copied(resource: &Resource, page: Page) -> Answer {

@@ -17,6 +17,7 @@ pub(crate) mod prepare;
 pub(crate) mod read;
 pub(crate) mod select;
 pub(crate) mod service;
+mod streamed;
 pub(crate) mod subresource;
 pub(crate) mod update;
 
