@@ -21,8 +21,12 @@ use serde_json::Value;
 use crate::derived::Cache;
 use compile::{Binding, Policy};
 
-/// All kinds that configure admission live under their group.
-const PREFIX: &str = "admissionregistration.k8s.io/";
+const VALIDATING: &str = "admissionregistration.k8s.io/validatingadmissionpolicies/";
+const VALIDATING_BINDINGS: &str = "admissionregistration.k8s.io/validatingadmissionpolicybindings/";
+const MUTATING: &str = "admissionregistration.k8s.io/mutatingadmissionpolicies/";
+const MUTATING_BINDINGS: &str = "admissionregistration.k8s.io/mutatingadmissionpolicybindings/";
+/// The resources that policies are made of.
+const RESOURCES: &[&str] = &[VALIDATING, VALIDATING_BINDINGS, MUTATING, MUTATING_BINDINGS];
 
 /// The policies of the newest state.
 #[derive(Debug)]
@@ -32,7 +36,7 @@ pub(crate) struct Policies {
 
 impl Default for Policies {
     fn default() -> Self {
-        Self { cache: Cache::new(&[PREFIX], Bound::new) }
+        Self { cache: Cache::new(RESOURCES, Bound::new) }
     }
 }
 
@@ -58,15 +62,14 @@ impl Bound {
 
     fn new(snapshot: &Snapshot) -> Self {
         Self {
-            validating: bound(snapshot, "validatingadmissionpolicies", "validatingadmissionpolicybindings"),
-            mutating: bound(snapshot, "mutatingadmissionpolicies", "mutatingadmissionpolicybindings"),
+            validating: bound(snapshot, VALIDATING, VALIDATING_BINDINGS),
+            mutating: bound(snapshot, MUTATING, MUTATING_BINDINGS),
         }
     }
 }
 
-fn objects<'s>(snapshot: &'s Snapshot, plural: &str) -> impl Iterator<Item = Value> + 's {
-    let prefix = format!("{PREFIX}{plural}/");
-    let entries = snapshot.prefix(&prefix).map(Arc::clone).collect::<Vec<_>>();
+fn objects(snapshot: &Snapshot, prefix: &str) -> impl Iterator<Item = Value> {
+    let entries = snapshot.prefix(prefix).map(Arc::clone).collect::<Vec<_>>();
     entries.into_iter().filter_map(|entry| serde_json::from_slice(&entry.value).ok())
 }
 
