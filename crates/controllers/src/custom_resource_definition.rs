@@ -325,7 +325,7 @@ mod tests {
                 {"type": "NamesAccepted", "status": "True", "reason": "NoConflicts", "message": "no conflicts found"},
                 {"type": "Established", "status": "True", "reason": "InitialNamesAccepted", "message": "x"}]});
         });
-        assert!(writes(&[accepted.clone()], &[]).is_empty());
+        assert!(writes(std::slice::from_ref(&accepted), &[]).is_empty());
         assert_eq!(
             conditions(&writes(&[accepted.clone(), plain("bars", "Foo")], &[])),
             ["NamesAccepted=False ListKindConflict", "Established=False NotAccepted"]

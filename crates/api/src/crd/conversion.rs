@@ -207,6 +207,9 @@ mod tests {
         review.read(answer).map(|mut o| o.remove(0)).map_err(|e| e.to_string())
     }
 
+    /// What is done to a good answer, and the error.
+    type Case = (fn(&mut Value), &'static str);
+
     #[test]
     fn only_labels_and_annotations_are_the_webhooks() {
         assert_eq!(
@@ -217,7 +220,7 @@ mod tests {
                 o
             })
         );
-        let cases: &[(fn(&mut Value), &str)] = &[
+        let cases: &[Case] = &[
             (|a| a["response"]["uid"] = json!("x"), "failed: expected response.uid=\"id\", got \"x\""),
             (
                 |a| a["kind"] = json!("X"),

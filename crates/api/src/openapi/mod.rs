@@ -107,7 +107,7 @@ fn reachable(kinds: &[&Kind]) -> Vec<&'static Object> {
         todo.extend(schema::by_gvk(&kind.group, &kind.version, &kind.list_kind));
         todo.extend(kind.subresources.iter().filter_map(|s| schema::by_gvk(&s.group, &s.version, &s.kind)));
     }
-    let custom = kinds.iter().any(|k| k.custom.is_some()).then_some(custom::COMMON_TYPES).unwrap_or_default();
+    let custom = if kinds.iter().any(|k| k.custom.is_some()) { custom::COMMON_TYPES } else { &[] };
     todo.extend(paths::COMMON_TYPES.iter().chain(custom).filter_map(|name| schema::by_name(name)));
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
