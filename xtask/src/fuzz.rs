@@ -1,4 +1,4 @@
-//! `fuzz`: every decoder of bytes from outside, guided by coverage, on a stable compiler (docs/decisions/0008).
+//! `fuzz`: every decoder of bytes from outside, guided by coverage, on a stable compiler (docs/decisions/0010).
 
 use std::process::Command;
 

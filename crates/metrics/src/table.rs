@@ -6,9 +6,12 @@ use std::sync::OnceLock;
 /// so that names from outside cannot fill the memory.
 #[derive(Debug)]
 pub struct Table<K, V> {
-    slots: Box<[OnceLock<Box<Series<K, V>>>]>,
+    slots: Box<[Slot<K, V>]>,
     rest: V,
 }
+
+/// A place that is filled at most once.
+type Slot<K, V> = OnceLock<Box<Series<K, V>>>;
 
 #[derive(Debug)]
 struct Series<K, V> {

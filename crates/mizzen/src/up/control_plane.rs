@@ -152,7 +152,7 @@ fn security(pki: &Pki, outside: Option<Outside>, authorizer: Authorizer) -> Secu
         authorizer,
         issuer,
         kubelet_tls: Some(pki.client_config(Client::ApiServerToKubelet)),
-            front_proxy: Some(pki.front_proxy()),
+        front_proxy: Some(pki.front_proxy()),
     }
 }
 

@@ -155,7 +155,7 @@ pub(crate) fn render(ctx: &Ctx<'_>, page: Page) -> Result<Answer, ApiError> {
     }
     let (items, page) = match streamed::answer(Items::of(ctx), page) {
         Ok(answer) => return Ok(answer),
-        Err(short) => short,
+        Err(short) => *short,
     };
     let objects = page.entries.iter().map(|e| Ok(items.item(parse(e)?))).collect::<Result<Vec<_>, ApiError>>()?;
     Ok(encoded(200, &items.list(page.metadata(), objects), ctx.format))

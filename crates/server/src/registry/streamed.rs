@@ -91,7 +91,7 @@ fn readable(entry: &Entry) -> Option<Value> {
 }
 
 /// The answer with a page in pieces; the page comes back where it is short, or in a form that is not made in pieces.
-pub(super) fn answer(items: Items, page: Page) -> Result<Answer, (Items, Page)> {
+pub(super) fn answer(items: Items, page: Page) -> Result<Answer, Box<(Items, Page)>> {
     let total: usize = page.entries.iter().map(|entry| entry.value.len()).sum();
     let short = match items.format.encoding {
         Encoding::Json => total <= PIECE,
@@ -99,14 +99,14 @@ pub(super) fn answer(items: Items, page: Page) -> Result<Answer, (Items, Page)> 
         Encoding::Yaml => true,
     };
     if short {
-        return Err((items, page));
+        return Err(Box::new((items, page)));
     }
     let skeleton = items.list(page.metadata(), Vec::new());
     let (format, hold) = (items.format, Hold::default());
     let pieces = match format.encoding {
         Encoding::Protobuf => match Envelope::of(&skeleton) {
             Some(envelope) => in_protobuf(items, page.entries, envelope, Arc::clone(&hold)),
-            None => return Err((items, page)),
+            None => return Err(Box::new((items, page))),
         },
         Encoding::Json | Encoding::Yaml => in_json(items, page.entries, &skeleton, Arc::clone(&hold)),
     };
