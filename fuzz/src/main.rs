@@ -127,7 +127,7 @@ impl Run<'_> {
             let (base, other) = (pick(), pick());
             let input = mutate::mutated(&mut random, &base, &other);
             self.try_one(input)?;
-            if self.done % 65_536 == 0 {
+            if self.done.is_multiple_of(65_536) {
                 let resident = resident();
                 if resident > MEMORY_MAX {
                     return Err(format!("{} MiB of memory after {} inputs", resident >> 20, self.done));

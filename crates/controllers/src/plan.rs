@@ -31,8 +31,11 @@ pub struct Reads {
     /// What is read, all at once.
     pub of: Vec<Read>,
     /// The plan, given the answers in the order of `of`. It may ask for more.
-    pub then: Box<dyn FnOnce(&mizzen_store::Snapshot, Vec<Answer>, jiff::Timestamp) -> Plan + Send>,
+    pub then: Then,
 }
+
+/// A decision over a snapshot and the answers to what was read.
+pub type Then = Box<dyn FnOnce(&mizzen_store::Snapshot, Vec<Answer>, jiff::Timestamp) -> Plan + Send>;
 
 /// One GET.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,12 +1,10 @@
 //! Conversion webhooks of custom resources, through an HTTPS server of the test.
 
-mod harness;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use harness::World;
-use harness::https::{Asked, Https, Reply};
+use crate::harness::World;
+use crate::harness::https::{Asked, Https, Reply};
 use serde_json::{Value, json};
 
 /// Moves `host` and `port` of v1 into `address` of v2, and back.

@@ -1,8 +1,6 @@
 //! Admission policies and validation rules, through the API.
 
-mod harness;
-
-use harness::{Got, World};
+use crate::harness::{Got, World};
 use serde_json::{Value, json};
 
 const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";

@@ -1,8 +1,6 @@
 //! Whatever is sent is answered: with a Status of the client's error, never with a crash or an error of the server.
 
-mod harness;
-
-use harness::World;
+use crate::harness::World;
 use serde_json::{Value, json};
 
 const BODIES: &[&str] = &[

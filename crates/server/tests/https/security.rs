@@ -1,10 +1,8 @@
 //! Identity and access as kubectl users meet them: the real kubectl against a real listener.
 
-mod harness;
-
 use std::process::{Command, Stdio};
 
-use harness::World;
+use crate::harness::World;
 use serde_json::json;
 
 /// kubectl, if there is one on this machine; says so if not.

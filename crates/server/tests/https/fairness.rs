@@ -1,10 +1,8 @@
 //! Priority and fairness over the wire: who is classified how, who is refused, what a time-out says.
 
-mod harness;
-
 use std::time::Duration;
 
-use harness::{PATIENCE, World};
+use crate::harness::{PATIENCE, World};
 use mizzen_server::Config;
 use serde_json::json;
 
@@ -57,7 +55,7 @@ async fn a_full_server_refuses_all_but_the_exempt() {
 #[tokio::test]
 async fn new_schemas_and_levels_take_effect_and_say_what_they_lack() {
     let world = World::start().await;
-    let uid = |got: &harness::Got, which: &str| got.headers[format!("x-kubernetes-pf-{which}-uid")].clone();
+    let uid = |got: &crate::harness::Got, which: &str| got.headers[format!("x-kubernetes-pf-{which}-uid")].clone();
     let schema = json!({
         "metadata": {"name": "mine"},
         "spec": {

@@ -1,13 +1,11 @@
 //! `metrics.k8s.io`: a kubelet that reports fixed figures stands in for a real one.
 
-mod harness;
-
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::harness::World;
 use bytes::Bytes;
-use harness::World;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -101,17 +99,23 @@ async fn metrics_come_from_the_nodes() {
     assert_eq!(asked.load(Ordering::Relaxed), 1, "an answer counts for some seconds");
     world
         .check(&[
-            harness::Row(
+            crate::harness::Row(
                 "GET",
                 "/apis/metrics.k8s.io/v1beta1/namespaces/default/pods/stranger",
                 "",
                 404,
                 &["pods.metrics.k8s.io \\\"stranger\\\" not found"],
             ),
-            harness::Row("GET", "/apis/metrics.k8s.io/v1beta1/nodes/n2", "", 404, &["NotFound"]),
-            harness::Row("GET", "/apis/metrics.k8s.io/v1beta1/nodes?watch=1", "", 405, &["watch is not supported"]),
-            harness::Row("DELETE", "/apis/metrics.k8s.io/v1beta1/nodes/n1", "", 405, &[]),
-            harness::Row("GET", "/apis/metrics.k8s.io/v1/nodes", "", 404, &[]),
+            crate::harness::Row("GET", "/apis/metrics.k8s.io/v1beta1/nodes/n2", "", 404, &["NotFound"]),
+            crate::harness::Row(
+                "GET",
+                "/apis/metrics.k8s.io/v1beta1/nodes?watch=1",
+                "",
+                405,
+                &["watch is not supported"],
+            ),
+            crate::harness::Row("DELETE", "/apis/metrics.k8s.io/v1beta1/nodes/n1", "", 405, &[]),
+            crate::harness::Row("GET", "/apis/metrics.k8s.io/v1/nodes", "", 404, &[]),
         ])
         .await;
     serving.abort();

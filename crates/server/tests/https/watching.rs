@@ -1,8 +1,6 @@
 //! Watches over real HTTPS.
 
-mod harness;
-
-use harness::World;
+use crate::harness::World;
 use mizzen_server::Config;
 use mizzen_store::{Memory, Retention};
 use serde_json::{Value, json};
@@ -191,10 +189,10 @@ async fn a_watch_over_websocket_sends_an_event_a_frame() {
         world.create("/api/v1/namespaces/default/configmaps", object).await;
     }
     for name in ["a", "b"] {
-        let message = tokio::time::timeout(harness::PATIENCE, json.next()).await.unwrap().unwrap().unwrap();
+        let message = tokio::time::timeout(crate::harness::PATIENCE, json.next()).await.unwrap().unwrap().unwrap();
         let event: serde_json::Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
         assert_eq!((event["type"].as_str(), event["object"]["metadata"]["name"].as_str()), (Some("ADDED"), Some(name)));
-        let message = tokio::time::timeout(harness::PATIENCE, protobuf.next()).await.unwrap().unwrap().unwrap();
+        let message = tokio::time::timeout(crate::harness::PATIENCE, protobuf.next()).await.unwrap().unwrap().unwrap();
         assert!(message.is_binary());
         let text = String::from_utf8_lossy(&message.into_data()).into_owned();
         assert!(text.contains("ADDED") && text.contains("k8s\0"), "{text}");
@@ -206,6 +204,6 @@ async fn a_watch_over_websocket_sends_an_event_a_frame() {
         .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
     assert_eq!(world.open(refused.body(Full::default()).unwrap()).await.status(), 404);
     world.stop().await;
-    let end = tokio::time::timeout(harness::PATIENCE, json.next()).await.unwrap();
+    let end = tokio::time::timeout(crate::harness::PATIENCE, json.next()).await.unwrap();
     assert!(end.is_none_or(|m| m.is_ok_and(|m| m.is_close())), "the watch ends with the server");
 }

@@ -1,12 +1,10 @@
 //! Aggregated API servers, with an HTTPS server of the test in the place of one.
 
-mod harness;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use harness::https::{Asked, Https, Reply};
-use harness::{Events, World};
+use crate::harness::https::{Asked, Https, Reply};
+use crate::harness::{Events, World};
 use mizzen_store::{Operation, Store, Txn};
 use serde_json::{Value, json};
 

@@ -1,8 +1,6 @@
 //! Long lists in every form: made in pieces while they are sent, and the same as if they had been made at once.
 
-mod harness;
-
-use harness::World;
+use crate::harness::World;
 use mizzen_api::protobuf;
 use serde_json::{Value, json};
 

@@ -1,12 +1,10 @@
 //! What is passed on to nodes: a kubelet that echoes stands in for a real one.
 
-mod harness;
-
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use crate::harness::World;
 use bytes::Bytes;
-use harness::World;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;

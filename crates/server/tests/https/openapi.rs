@@ -1,10 +1,8 @@
 //! The OpenAPI documents as clients ask for them.
 
-mod harness;
-
 use std::io::Read;
 
-use harness::World;
+use crate::harness::World;
 
 /// What client-go sends for the v2 document.
 const ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";

@@ -1,8 +1,6 @@
 //! Sub-resources and the kinds that the server treats in their own way, over real HTTPS.
 
-mod harness;
-
-use harness::{Row, World};
+use crate::harness::{Row, World};
 use serde_json::{Value, json};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";

@@ -1,11 +1,9 @@
 //! Admission webhooks, through an HTTPS server of the test.
 
-mod harness;
-
+use crate::harness::https::{Asked, Https, Reply};
+use crate::harness::{Row, World};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use harness::https::{Asked, Https, Reply};
-use harness::{Row, World};
 use mizzen_store::Store;
 use serde_json::{Value, json};
 

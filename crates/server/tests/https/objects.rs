@@ -1,8 +1,6 @@
 //! Objects over real HTTPS: create, read, list, change, delete.
 
-mod harness;
-
-use harness::{Row, World};
+use crate::harness::{Row, World};
 use serde_json::json;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";

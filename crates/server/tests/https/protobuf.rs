@@ -1,9 +1,7 @@
 //! Protobuf both ways, as Go clients speak it.
 
-mod harness;
-
+use crate::harness::World;
 use bytes::Bytes;
-use harness::World;
 use http_body_util::BodyExt;
 use mizzen_api::protobuf;
 use serde_json::json;
@@ -45,7 +43,7 @@ async fn watches() {
     let answer = world.open(request.body(http_body_util::Full::default()).unwrap()).await;
     assert_eq!(answer.headers()["content-type"], "application/vnd.kubernetes.protobuf;stream=watch");
     let mut body = answer.into_body();
-    let frame = tokio::time::timeout(harness::PATIENCE, body.frame()).await.unwrap().unwrap().unwrap();
+    let frame = tokio::time::timeout(crate::harness::PATIENCE, body.frame()).await.unwrap().unwrap().unwrap();
     let frame: Bytes = frame.into_data().unwrap();
     let length = u32::from_be_bytes(frame[..4].try_into().unwrap()) as usize;
     assert_eq!(frame.len(), length + 4);

@@ -1,7 +1,5 @@
 //! A server on a real port over a memory store, and a client that sends what a test says.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
-
 pub mod https;
 
 use std::net::{IpAddr, Ipv4Addr};

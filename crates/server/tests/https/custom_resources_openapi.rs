@@ -1,8 +1,6 @@
 //! What clients read about custom resources before they touch any: OpenAPI documents and their hashes.
 
-mod harness;
-
-use harness::World;
+use crate::harness::World;
 use serde_json::{Value, json};
 
 const DEFINITION: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/tabs.example.com";

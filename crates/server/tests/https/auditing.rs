@@ -1,10 +1,8 @@
 //! The audit log as a client makes it: what is told of requests, streams, and those who may not.
 
-mod harness;
-
 use std::sync::Arc;
 
-use harness::{PATIENCE, World};
+use crate::harness::{PATIENCE, World};
 use mizzen_server::Config;
 use mizzen_server::audit::{Audit, FileOptions, Mode, Options, Output, Policy};
 use serde_json::{Value, json};

@@ -1,10 +1,8 @@
 //! The API for parts of the same process: no HTTP, but the same rules.
 
-mod harness;
-
+use crate::harness::{PATIENCE, World};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use harness::{PATIENCE, World};
 use http::Method;
 use mizzen_client::{ClientError, Request};
 use mizzen_server::auth::Identity;

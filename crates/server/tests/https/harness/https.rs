@@ -1,7 +1,5 @@
 //! An HTTPS server of a test: a webhook or an aggregated API server that answers as the test says, well or badly.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
-
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
@@ -124,8 +122,7 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, answer: Arc<Answer>
             let Ok(stream) = acceptor.accept(stream).await else { return };
             let client = stream.get_ref().1.peer_certificates().and_then(|c| c.first()).map(|c| c.to_vec());
             let service = service_fn(move |request: Request<Incoming>| {
-                let (answer, seen, client) = (Arc::clone(&answer), Arc::clone(&seen), client.clone());
-                async move { Ok::<_, hyper::Error>(respond(request, &*answer, &seen, client).await?) }
+                respond(request, Arc::clone(&answer), Arc::clone(&seen), client.clone())
             });
             // Clients that give up break the connection.
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
@@ -135,8 +132,8 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, answer: Arc<Answer>
 
 async fn respond(
     request: Request<Incoming>,
-    answer: &Answer,
-    seen: &Mutex<Vec<Asked>>,
+    answer: Arc<Answer>,
+    seen: Arc<Mutex<Vec<Asked>>>,
     client: Option<Vec<u8>>,
 ) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let (parts, body) = request.into_parts();

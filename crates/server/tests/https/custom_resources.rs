@@ -1,8 +1,6 @@
 //! Custom resources through the API: created, read, changed, applied, watched, shown and deleted like built-in kinds.
 
-mod harness;
-
-use harness::World;
+use crate::harness::World;
 use serde_json::{Value, json};
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
