@@ -167,7 +167,8 @@ fn keep_decisions(new: &mut Value, old: &Value) {
         if of_type(new, decision).count() != before.len() {
             continue; // Validation refuses it.
         }
-        let conditions = new["status"].get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten();
+        let conditions = new.get_mut("status").and_then(|status| status.get_mut("conditions"));
+        let conditions = conditions.and_then(Value::as_array_mut).into_iter().flatten();
         for (now, before) in conditions.filter(|one| one["type"] == decision).zip(before) {
             *now = before;
         }

@@ -74,16 +74,17 @@ fn a_definition_makes_a_kind() {
     assert!(text(&applied).contains("serverside-applied"), "{}", text(&applied));
 
     // Quotas count its objects, and they go with their namespace.
-    cluster.kubectl(&["create", "namespace", "n"]);
-    cluster.kubectl(&["create", "quota", "q", "-n", "n", "--hard=count/crontabs.stable.example.com=1"]);
+    cluster.kubectl(&["create", "namespace", "team"]);
+    cluster.kubectl(&["create", "quota", "q", "-n", "team", "--hard=count/crontabs.stable.example.com=1"]);
     cluster.until("the quota to be known", || {
-        cluster.get(&["quota", "q", "-n", "n"])["status"]["hard"]["count/crontabs.stable.example.com"] == "1"
+        cluster.get(&["quota", "q", "-n", "team"])["status"]["hard"]["count/crontabs.stable.example.com"] == "1"
     });
-    cluster.apply(&object("n", "{cronSpec: \"* * * * 5\"}"));
-    let second = cluster.kubectl_with(&["create", "-f", "-"], &object("n", "{}").replace("name: my", "name: second"));
+    cluster.apply(&object("team", "{cronSpec: \"* * * * 5\"}"));
+    let second =
+        cluster.kubectl_with(&["create", "-f", "-"], &object("team", "{}").replace("name: my", "name: second"));
     assert!(text(&second).contains("exceeded quota: q"), "{}", text(&second));
-    cluster.kubectl(&["delete", "namespace", "n"]);
-    cluster.refused(&["get", "namespace", "n"]);
+    cluster.kubectl(&["delete", "namespace", "team"]);
+    cluster.refused(&["get", "namespace", "team"]);
 
     cluster.kubectl(&["delete", "crd", "crontabs.stable.example.com"]);
     let gone = cluster.refused(&["get", "crontabs"]);

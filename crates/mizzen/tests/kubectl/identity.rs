@@ -190,10 +190,9 @@ fn what_people_do_is_told_and_the_nameless_stay_out() {
     assert!(!log().contains("aHVudGVyMg"), "the log holds the secret");
     let server = cluster.kubectl(&["config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"]);
     let nameless = |path: &str| {
-        let args =
-            ["--kubeconfig", "/dev/null", "--server", &server, "--insecure-skip-tls-verify", "get", "--raw", path];
-        text(&cluster.try_kubectl(&args))
+        let url = format!("{server}{path}");
+        text(&cluster.command("curl".as_ref()).args(["-sSk", "-m", "3", &url]).output().unwrap())
     };
     assert_eq!(nameless("/livez"), "ok");
-    assert!(nameless("/version").contains("Unauthorized") || nameless("/version").contains("logged in"));
+    assert!(nameless("/version").contains("Unauthorized"));
 }
