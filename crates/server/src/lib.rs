@@ -22,7 +22,7 @@ pub mod metrics;
 pub mod pki;
 
 mod answer;
-#[allow(dead_code, reason = "the webhooks of authentication, which use the rest of it, come next")]
+
 mod callout;
 mod core_objects;
 mod crd;
