@@ -22,7 +22,6 @@ pub mod metrics;
 pub mod pki;
 
 mod answer;
-
 mod callout;
 mod core_objects;
 mod crd;
