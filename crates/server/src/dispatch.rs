@@ -81,19 +81,7 @@ fn find(core: &Core, info: &RequestInfo<'_>) -> Option<Resource> {
     Some(Resource::custom(kind, definition))
 }
 
-/// 403 unless `identity` may do what the request asks for.
-pub(crate) fn authorize(
-    core: &Core,
-    snapshot: &Snapshot,
-    identity: &Identity,
-    head: &Head<'_>,
-    info: &RequestInfo<'_>,
-    verb: &str,
-) -> Result<(), ApiError> {
-    core.authorizer.authorize(snapshot, identity, &attributes(head, info, verb))
-}
-
-/// 403 unless a request may be made: as [`authorize`], and whoever else decides is asked.
+/// 403 unless `identity` may do `what`: the one question, put to whoever decides, webhooks too where there are any.
 pub(crate) async fn admit(
     core: &Core,
     snapshot: &Snapshot,
@@ -106,7 +94,7 @@ pub(crate) async fn admit(
     }
 }
 
-/// What [`authorize`] decides, and why, for the audit log.
+/// What is decided here of a request, and why, for the audit log.
 pub(crate) fn decide(
     core: &Core,
     snapshot: &Snapshot,

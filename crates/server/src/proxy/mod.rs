@@ -61,7 +61,7 @@ pub(crate) async fn answer(
     let streams = matches!(info.subresource.as_ref(), "exec" | "attach" | "portforward");
     if streams && *head.method == http::Method::GET {
         // A GET that opens a stream does what a POST does, and so needs the same permission.
-        dispatch::authorize(core, snapshot, identity, head, info, "create")?;
+        dispatch::admit(core, snapshot, identity, &dispatch::attributes(head, info, "create")).await?;
     }
     if info.subresource != "log" {
         Box::pin(admit(passed)).await?;

@@ -123,7 +123,8 @@ async fn create_applied(
     if !prepare::text(&config, "resourceVersion").is_empty() || !prepare::text(&config, "uid").is_empty() {
         return Err(ApiError::not_found(ctx.kind().subject(), &ctx.info.name));
     }
-    dispatch::authorize(ctx.core, &ctx.snapshot(), ctx.identity, ctx.head, ctx.info, "create")?;
+    let what = dispatch::attributes(ctx.head, ctx.info, "create");
+    dispatch::admit(ctx.core, &ctx.snapshot(), ctx.identity, &what).await?;
     let object = merged(ctx, None, config, options)?;
     let stored = convert(object, ctx.kind(), &ctx.resource.storage);
     create::create(ctx, create::defaulted(ctx, stored), options, create::Ownership::Known, warnings).await

@@ -106,7 +106,8 @@ async fn create_instead(
     if !prepare::text(&object, "resourceVersion").is_empty() && prepare::text(&object, "resourceVersion") != "0" {
         return Err(ApiError::not_found(ctx.kind().subject(), &ctx.info.name));
     }
-    crate::dispatch::authorize(ctx.core, &ctx.snapshot(), ctx.identity, ctx.head, ctx.info, "create")?;
+    let what = crate::dispatch::attributes(ctx.head, ctx.info, "create");
+    crate::dispatch::admit(ctx.core, &ctx.snapshot(), ctx.identity, &what).await?;
     prepare::metadata(&mut object).shift_remove("resourceVersion");
     create::create(ctx, object, options, Ownership::Writer, warnings).await
 }

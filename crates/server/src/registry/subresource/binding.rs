@@ -34,7 +34,8 @@ pub(crate) async fn from_collection(ctx: &Ctx<'_>, binding: Value) -> Result<Out
     let name = prepare::text(&binding, "name").to_string();
     let info =
         RequestInfo { name: name.into(), resource: "pods".into(), subresource: "binding".into(), ..ctx.info.clone() };
-    crate::dispatch::authorize(ctx.core, &ctx.snapshot(), ctx.identity, ctx.head, &info, "create")?;
+    let what = crate::dispatch::attributes(ctx.head, &info, "create");
+    crate::dispatch::admit(ctx.core, &ctx.snapshot(), ctx.identity, &what).await?;
     let ctx = Ctx {
         core: ctx.core,
         identity: ctx.identity,
