@@ -2,6 +2,7 @@
 
 mod aggregation;
 mod auditing;
+mod authorizers;
 mod bad_input;
 mod custom_resources;
 mod custom_resources_openapi;

@@ -71,6 +71,15 @@ impl World {
 
     /// Over a store that may forget sooner than others.
     pub async fn over(store: Memory, config: Config) -> Self {
+        Self::assembled(store, config, Authorizer::new()).await
+    }
+
+    /// Where an authorizer says who may what.
+    pub async fn ruled_by(authorizer: Authorizer) -> Self {
+        Self::assembled(Memory::default(), Config::default(), authorizer).await
+    }
+
+    async fn assembled(store: Memory, config: Config, authorizer: Authorizer) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let now = jiff::Timestamp::now();
         let options = Options {
@@ -85,7 +94,7 @@ impl World {
         let issuer = Arc::new(TokenIssuer::new(pki.token_keys(), "https://kubernetes.default.svc".into(), vec![]));
         let security = Security {
             authenticator: Authenticator::new(Arc::clone(&issuer)),
-            authorizer: Authorizer::new(),
+            authorizer,
             issuer,
             kubelet_tls: Some(pki.client_config(Client::ApiServerToKubelet)),
             front_proxy: Some(pki.front_proxy()),
