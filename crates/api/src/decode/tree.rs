@@ -214,6 +214,16 @@ mod tests {
     }
 
     #[test]
+    fn a_number_reads_back_as_it_is_written() {
+        for text in ["1.1184844674400973e+49", "123456789.123456789e100", "0.1e-7", "5e-324"] {
+            let value = crate::decode::json(text.as_bytes(), Limits::default()).expect("JSON").value;
+            assert_eq!(value.as_f64(), text.parse().ok(), "{text} is the nearest number");
+            let again = crate::decode::json(value.to_string().as_bytes(), Limits::default()).expect("JSON").value;
+            assert_eq!(again, value, "{text}");
+        }
+    }
+
+    #[test]
     fn yaml_has_limits() {
         let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for level in 1..9 {
