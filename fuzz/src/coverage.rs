@@ -22,6 +22,9 @@ pub unsafe extern "C" fn __sanitizer_cov_8bit_counters_init(start: *mut u8, stop
     }
 }
 
+const BLOCK: usize = 256;
+const ZEROES: [u8; BLOCK] = [0; BLOCK];
+
 /// What has been reached by all inputs so far.
 #[derive(Debug)]
 pub struct Coverage {
@@ -67,17 +70,27 @@ impl Coverage {
             // SAFETY: as in `reset`.
             let counters =
                 unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance::<u8>(*start), *length) };
-            for (count, seen) in counters.iter().zip(&mut self.seen[at..at + length]) {
-                if *count != 0 {
-                    let class = class(*count);
-                    new |= *seen & class == 0;
-                    *seen |= class;
+            // Nearly all counters are 0 after an input: whole blocks of them are passed by at the speed of memory.
+            for (counts, seen) in counters.chunks(BLOCK).zip(self.seen[at..at + length].chunks_mut(BLOCK)) {
+                if *counts != ZEROES[..counts.len()] {
+                    new |= note(counts, seen);
                 }
             }
             at += length;
         }
         new
     }
+}
+
+/// Adds the classes of the counts to what was seen, and says whether one of them is new.
+fn note(counts: &[u8], seen: &mut [u8]) -> bool {
+    let mut new = false;
+    for (count, seen) in counts.iter().zip(seen) {
+        let class = class(*count);
+        new |= *seen & class != class;
+        *seen |= class;
+    }
+    new
 }
 
 /// One bit for 1, 2, 3, 4-7, 8-15, 16-31, 32-127 and more.
