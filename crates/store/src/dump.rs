@@ -9,6 +9,7 @@ use bytes::Bytes;
 use openraft::{BasicNode, SnapshotMeta};
 
 use crate::codec::{DecodeError, Reader, put_bytes, put_u32, put_u64};
+use crate::raft::runs::Runs;
 use crate::seal::{MaybeSeal, from_files, to_files};
 use crate::wal::sync_dir;
 use crate::{Entry, Revision, SealError, Snapshot};
@@ -36,11 +37,24 @@ pub(crate) enum DumpError {
     Sealed { path: PathBuf, key: String, error: SealError },
 }
 
+/// What a snapshot file holds.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Saved {
+    /// What it is the state of.
+    pub(crate) meta: Meta,
+    /// The batches that made it.
+    pub(crate) runs: Runs,
+    /// The state.
+    pub(crate) state: Snapshot,
+}
+
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Header {
     meta: Meta,
     revision: Revision,
     entries: u64,
+    #[serde(default)]
+    runs: Runs,
 }
 
 /// The name of the snapshot file that holds everything up to a log index.
@@ -49,12 +63,11 @@ pub(crate) fn name(index: u64) -> String {
 }
 
 /// Writes a snapshot file and syncs it; what it could not finish it takes away again.
-pub(crate) fn write(dir: &Path, meta: &Meta, state: &Snapshot, seal: &MaybeSeal) -> io::Result<PathBuf> {
-    let index = meta.last_log_id.map_or(0, |id| id.index);
+pub(crate) fn write(dir: &Path, saved: &Saved, seal: &MaybeSeal) -> io::Result<PathBuf> {
+    let index = saved.meta.last_log_id.map_or(0, |id| id.index);
     let (path, staged) = (dir.join(name(index)), dir.join(format!("{}.tmp", name(index))));
-    let done = write_to(&staged, meta, state, seal)
-        .and_then(|()| std::fs::rename(&staged, &path))
-        .and_then(|()| sync_dir(dir));
+    let done =
+        write_to(&staged, saved, seal).and_then(|()| std::fs::rename(&staged, &path)).and_then(|()| sync_dir(dir));
     if done.is_err() {
         // It only takes room; the next start removes it as well.
         let _ = std::fs::remove_file(&staged);
@@ -62,10 +75,12 @@ pub(crate) fn write(dir: &Path, meta: &Meta, state: &Snapshot, seal: &MaybeSeal)
     done.map(|()| path)
 }
 
-fn write_to(path: &Path, meta: &Meta, state: &Snapshot, seal: &MaybeSeal) -> io::Result<()> {
+fn write_to(path: &Path, saved: &Saved, seal: &MaybeSeal) -> io::Result<()> {
+    let Saved { meta, runs, state } = saved;
     let mut file = File::create(path)?;
     file.write_all(MAGIC)?;
-    let header = Header { meta: meta.clone(), revision: state.revision, entries: state.map.len() as u64 };
+    let (meta, runs) = (meta.clone(), runs.clone());
+    let header = Header { meta, revision: state.revision, entries: state.map.len() as u64, runs };
     write_chunk(&mut file, &serde_json::to_vec(&header)?)?;
     let (mut chunk, mut unsynced) = (Vec::with_capacity(CHUNK + 4096), 0);
     for entry in state.map.values() {
@@ -107,13 +122,13 @@ fn put_entry(out: &mut Vec<u8>, entry: &Entry, seal: &MaybeSeal) -> io::Result<(
 }
 
 /// Reads a snapshot file whole.
-pub(crate) fn read(path: &Path, seal: &MaybeSeal) -> Result<(Meta, Snapshot), DumpError> {
+pub(crate) fn read(path: &Path, seal: &MaybeSeal) -> Result<Saved, DumpError> {
     let file = File::open(path).map_err(|source| DumpError::Io { path: path.to_owned(), source })?;
     read_from(file, path, seal)
 }
 
 /// As [`read`], from a file positioned at its start; `path` is what errors call it.
-pub(crate) fn read_from(file: File, path: &Path, seal: &MaybeSeal) -> Result<(Meta, Snapshot), DumpError> {
+pub(crate) fn read_from(file: File, path: &Path, seal: &MaybeSeal) -> Result<Saved, DumpError> {
     let io = |source| DumpError::Io { path: path.to_owned(), source };
     let mut chunks = Chunks { path, file: BufReader::with_capacity(CHUNK, file), offset: 8, buffer: Vec::new() };
     let mut magic = [0; 8];
@@ -139,7 +154,7 @@ pub(crate) fn read_from(file: File, path: &Path, seal: &MaybeSeal) -> Result<(Me
             left = left.checked_sub(1).ok_or_else(|| chunks.corrupt(start, "more entries than announced"))?;
         }
     }
-    Ok((header.meta, Snapshot::whole(header.revision, map)))
+    Ok(Saved { meta: header.meta, runs: header.runs, state: Snapshot::whole(header.revision, map) })
 }
 
 struct Chunks<'a> {

@@ -4,6 +4,7 @@
 //!
 //! * [`Store`]: the one interface; every engine passes the same conformance suite.
 //! * [`Embedded`]: the engine on a local disk.
+//! * [`Peers`]: how several of them, each on a machine of its own, hold the same.
 //! * [`Memory`]: an engine without a disk, for tests.
 //! * [`Snapshot`]: the state at one revision, for the price of a pointer.
 //! * [`Seal`]: encrypts what some keys hold on its way to the files.
@@ -18,6 +19,7 @@ mod event;
 mod history;
 mod lanes;
 mod memory;
+mod peers;
 mod raft;
 mod seal;
 mod shared;
@@ -35,6 +37,7 @@ pub use event::{Change, Event, WatchError};
 pub use history::Retention;
 pub use lanes::Lane;
 pub use memory::Memory;
+pub use peers::{Identity, Member, MemberError, PeerError, Peers, REQUEST_BYTES_MAX};
 pub use seal::{SEAL_OVERHEAD_MAX, Seal, SealError};
 pub use snapshot::Snapshot;
 pub use store::{CommitError, Committed, Compacted, Store};

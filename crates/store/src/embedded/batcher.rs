@@ -1,18 +1,23 @@
 //! The batcher: everything that waits is proposed as one log entry and so costs one sync (openraft syncs once an entry).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
 
+use super::route::Route;
 use super::upkeep::Upkeep;
 use crate::codec::txn_len;
 use crate::raft::log::ENTRY_OVERHEAD;
-use crate::raft::types::{Batch, Raft};
 use crate::{CommitError, Committed, Txn};
 
 /// At most so many transactions in a batch, and none is added once it has so many bytes.
 const BATCH_TXNS: usize = 512;
 const BATCH_BYTES: usize = 1 << 20;
+
+/// What others write here needs upkeep too; it is looked at so often.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A transaction that waits.
 #[derive(Debug)]
@@ -38,15 +43,27 @@ impl Command {
 pub(crate) struct Requests {
     /// Transactions.
     pub(crate) waiting: mpsc::Receiver<Command>,
-    /// Who wants everything written anew.
-    pub(crate) to_rewrite: mpsc::Receiver<oneshot::Sender<bool>>,
+    /// What else is wanted.
+    pub(crate) asks: mpsc::Receiver<Ask>,
     /// The end.
     pub(crate) stop: Arc<Notify>,
 }
 
+/// What the store's thread is asked for beside commits. The answer is whether it succeeded.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    /// To write everything anew.
+    Rewrite(oneshot::Sender<bool>),
+    /// To keep the log for others.
+    Keep(oneshot::Sender<bool>),
+}
+
 /// Proposes one batch at a time until told to stop; then what already waits, and no more.
-pub(crate) async fn run(raft: &Raft, requests: Requests, mut upkeep: Upkeep) {
-    let Requests { waiting: mut queue, mut to_rewrite, stop } = requests;
+pub(crate) async fn run(mut route: Route, requests: Requests, mut upkeep: Upkeep) {
+    let Requests { waiting: mut queue, mut asks, stop } = requests;
+    let raft = route.raft().clone();
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut stopping = false;
     let mut waiting = Vec::with_capacity(BATCH_TXNS);
     loop {
@@ -59,15 +76,19 @@ pub(crate) async fn run(raft: &Raft, requests: Requests, mut upkeep: Upkeep) {
             first = queue.recv() => match first {
                 Some(first) => {
                     fill(&mut waiting, first, &mut queue);
-                    propose(raft, &mut waiting, &mut upkeep).await;
-                    upkeep.after_batch(raft);
+                    propose(&mut route, &mut waiting, &mut upkeep).await;
+                    upkeep.after_batch(&raft);
                 }
                 None => break,
             },
-            Some(answer) = to_rewrite.recv(), if !stopping => {
+            Some(ask) = asks.recv(), if !stopping => {
                 // As everywhere here, a caller may have gone away.
-                let _ = answer.send(upkeep.rewrite(raft).await);
+                let _ = match ask {
+                    Ask::Rewrite(answer) => answer.send(upkeep.rewrite(&raft).await),
+                    Ask::Keep(answer) => answer.send(upkeep.keep(&raft).await),
+                };
             }
+            _ = look.tick(), if upkeep.with_others() => upkeep.after_batch(&raft),
         }
     }
     upkeep.finish().await;
@@ -83,27 +104,20 @@ fn fill(batch: &mut Vec<Command>, first: Command, queue: &mut mpsc::Receiver<Com
     }
 }
 
-async fn propose(raft: &Raft, batch: &mut Vec<Command>, upkeep: &mut Upkeep) {
+async fn propose(route: &mut Route, batch: &mut Vec<Command>, upkeep: &mut Upkeep) {
     let bytes = batch.iter().map(|command| command.bytes).sum::<usize>() + ENTRY_OVERHEAD;
-    if let Err(error) = upkeep.make_room(raft, bytes).await {
-        for command in batch.drain(..) {
-            // A caller that went away does not need the answer, here and below.
-            let _ = command.answer.send(Err(error.clone()));
-        }
-        return;
-    }
+    let room = upkeep.make_room(route.raft(), bytes).await;
     let (txns, answers): (Vec<_>, Vec<_>) = batch.drain(..).map(|command| (command.txn, command.answer)).unzip();
-    match raft.client_write(Batch(Arc::new(txns))).await {
-        Ok(response) => {
-            for (answer, outcome) in answers.into_iter().zip(response.data.outcomes) {
-                let _ = answer.send(outcome);
-            }
-        }
-        Err(error) => {
-            tracing::error!(%error, "a batch was not committed");
-            for answer in answers {
-                let _ = answer.send(Err(CommitError::Unavailable { reason: error.to_string() }));
-            }
-        }
+    let outcomes = match room {
+        Ok(()) => route.commit(txns).await,
+        Err(error) => Err(error),
+    };
+    let mut outcomes = match outcomes {
+        Ok(outcomes) => outcomes.into_iter(),
+        Err(error) => vec![Err(error); answers.len()].into_iter(),
+    };
+    for (answer, outcome) in answers.into_iter().zip(&mut outcomes) {
+        // A caller that went away does not need the answer.
+        let _ = answer.send(outcome);
     }
 }

@@ -1,4 +1,4 @@
-//! The engine on a local disk: openraft with one voter, a log, snapshot files.
+//! The engine on a local disk: openraft, a log, snapshot files. One voter, or several (see [`crate::Peers`]).
 //!
 //! Everything that decides runs on one thread of its own with a current-thread runtime: batcher, Raft core, state
 //! machine, and the synced write itself. Readers never go there.
@@ -7,7 +7,9 @@
 //! restart it reaches back to the newest snapshot file, whose log is replayed.
 
 mod batcher;
+mod members;
 mod options;
+mod route;
 mod upkeep;
 
 use std::collections::BTreeMap;
@@ -22,29 +24,33 @@ use openraft::{BasicNode, Config, SnapshotPolicy};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::dump;
-use crate::raft::log::{Log, Voters};
+use crate::raft::log::{Log, Others};
 use crate::raft::machine::Machine;
-use crate::raft::network::Alone;
+use crate::raft::network::Network;
 use crate::raft::types::Raft;
 use crate::seal::MaybeSeal;
 use crate::shared::Shared;
-use crate::state::State;
 use crate::wal::Sizes;
 use crate::{
-    CommitError, Committed, Compacted, Operation, Revision, SEAL_OVERHEAD_MAX, Seal, Snapshot, Store, Txn, Watch,
+    CommitError, Committed, Compacted, Identity, Operation, Revision, SEAL_OVERHEAD_MAX, Seal, Snapshot, Store, Txn,
+    Watch,
 };
 
-use batcher::{Command, Requests};
+use batcher::{Ask, Command, Requests};
+use route::Route;
 use upkeep::Upkeep;
 
 pub use options::{OpenError, Options};
 
-/// This voter's number.
-const NODE: u64 = 1;
 /// So many commits may wait for the batcher; further ones wait at the door.
 const QUEUE: usize = 1024;
-/// One voter elects itself within two syncs; a disk that hangs this long is broken.
+/// The only voter elects itself within two syncs; a disk that hangs this long is broken.
 const ELECTION: Duration = Duration::from_secs(30);
+
+/// Between two heartbeats of a leader; one that is silent for five to ten of them is replaced.
+const HEARTBEAT_MS: u64 = 150;
+/// A piece of a snapshot that takes longer is sent again.
+const SNAPSHOT_PIECE_MS: u64 = 5000;
 
 /// A store on a local disk.
 ///
@@ -58,15 +64,23 @@ const ELECTION: Duration = Duration::from_secs(30);
 /// store.shutdown().await;
 /// # Ok(()) }
 /// ```
-#[derive(Debug)]
 pub struct Embedded {
     shared: Arc<Shared>,
     queue: mpsc::Sender<Command>,
-    rewrites: mpsc::Sender<oneshot::Sender<bool>>,
+    asks: mpsc::Sender<Ask>,
+    raft: Raft,
+    log: Log,
+    identity: Identity,
     stop: Arc<Notify>,
     thread: Mutex<Option<JoinHandle<()>>>,
     txn_bytes: usize,
     seal: MaybeSeal,
+}
+
+impl std::fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Embedded").field("id", &self.identity.id).field("shared", &self.shared).finish_non_exhaustive()
+    }
 }
 
 impl Embedded {
@@ -81,6 +95,17 @@ impl Embedded {
         options: Options,
         seal: Option<Arc<dyn Seal>>,
     ) -> Result<Self, OpenError> {
+        Self::open_as(dir, options, seal, Identity::alone())
+    }
+
+    /// As [`Embedded::open_sealed`], as one of several servers that hold the same, or may come to. One that founded a
+    /// cluster, and is alone in it, leads when this returns; others wait to be added, or for a leader.
+    pub fn open_as(
+        dir: impl AsRef<Path>,
+        options: Options,
+        seal: Option<Arc<dyn Seal>>,
+        identity: Identity,
+    ) -> Result<Self, OpenError> {
         let dir = dir.as_ref().to_owned();
         let lock = lock(&dir)?;
         let at = |source| OpenError::Io { path: dir.clone(), source };
@@ -88,23 +113,26 @@ impl Embedded {
             Some(path) => Some((dump::read(&path, &seal)?, path)),
             None => None,
         };
-        let (saved, state) = match saved {
-            Some(((meta, state), path)) => (Some((meta, path)), state),
-            None => (None, Snapshot::default()),
+        let (me, members) = (identity.id, saved.as_ref().map(|(saved, _)| saved.meta.last_membership.membership()));
+        let others = |newest: Option<&_>| match newest.or(members) {
+            Some(membership) => Others::of(membership, me),
+            None if identity.founds => Others::None,
+            None => Others::Voters,
         };
-        let held = saved.as_ref().and_then(|(meta, _)| meta.last_log_id);
         let sizes = Sizes { first: options.first_segment_bytes.max(64 << 10), max: options.segment_bytes };
-        let log = Log::open(&dir, sizes, held, Voters::One, seal.clone())?;
-        let shared = Arc::new(Shared::new(options.retention, state.clone()));
-        let state = State::from_snapshot(state);
-        let machine = Machine::new(dir.clone(), saved, state, Arc::clone(&shared), log.clone(), seal.clone());
+        let held = saved.as_ref().and_then(|(saved, _)| saved.meta.last_log_id);
+        let log = Log::open(&dir, sizes, held, others, seal.clone())?;
+        let state = saved.as_ref().map(|(saved, _)| saved.state.clone()).unwrap_or_default();
+        let shared = Arc::new(Shared::new(options.retention, state));
+        let machine = Machine::new(me, dir.clone(), saved, Arc::clone(&shared), log.clone(), seal.clone());
 
         let (queue, waiting) = mpsc::channel(QUEUE);
-        let (rewrites, to_rewrite) = mpsc::channel(1);
+        let (asks, asked) = mpsc::channel(1);
         let stop = Arc::new(Notify::new());
         let (ready, started) = std::sync::mpsc::sync_channel(1);
-        let requests = Requests { waiting, to_rewrite, stop: Arc::clone(&stop) };
-        let voter = Voter { options, log, machine, requests, dir: dir.clone() };
+        let requests = Requests { waiting, asks: asked, stop: Arc::clone(&stop) };
+        let (kept, dir_of) = (log.clone(), dir.clone());
+        let voter = Voter { options, log, machine, requests, dir: dir_of, identity: identity.clone() };
         let closing = Closing { shared: Arc::clone(&shared), _lock: lock };
         let thread = std::thread::Builder::new()
             .name("mizzen-store".to_owned())
@@ -114,9 +142,10 @@ impl Embedded {
             })
             .map_err(at)?;
         let failed = |reason: &str| OpenError::Consensus { dir: dir.clone(), reason: reason.to_owned() };
-        started.recv().unwrap_or_else(|_| Err(failed("its thread ended")))?;
+        let raft = started.recv().unwrap_or_else(|_| Err(failed("its thread ended")))?;
         let txn_bytes = options.txn_bytes.min(options::TXN_BYTES_MAX);
-        Ok(Self { shared, queue, rewrites, stop, thread: Mutex::new(Some(thread)), txn_bytes, seal })
+        let thread = Mutex::new(Some(thread));
+        Ok(Self { shared, queue, asks, raft, log: kept, identity, stop, thread, txn_bytes, seal })
     }
 
     /// Commits what is waiting, ends all watches, and closes the files. Further commits are refused.
@@ -132,7 +161,7 @@ impl Embedded {
     /// stored is whole in either case.
     pub async fn rewrite(&self) -> bool {
         let (answer, answered) = oneshot::channel();
-        self.rewrites.send(answer).await.is_ok() && answered.await.unwrap_or(false)
+        self.asks.send(Ask::Rewrite(answer)).await.is_ok() && answered.await.unwrap_or(false)
     }
 
     fn take_thread(&self) -> Option<JoinHandle<()>> {
@@ -146,10 +175,13 @@ impl Embedded {
         if command.bytes() > self.txn_bytes {
             return Err(CommitError::TooLarge { bytes: command.bytes(), limit: self.txn_bytes });
         }
-        let closed = || CommitError::Unavailable { reason: "it is shutting down".to_owned() };
         self.queue.send(command).await.map_err(|_| closed())?;
         answered.await.unwrap_or_else(|_| Err(closed()))
     }
+}
+
+fn closed() -> CommitError {
+    CommitError::Unavailable { reason: "it is shutting down".to_owned() }
 }
 
 /// How many values of a transaction are to be sealed.
@@ -223,10 +255,13 @@ struct Voter {
     machine: Machine,
     requests: Requests,
     dir: PathBuf,
+    identity: Identity,
 }
 
+type Ready = std::sync::mpsc::SyncSender<Result<Raft, OpenError>>;
+
 impl Voter {
-    fn run(self, ready: &std::sync::mpsc::SyncSender<Result<(), OpenError>>) {
+    fn run(self, ready: &Ready) {
         let dir = self.dir.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let answer = match runtime {
@@ -237,14 +272,16 @@ impl Voter {
         let _ = answer.map_err(|error| ready.send(Err(error)));
     }
 
-    async fn serve(self, ready: &std::sync::mpsc::SyncSender<Result<(), OpenError>>) -> Result<(), OpenError> {
+    async fn serve(self, ready: &Ready) -> Result<(), OpenError> {
         let failed = |reason: String| OpenError::Consensus { dir: self.dir.clone(), reason };
-        let raft = start(self.log.clone(), self.machine.clone()).await.map_err(failed)?;
+        let raft = start(&self.identity, self.log.clone(), self.machine.clone()).await.map_err(failed)?;
         self.log.started(self.machine.applied());
         // As above.
-        let _ = ready.send(Ok(()));
+        let _ = ready.send(Ok(raft.clone()));
+        let (log, machine, peers) = (self.log.clone(), self.machine.clone(), Arc::clone(&self.identity.peers));
+        let route = Route::new(self.identity.id, raft.clone(), log, machine, peers);
         let upkeep = Upkeep::new(self.options, self.log, self.machine);
-        batcher::run(&raft, self.requests, upkeep).await;
+        batcher::run(route, self.requests, upkeep).await;
         if let Err(error) = raft.shutdown().await {
             tracing::warn!(%error, "the Raft core ended with an error");
         }
@@ -252,28 +289,36 @@ impl Voter {
     }
 }
 
-/// Starts openraft and waits until this voter leads. There is no ticking: one voter needs neither heartbeats nor election
-/// time-outs, so an idle store does nothing at all.
-async fn start(log: Log, machine: Machine) -> Result<Raft, String> {
+/// Starts openraft. Alone, this voter leads at once, and there is no ticking: it needs neither heartbeats nor election
+/// time-outs, so an idle store does nothing at all. With others, time decides who leads.
+async fn start(identity: &Identity, log: Log, machine: Machine) -> Result<Raft, String> {
+    let alone = log.lock().others() != Others::Voters;
     let config = Config {
         cluster_name: "mizzen".to_owned(),
-        enable_tick: false,
-        heartbeat_interval: 500,
-        election_timeout_min: 1500,
-        election_timeout_max: 3000,
+        enable_tick: log.lock().others() != Others::None,
+        heartbeat_interval: HEARTBEAT_MS,
+        election_timeout_min: HEARTBEAT_MS * 5,
+        election_timeout_max: HEARTBEAT_MS * 10,
+        install_snapshot_timeout: SNAPSHOT_PIECE_MS,
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: 0,
         ..Config::default()
     };
     let config = Arc::new(config.validate().map_err(|error| error.to_string())?);
-    let raft = Raft::new(NODE, config, Alone, log, machine).await.map_err(|error| error.to_string())?;
+    let (me, network) = (identity.id, Network(Arc::clone(&identity.peers)));
+    let raft = Raft::new(me, config, network, log, machine).await.map_err(|error| error.to_string())?;
     if !raft.is_initialized().await.map_err(|error| error.to_string())? {
-        let members = BTreeMap::from([(NODE, BasicNode::default())]);
+        if !identity.founds {
+            return Ok(raft);
+        }
+        let members = BTreeMap::from([(me, BasicNode::new(&identity.address))]);
         raft.initialize(members).await.map_err(|error| error.to_string())?;
-    } else if raft.current_leader().await != Some(NODE) {
+    } else if alone && raft.current_leader().await != Some(me) {
         raft.trigger().elect().await.map_err(|error| error.to_string())?;
     }
-    let led = raft.wait(Some(ELECTION)).current_leader(NODE, "the only voter leads").await;
-    led.map_err(|error| error.to_string())?;
+    if alone {
+        let led = raft.wait(Some(ELECTION)).current_leader(me, "the only voter leads").await;
+        led.map_err(|error| error.to_string())?;
+    }
     Ok(raft)
 }

@@ -11,13 +11,16 @@ use tokio::task::{JoinError, JoinHandle};
 use super::options::Options;
 use crate::CommitError;
 use crate::dump;
-use crate::raft::log::Log;
+use crate::raft::log::{Log, Others};
 use crate::raft::machine::Machine;
 use crate::raft::types::Raft;
 use crate::wal::{Segment, Task};
 
 /// A full disk is asked again after this long: filling a segment up to the last free byte is work.
 const RETRY: Duration = Duration::from_millis(200);
+
+/// openraft purges as soon as it knows of the snapshot; a disk that takes this long is broken.
+const PURGE: Duration = Duration::from_secs(30);
 
 /// The upkeep of one store.
 #[derive(Debug)]
@@ -73,6 +76,11 @@ impl Upkeep {
         Self { options, log, machine, preparing, saving, saved_at: Arc::default() }
     }
 
+    /// Whether others write here, or read the log.
+    pub(crate) fn with_others(&self) -> bool {
+        self.log.lock().others() != Others::None
+    }
+
     /// Starts in the background what has become due. Takes microseconds.
     pub(crate) fn after_batch(&mut self, raft: &Raft) {
         let (grown, live_bytes) = {
@@ -94,6 +102,24 @@ impl Upkeep {
     pub(crate) async fn finish(mut self) {
         self.saving.finished().await;
         self.preparing.finished().await;
+    }
+
+    /// From now on the log is kept for others to read, and what was not kept before is given up: whoever needs it is sent
+    /// the snapshot that is written here. False if that failed.
+    pub(crate) async fn keep(&mut self, raft: &Raft) -> bool {
+        if self.log.lock().others() != Others::None {
+            return true;
+        }
+        self.log.lock().set_others(Others::Learners);
+        self.saving.finished().await;
+        let at = self.log.lock().wal.appended();
+        let applied = self.machine.applied();
+        let saved = save(self.machine.clone(), raft.clone(), at, Arc::clone(&self.saved_at)).await;
+        let given_up = raft.wait(Some(PURGE)).purged(applied, "what was not kept is given up").await;
+        if !saved || given_up.is_err() {
+            self.log.lock().set_others(Others::None);
+        }
+        saved && given_up.is_ok()
     }
 
     /// Writes everything anew, into a snapshot file and an empty log; nothing older is left when it answers true.
@@ -171,9 +197,9 @@ async fn prepare_ahead(task: Task, log: Log) -> bool {
 
 /// Writes a snapshot file, then has openraft take note of it and purge the log.
 async fn save(machine: Machine, raft: Raft, at: u64, saved_at: Arc<AtomicU64>) -> bool {
-    let (meta, state) = machine.capture();
-    let (dir, written, seal) = (machine.dir().to_owned(), meta.clone(), machine.seal());
-    let done = tokio::task::spawn_blocking(move || dump::write(&dir, &written, &state, &seal)).await;
+    let (saved, dir, seal) = (machine.capture(), machine.dir().to_owned(), machine.seal());
+    let meta = saved.meta.clone();
+    let done = tokio::task::spawn_blocking(move || dump::write(&dir, &saved, &seal)).await;
     let path = match done.map_err(panicked).flatten() {
         Ok(path) => path,
         Err(error) => {

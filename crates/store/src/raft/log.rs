@@ -1,7 +1,8 @@
 //! openraft's log over the files of [`crate::wal`].
 //!
-//! Entries that are not yet applied lie in memory as well, since openraft reads them back to apply them; applied ones are
-//! dropped there. (With more voters, a follower that lags behind them is sent the snapshot.)
+//! Entries that are not yet applied lie in memory as well, since openraft reads them back to apply them. Applied ones are
+//! dropped there, unless there are others in the cluster: then all since the newest snapshot are kept for those who lag;
+//! whoever lags further is sent the snapshot.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -13,7 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::{EntryPayload, LeaderId, OptionalSend, RaftLogReader, StorageIOError};
 
-use super::types::{Batch, Entry, LogId, StorageError, TypeConfig, Vote};
+use super::types::{Batch, Entry, LogId, Membership, Origin, StorageError, TypeConfig, Vote};
+use crate::Txn;
 use crate::codec::{self, DecodeError, Reader, Sealed, put_bytes, put_u32, put_u64};
 use crate::seal::MaybeSeal;
 use crate::wal::{Sizes, Wal, WalError, recover};
@@ -25,7 +27,7 @@ pub(crate) struct Log(Arc<Mutex<Inner>>);
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) wal: Wal,
-    voters: Voters,
+    others: Others,
     vote: Option<Vote>,
     entries: VecDeque<Entry>,
     purged: Option<LogId>,
@@ -39,23 +41,41 @@ pub(crate) struct Inner {
     removing: Option<tokio::task::JoinHandle<()>>,
 }
 
-/// Who has to agree before an entry is committed.
+/// Who else is in the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Voters {
-    /// This one alone: what is in its log is committed.
-    One,
-    /// Others as well, who tell what is committed.
-    #[cfg_attr(not(test), expect(dead_code, reason = "stores with several voters are yet to come; the suite uses it"))]
-    Several,
+pub(crate) enum Others {
+    /// Nobody: what is in this log is committed, and nobody else reads it.
+    None,
+    /// Members without a vote: what is in this log is committed, and they read it.
+    Learners,
+    /// Voters, who tell what is committed.
+    Voters,
 }
 
+impl Others {
+    /// As `me` sees a membership. A voter that knows of no members waits for somebody to add it.
+    pub(crate) fn of(membership: &Membership, me: u64) -> Self {
+        let mut voters = membership.voter_ids().peekable();
+        if voters.peek().is_none() || voters.any(|id| id != me) {
+            Self::Voters
+        } else if membership.nodes().any(|(id, _)| *id != me) {
+            Self::Learners
+        } else {
+            Self::None
+        }
+    }
+}
+
+/// Entries for a follower end after so many bytes; one is sent in any case.
+const SENT_BYTES: usize = 4 << 20;
+
 impl Log {
-    /// Opens the log in `dir`; entries up to `held` are in the snapshot.
+    /// Opens the log in `dir`; entries up to `held` are in the snapshot. `others` looks at the newest membership in the log.
     pub(crate) fn open(
         dir: &Path,
         sizes: Sizes,
         held: Option<LogId>,
-        voters: Voters,
+        others: impl FnOnce(Option<&Membership>) -> Others,
         seal: MaybeSeal,
     ) -> Result<Self, WalError> {
         let (entries, index) = (VecDeque::new(), held.map_or(0, |id| id.index));
@@ -65,9 +85,14 @@ impl Log {
             tracing::warn!(dir = %dir.display(), "cut an unacknowledged record from the end of the log");
         }
         let last = read.entries.back().map(|entry| entry.log_id).or(held);
+        let membership = read.entries.iter().rev().find_map(|entry| match &entry.payload {
+            EntryPayload::Membership(membership) => Some(membership),
+            EntryPayload::Blank | EntryPayload::Normal(_) => None,
+        });
+        let others = others(membership);
         Ok(Self(Arc::new(Mutex::new(Inner {
             wal: recovered.wal,
-            voters,
+            others,
             vote: read.vote,
             entries: read.entries,
             purged: held,
@@ -114,13 +139,23 @@ impl Log {
     /// Everything up to `id` is in the state machine.
     pub(crate) fn applied(&self, id: Option<LogId>) {
         let mut inner = self.lock();
-        if let (true, Some(id)) = (inner.started, id) {
+        if let (true, Others::None, Some(id)) = (inner.started, inner.others, id) {
             while inner.entries.pop_front_if(|entry| entry.log_id.index <= id.index).is_some() {}
         }
     }
 }
 
 impl Inner {
+    /// Who else is in the cluster now.
+    pub(crate) fn others(&self) -> Others {
+        self.others
+    }
+
+    /// The members have changed. What was dropped before is not there for those who come.
+    pub(crate) fn set_others(&mut self, others: Others) {
+        self.others = others;
+    }
+
     /// Begins a new file of the log, so that no more is added to the one that holds what is being written anew.
     pub(crate) fn roll(&mut self) -> io::Result<()> {
         let mut payload = Vec::new();
@@ -144,6 +179,7 @@ const TRUNCATE: u8 = 2;
 const BLANK: u8 = 3;
 const BATCH: u8 = 4;
 const MEMBERSHIP: u8 = 5;
+const BATCH_OF: u8 = 6;
 
 /// An upper bound of a batch's bytes in the log beside its transactions.
 pub(crate) const ENTRY_OVERHEAD: usize = 128;
@@ -155,9 +191,10 @@ fn put_vote(out: &mut Vec<u8>, vote: &Vote) {
     out.push(u8::from(vote.committed));
 }
 
-fn put_entry(out: &mut Vec<u8>, entry: &Entry, seal: &MaybeSeal) -> io::Result<()> {
+pub(crate) fn put_entry(out: &mut Vec<u8>, entry: &Entry, seal: &MaybeSeal) -> io::Result<()> {
     let tag = match &entry.payload {
         EntryPayload::Blank => BLANK,
+        EntryPayload::Normal(batch) if batch.origin.is_some() => BATCH_OF,
         EntryPayload::Normal(_) => BATCH,
         EntryPayload::Membership(_) => MEMBERSHIP,
     };
@@ -167,13 +204,43 @@ fn put_entry(out: &mut Vec<u8>, entry: &Entry, seal: &MaybeSeal) -> io::Result<(
     put_u64(out, entry.log_id.index);
     match &entry.payload {
         EntryPayload::Blank => {}
-        EntryPayload::Normal(Batch(txns)) => {
-            put_u32(out, txns.len() as u32);
-            txns.iter().try_for_each(|txn| codec::put_txn(out, txn, seal)).map_err(io::Error::other)?;
-        }
+        EntryPayload::Normal(batch) => put_batch(out, batch, seal)?,
         EntryPayload::Membership(membership) => put_bytes(out, &serde_json::to_vec(membership)?),
     }
     Ok(())
+}
+
+/// The origin, if there is one, then the transactions. Whether there is one is said by what stands before.
+pub(crate) fn put_batch(out: &mut Vec<u8>, batch: &Batch, seal: &MaybeSeal) -> io::Result<()> {
+    if let Some(origin) = batch.origin {
+        put_u64(out, origin.run);
+        put_u64(out, origin.number);
+    }
+    put_u32(out, batch.txns.len() as u32);
+    batch.txns.iter().try_for_each(|txn| codec::put_txn(out, txn, seal)).map_err(io::Error::other)
+}
+
+/// Reads a batch that has an origin.
+pub(crate) fn read_batch(reader: &mut Reader<'_>, sealed: Sealed<'_>) -> Result<Batch, DecodeError> {
+    let origin = Origin { run: reader.u64()?, number: reader.u64()? };
+    Ok(Batch { origin: Some(origin), txns: read_txns(reader, sealed)? })
+}
+
+fn read_txns(reader: &mut Reader<'_>, sealed: Sealed<'_>) -> Result<Arc<Vec<Txn>>, DecodeError> {
+    let txns = (0..reader.u32()?).map(|_| codec::read_txn(reader, sealed)).collect::<Result<_, _>>()?;
+    Ok(Arc::new(txns))
+}
+
+/// Reads one entry of a voter's request.
+pub(crate) fn read_entry(reader: &mut Reader<'_>, sealed: Sealed<'_>) -> Result<Entry, DecodeError> {
+    let tag = reader.u8()?;
+    let log_id = read_log_id(reader)?;
+    Ok(Entry { log_id, payload: read_payload(tag, reader, sealed)? })
+}
+
+fn read_log_id(reader: &mut Reader<'_>) -> Result<LogId, DecodeError> {
+    let leader_id = LeaderId::new(reader.u64()?, reader.u64()?);
+    Ok(LogId { leader_id, index: reader.u64()? })
 }
 
 /// What the log's records add up to.
@@ -201,8 +268,7 @@ impl Read {
                     while self.entries.pop_back_if(|entry| entry.log_id.index >= from).is_some() {}
                 }
                 tag => {
-                    let leader_id = LeaderId::new(reader.u64()?, reader.u64()?);
-                    let log_id = LogId { leader_id, index: reader.u64()? };
+                    let log_id = read_log_id(&mut reader)?;
                     let skipped = self.known.is_some() && log_id.index <= self.held;
                     let sealed = if skipped { Sealed::Leave } else { Sealed::Open(&self.seal) };
                     let payload = read_payload(tag, &mut reader, sealed)?;
@@ -234,10 +300,8 @@ impl Read {
 fn read_payload(tag: u8, reader: &mut Reader<'_>, sealed: Sealed<'_>) -> Result<EntryPayload<TypeConfig>, DecodeError> {
     match tag {
         BLANK => Ok(EntryPayload::Blank),
-        BATCH => {
-            let txns = (0..reader.u32()?).map(|_| codec::read_txn(reader, sealed)).collect::<Result<_, _>>()?;
-            Ok(EntryPayload::Normal(Batch(Arc::new(txns))))
-        }
+        BATCH => Ok(EntryPayload::Normal(Batch { origin: None, txns: read_txns(reader, sealed)? })),
+        BATCH_OF => read_batch(reader, sealed).map(EntryPayload::Normal),
         MEMBERSHIP => {
             serde_json::from_slice(reader.bytes()?).map(EntryPayload::Membership).map_err(|_| DecodeError::Membership)
         }
@@ -274,6 +338,27 @@ impl RaftLogReader<TypeConfig> for Log {
         let at = |index: u64| (index.saturating_sub(first) as usize).min(count);
         Ok(inner.entries.range(at(start)..at(end).max(at(start))).cloned().collect())
     }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
+        let mut entries = self.try_get_log_entries(start..end).await?;
+        let mut bytes = 0;
+        let fit = entries.iter().take_while(|entry| {
+            let before = bytes;
+            bytes += entry_len(entry);
+            before == 0 || bytes <= SENT_BYTES
+        });
+        let fit = fit.count();
+        entries.truncate(fit);
+        Ok(entries)
+    }
+}
+
+/// About what [`put_entry`] writes.
+fn entry_len(entry: &Entry) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(batch) => ENTRY_OVERHEAD + batch.txns.iter().map(codec::txn_len).sum::<usize>(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => ENTRY_OVERHEAD,
+    }
 }
 
 impl RaftLogStorage<TypeConfig> for Log {
@@ -301,11 +386,11 @@ impl RaftLogStorage<TypeConfig> for Log {
         Ok(self.lock().vote)
     }
 
-    /// With one voter everything in the log is committed: what was synced may have been acknowledged, and nobody else can
+    /// With one vote everything in the log is committed: what was synced may have been acknowledged, and nobody else can
     /// have decided otherwise. So a restart applies the log at once, without an election.
     async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
         let inner = self.lock();
-        Ok(inner.last.filter(|_| inner.voters == Voters::One))
+        Ok(inner.last.filter(|_| inner.others != Others::Voters))
     }
 
     async fn append<I>(&mut self, entries: I, callback: LogFlushed<TypeConfig>) -> Result<(), StorageError>

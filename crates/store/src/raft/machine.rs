@@ -10,11 +10,13 @@ use std::time::Instant;
 use openraft::storage::RaftStateMachine;
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageIOError};
 use tokio::io::AsyncSeekExt;
+use tokio::sync::oneshot;
 
-use super::log::Log;
-use super::types::{Applied, Batch, Entry, LogId, StorageError, StoredMembership, TypeConfig};
-use crate::Snapshot;
-use crate::dump::{self, Meta};
+use super::log::{Log, Others};
+use super::runs::Runs;
+use super::types::{Applied, Batch, Entry, LogId, Origin, Outcomes, StorageError, StoredMembership, TypeConfig};
+use crate::dump::{self, Meta, Saved};
+use crate::event::Event;
 use crate::seal::MaybeSeal;
 use crate::shared::Shared;
 use crate::state::State;
@@ -27,6 +29,7 @@ type RaftSnapshot = openraft::Snapshot<TypeConfig>;
 /// The state machine, shared by openraft and the upkeep. All of it runs on one thread.
 #[derive(Debug, Clone)]
 pub(crate) struct Machine {
+    me: u64,
     inner: Arc<Mutex<Inner>>,
     shared: Arc<Shared>,
     log: Log,
@@ -37,6 +40,11 @@ pub(crate) struct Machine {
 #[derive(Debug)]
 struct Inner {
     state: State,
+    runs: Runs,
+    /// The batch of this voter that is under way, and who waits for it.
+    waiting: Option<(Origin, oneshot::Sender<Outcomes>)>,
+    /// What it did.
+    done: Option<Outcomes>,
     applied: Option<LogId>,
     membership: StoredMembership,
     /// The newest snapshot file.
@@ -46,25 +54,23 @@ struct Inner {
 }
 
 impl Machine {
-    /// A state machine that starts from a snapshot file, if there is one.
+    /// The state machine of voter `me`, which starts from a snapshot file, if there is one.
     pub(crate) fn new(
+        me: u64,
         dir: PathBuf,
-        saved: Option<(Meta, PathBuf)>,
-        state: State,
+        saved: Option<(Saved, PathBuf)>,
         shared: Arc<Shared>,
         log: Log,
         seal: MaybeSeal,
     ) -> Self {
-        let applied = saved.as_ref().and_then(|(meta, _)| meta.last_log_id);
-        let membership = saved.as_ref().map(|(meta, _)| meta.last_membership.clone()).unwrap_or_default();
+        let (saved, path) = saved.map_or_else(|| (Saved::default(), None), |(saved, path)| (saved, Some(path)));
+        let Saved { meta, runs, state } = saved;
+        let (applied, membership, state) =
+            (meta.last_log_id, meta.last_membership.clone(), State::from_snapshot(state));
         log.lock().live_bytes = state.live_bytes();
-        Self {
-            inner: Arc::new(Mutex::new(Inner { state, applied, membership, saved, fresh: false })),
-            shared,
-            log,
-            dir,
-            seal,
-        }
+        let saved = path.map(|path| (meta, path));
+        let inner = Inner { state, runs, waiting: None, done: None, applied, membership, saved, fresh: false };
+        Self { me, inner: Arc::new(Mutex::new(inner)), shared, log, dir, seal }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -86,8 +92,16 @@ impl Machine {
         self.lock().applied
     }
 
-    /// The state to save, and what it is the state of.
-    pub(crate) fn capture(&self) -> (Meta, Snapshot) {
+    /// What becomes of a batch of this voter, once it is applied here, whoever proposed it in the end. One at a time: an
+    /// earlier one is no longer waited for.
+    pub(crate) fn expect(&self, origin: Origin) -> oneshot::Receiver<Outcomes> {
+        let (answer, answered) = oneshot::channel();
+        self.lock().waiting = Some((origin, answer));
+        answered
+    }
+
+    /// What to save.
+    pub(crate) fn capture(&self) -> Saved {
         let inner = self.lock();
         let index = inner.applied.map_or(0, |id| id.index);
         let meta = Meta {
@@ -95,7 +109,7 @@ impl Machine {
             last_membership: inner.membership.clone(),
             snapshot_id: dump::name(index),
         };
-        (meta, inner.state.current().clone())
+        Saved { meta, runs: inner.runs.clone(), state: inner.state.current().clone() }
     }
 
     /// A snapshot file has been written. Answers the one it replaces.
@@ -115,12 +129,39 @@ impl Machine {
     }
 }
 
+impl Inner {
+    fn apply(&mut self, batch: &Batch, events: &mut Vec<Arc<Event>>) -> Applied {
+        if batch.origin.is_some_and(|origin| !self.runs.is_new(origin)) {
+            return Applied::default();
+        }
+        let outcomes = batch.txns.iter().map(|txn| self.state.apply(txn, events)).collect();
+        match &batch.origin {
+            Some(origin) if self.waiting.as_ref().is_some_and(|(waiting, _)| waiting == origin) => {
+                self.done = Some(outcomes);
+                Applied::default()
+            }
+            Some(_) => Applied::default(),
+            None => Applied { outcomes },
+        }
+    }
+
+    /// Answers the one that waits, after readers were shown what it did.
+    fn tell(&mut self) {
+        if let Some(outcomes) = self.done.take()
+            && let Some((_, answer)) = self.waiting.take()
+        {
+            // Who no longer waits has been told that the outcome is unknown.
+            let _ = answer.send(outcomes);
+        }
+    }
+}
+
 impl RaftSnapshotBuilder<TypeConfig> for Machine {
     async fn build_snapshot(&mut self) -> Result<RaftSnapshot, StorageError> {
         if !std::mem::take(&mut self.lock().fresh) {
-            let (meta, state) = self.capture();
-            let (dir, written, seal) = (self.dir.clone(), meta.clone(), self.seal.clone());
-            let path = tokio::task::spawn_blocking(move || dump::write(&dir, &written, &state, &seal))
+            let (saved, dir, seal) = (self.capture(), self.dir.clone(), self.seal.clone());
+            let meta = saved.meta.clone();
+            let path = tokio::task::spawn_blocking(move || dump::write(&dir, &saved, &seal))
                 .await
                 .map_err(|error| StorageIOError::write_snapshot(None, &error))?
                 .map_err(|error| StorageIOError::write_snapshot(None, &error))?;
@@ -156,16 +197,16 @@ impl RaftStateMachine<TypeConfig> for Machine {
             inner.applied = Some(entry.log_id);
             answers.push(match entry.payload {
                 EntryPayload::Blank => Applied::default(),
-                EntryPayload::Normal(Batch(txns)) => {
-                    Applied { outcomes: txns.iter().map(|txn| inner.state.apply(txn, &mut events)).collect() }
-                }
+                EntryPayload::Normal(batch) => inner.apply(&batch, &mut events),
                 EntryPayload::Membership(membership) => {
+                    self.log.lock().set_others(Others::of(&membership, self.me));
                     inner.membership = StoredMembership::new(Some(entry.log_id), membership);
                     Applied::default()
                 }
             });
         }
         self.shared.publish(events, inner.state.current(), Instant::now());
+        inner.tell();
         self.log.lock().live_bytes = inner.state.live_bytes();
         self.log.applied(inner.applied);
         Ok(answers)
@@ -182,24 +223,31 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn install_snapshot(&mut self, meta: &Meta, mut file: Box<tokio::fs::File>) -> Result<(), StorageError> {
+        let signature = meta.signature();
         let failed = |error: &(dyn std::error::Error + 'static)| {
-            StorageIOError::write_snapshot(Some(meta.signature()), openraft::AnyError::error(error.to_string()))
+            StorageIOError::write_snapshot(Some(signature.clone()), openraft::AnyError::error(error.to_string()))
         };
         file.rewind().await.map_err(|error| failed(&error))?;
-        let (file, dir, written) = (file.into_std().await, self.dir.clone(), meta.clone());
+        let (file, dir, meta) = (file.into_std().await, self.dir.clone(), meta.clone());
         let seal = self.seal.clone();
         let received = tokio::task::spawn_blocking(move || {
-            let (_, state) = dump::read_from(file, &dir.join(RECEIVED), &seal).map_err(std::io::Error::other)?;
-            let path = dump::write(&dir, &written, &state, &seal)?;
-            Ok::<_, std::io::Error>((state, path))
+            let read = dump::read_from(file, &dir.join(RECEIVED), &seal).map_err(std::io::Error::other)?;
+            let saved = Saved { meta, ..read };
+            let path = dump::write(&dir, &saved, &seal)?;
+            Ok::<_, std::io::Error>((saved, path))
         });
-        let (state, path) = received.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        let (saved, path) = received.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        let Saved { meta, runs, state } = saved;
         // It only takes room; the next start removes it as well.
         let _ = std::fs::remove_file(self.dir.join(RECEIVED));
         let mut inner = self.lock();
         inner.applied = meta.last_log_id;
         inner.membership = meta.last_membership.clone();
-        inner.saved = Some((meta.clone(), path));
+        self.log.lock().set_others(Others::of(inner.membership.membership(), self.me));
+        // What it answered is not in a snapshot: who waits is told that the outcome is unknown.
+        inner.waiting.take_if(|(origin, _)| runs.holds(*origin));
+        inner.runs = runs;
+        inner.saved = Some((meta, path));
         self.shared.replace(&state);
         inner.state = State::from_snapshot(state);
         Ok(())

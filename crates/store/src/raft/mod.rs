@@ -3,6 +3,8 @@
 pub(crate) mod log;
 pub(crate) mod machine;
 pub(crate) mod network;
+pub(crate) mod runs;
 #[cfg(test)]
 mod suite;
 pub(crate) mod types;
+pub(crate) mod wire;
