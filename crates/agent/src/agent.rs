@@ -25,6 +25,7 @@ use crate::network::{Network, NetworkError};
 use crate::node::capacity::Capacity;
 use crate::node::{garbage, lease, registration};
 use crate::objects::Objects;
+use crate::pod::grant::{self, Pending};
 use crate::pod::mailbox::Mailbox;
 use crate::pod::observed::Doom;
 use crate::pod::worker::Worker;
@@ -192,7 +193,12 @@ async fn adopt(ctx: &Context) -> Result<BTreeMap<String, (Sandbox, Vec<IpAddr>)>
 
 struct Handle {
     mailbox: Mailbox,
+    /// As the API has it.
     pod: Arc<Pod>,
+    /// With the resources that it was granted; the same object unless a resize waits.
+    granted: Arc<Pod>,
+    /// The resize that waits, and since when.
+    pending: Option<(Timestamp, Option<Pending>)>,
     /// It was turned away; it takes nothing of the node.
     rejected: bool,
     /// Its worker is done, but the API may still show it for a moment.
@@ -205,6 +211,45 @@ impl Handle {
     /// It takes something of the node.
     fn active(&self) -> bool {
         !self.rejected && !self.ended && !status::is_terminal(self.pod.status.as_ref().and_then(|s| s.phase.as_deref()))
+    }
+
+    /// Tells the worker of a new state of the pod. What it asks for anew it does not have yet.
+    fn follow(&mut self) {
+        let was_pending = self.pending.is_some();
+        if grant::is_granted(&self.pod, &self.granted) {
+            (self.granted, self.pending) = (Arc::clone(&self.pod), None);
+        } else {
+            self.granted = grant::with_granted(&self.pod, &self.granted);
+            self.pending.get_or_insert_with(|| (Timestamp::now(), None));
+        }
+        self.mailbox.put(|letters| {
+            letters.pod = Some(Arc::clone(&self.granted));
+            if was_pending && self.pending.is_none() {
+                letters.pending_resize = Some(None);
+            }
+        });
+    }
+
+    /// The node's answer to a resize; `true` if it says something new.
+    fn answer(&mut self, answer: Result<(), Pending>) -> bool {
+        let new = self.pending.as_ref().and_then(|(_, told)| told.as_ref()) != answer.as_ref().err();
+        match answer {
+            Ok(()) => {
+                (self.granted, self.pending) = (Arc::clone(&self.pod), None);
+                self.mailbox.put(|letters| {
+                    letters.pod = Some(Arc::clone(&self.granted));
+                    letters.pending_resize = Some(None);
+                });
+            }
+            Err(pending) if new => {
+                if let Some((_, told)) = &mut self.pending {
+                    *told = Some(pending.clone());
+                }
+                self.mailbox.put(|letters| letters.pending_resize = Some(Some(pending)));
+            }
+            Err(_) => {}
+        }
+        new
     }
 
     /// What it takes will soon be free.
@@ -264,6 +309,8 @@ impl Manager {
                         self.ended(&uid, &pods);
                         if std::mem::take(&mut self.waiting) {
                             self.sync(&pods, &mut adopted);
+                        } else {
+                            self.grant_resizes();
                         }
                     }
                     Ok(End { uid, crashed: true }) => {
@@ -315,7 +362,7 @@ impl Manager {
                 Some(handle) if Arc::ptr_eq(&handle.pod, pod) => {}
                 Some(handle) => {
                     handle.pod = Arc::clone(pod);
-                    handle.mailbox.put(|letters| letters.pod = Some(Arc::clone(pod)));
+                    handle.follow();
                 }
                 None => fresh.push(pod),
             }
@@ -335,6 +382,38 @@ impl Manager {
             let sandbox = adopted.remove(&uid);
             self.start(uid, pod, sandbox);
         }
+        self.grant_resizes();
+    }
+
+    /// Grants the resizes that there is room for.
+    fn grant_resizes(&mut self) {
+        let mut waiting: Vec<(&str, &Handle, Timestamp)> = Vec::new();
+        for (uid, handle) in &self.workers {
+            if let Some((since, _)) = &handle.pending
+                && handle.active()
+            {
+                waiting.push((uid, handle, *since));
+            }
+        }
+        waiting.sort_by(|(_, a, a_since), (_, b, b_since)| {
+            grant::order((&*a.pod, &*a.granted, *a_since), (&*b.pod, &*b.granted, *b_since))
+        });
+        let uids: Vec<String> = waiting.into_iter().map(|(uid, ..)| uid.to_string()).collect();
+        for uid in uids {
+            let others =
+                self.workers.iter().filter(|(other, h)| **other != uid && h.active()).map(|(_, h)| &*h.granted);
+            let Some(handle) = self.workers.get(&uid) else { continue };
+            let answer = grant::check(&handle.pod, others, &self.ctx.capacity.allocatable);
+            let pod = Arc::clone(&handle.pod);
+            let told = self.workers.get_mut(&uid).is_some_and(|handle| handle.answer(answer.clone()));
+            match answer {
+                Ok(()) => reports::resize(&self.ctx, &pod, "ResizeStarted", ""),
+                Err(pending) if told => {
+                    reports::resize(&self.ctx, &pod, &format!("Resize{}", pending.reason), &pending.message);
+                }
+                Err(_) => {}
+            }
+        }
     }
 
     fn start(&mut self, uid: String, pod: &Arc<Pod>, sandbox: Option<(Sandbox, Vec<IpAddr>)>) {
@@ -352,8 +431,11 @@ impl Manager {
         };
         let mailbox = Mailbox::default();
         let rejected = doom.is_some();
-        let worker =
-            Worker::new(Arc::clone(&self.ctx), Arc::clone(pod), mailbox.clone(), sandbox, doom, self.tasks.clone());
+        let before = if known { grant::from_status(pod) } else { None };
+        let pending = before.is_some().then(|| (Timestamp::now(), None));
+        let granted = before.unwrap_or_else(|| Arc::clone(pod));
+        let (ctx, view) = (Arc::clone(&self.ctx), Arc::clone(&granted));
+        let worker = Worker::new(ctx, view, mailbox.clone(), sandbox, doom, self.tasks.clone());
         let (stop, ends, ctx) = (self.stop.clone(), uid.clone(), Arc::clone(&self.ctx));
         self.running.spawn(async move {
             let crashed = AssertUnwindSafe(worker.run(stop)).catch_unwind().await.is_err();
@@ -362,7 +444,8 @@ impl Manager {
             }
             End { uid: ends, crashed }
         });
-        self.workers.insert(uid, Handle { mailbox, pod: Arc::clone(pod), rejected, ended: false, gone: false });
+        let pod = Arc::clone(pod);
+        self.workers.insert(uid, Handle { mailbox, pod, granted, pending, rejected, ended: false, gone: false });
     }
 
     fn admit(&self, pod: &Arc<Pod>) -> Admission {
@@ -372,7 +455,7 @@ impl Manager {
             labels: node.as_ref().and_then(|n| n.metadata.labels.as_ref()),
         };
         let beside = |counts: fn(&Handle) -> bool| {
-            let others: Vec<&Pod> = self.workers.values().filter(|h| counts(h)).map(|h| &*h.pod).collect();
+            let others: Vec<&Pod> = self.workers.values().filter(|h| counts(h)).map(|h| &*h.granted).collect();
             admit::check(pod, others.iter().copied(), &offer)
         };
         let Err(rejection) = beside(Handle::active) else { return Admission::Yes };

@@ -249,3 +249,39 @@ async fn services_reach_the_network() {
     world.api.wait("", "named", |_| world.network.zone.lock().unwrap().services.len() == 1).await;
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resize_waits_for_room() {
+    let world = World::start().await;
+    let node = world.api.wait("/api/v1/nodes/n1", "registered", |n| n["status"]["allocatable"].is_object()).await;
+    let cores: i64 = node["status"]["allocatable"]["cpu"].as_str().unwrap().parse().unwrap();
+    let cpu = |millis: i64| json!({"requests": {"cpu": format!("{millis}m")}});
+    let spec =
+        |name: &str, millis: i64| json!({"containers": [{"name": name, "image": "web:1", "resources": cpu(millis)}]});
+    let large = world.pod("large", spec("l", cores * 1000 - 500));
+    let small = world.pod("small", spec("s", 100));
+    world.ready(&large).await;
+    world.ready(&small).await;
+    let resize = |millis: i64| {
+        let mut pod = world.api.get(&small).unwrap();
+        pod["spec"]["containers"][0]["resources"] = cpu(millis);
+        pod["metadata"]["generation"] = (pod["metadata"]["generation"].as_i64().unwrap() + 1).into();
+        world.api.put(&small, pod);
+    };
+    let pending = |pod: &Value| {
+        let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.into_iter().find(|c| c["type"] == "PodResizePending").unwrap_or_default()
+    };
+    resize(cores * 1000 + 100);
+    world.api.wait(&small, "called infeasible", |p| pending(p)["reason"] == "Infeasible").await;
+    resize(900);
+    let deferred = world.api.wait(&small, "deferred", |p| pending(p)["reason"] == "Deferred").await;
+    assert_eq!(pending(&deferred)["observedGeneration"], 3);
+    assert_eq!(deferred["status"]["containerStatuses"][0]["allocatedResources"]["cpu"], "100m");
+    world.delete(&large, 0);
+    let done = |p: &Value| p["status"]["containerStatuses"][0]["resources"]["requests"]["cpu"] == "900m";
+    let resized = world.api.wait(&small, "resized", |p| done(p) && pending(p).is_null()).await;
+    assert_eq!(resized["status"]["containerStatuses"][0]["allocatedResources"]["cpu"], "900m");
+    assert_eq!(resized["status"]["containerStatuses"][0]["restartCount"], 0);
+    world.stop().await;
+}

@@ -84,25 +84,34 @@ pub fn check<'a>(pod: &Pod, others: impl Iterator<Item = &'a Pod> + Clone, offer
             format!("Node didn't have enough resource: pods, requested: 1, used: {count}, capacity: {most}"),
         );
     }
-    for (name, quantity) in offer.allocatable {
+    for name in offer.allocatable.keys() {
         if name == "pods" {
             continue;
         }
-        let wanted = resources::request(spec, name);
-        let most = amount(Some(offer.allocatable), name).unwrap_or(0);
-        if wanted <= 0 {
-            continue;
-        }
-        let used: i64 = others.clone().filter_map(|p| p.spec.as_ref()).map(|s| resources::request(s, name)).sum();
-        if used.saturating_add(wanted) > most {
-            let message = format!(
-                "Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {most}"
-            );
-            tracing::debug!(message, capacity = quantity.0, "pod turned away");
-            return reject(format!("OutOf{name}"), message);
-        }
+        room(spec, name, others.clone(), offer.allocatable)?;
     }
     Ok(())
+}
+
+/// Whether a resource suffices for a pod beside `others`.
+pub fn room<'a>(
+    spec: &PodSpec,
+    name: &str,
+    others: impl Iterator<Item = &'a Pod>,
+    allocatable: &BTreeMap<String, Quantity>,
+) -> Result<(), Rejection> {
+    let wanted = resources::request(spec, name);
+    let most = amount(Some(allocatable), name).unwrap_or(0);
+    if wanted <= 0 {
+        return Ok(());
+    }
+    let used: i64 = others.filter_map(|p| p.spec.as_ref()).map(|s| resources::request(s, name)).sum();
+    if used.saturating_add(wanted) <= most {
+        return Ok(());
+    }
+    let message =
+        format!("Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {most}");
+    reject(format!("OutOf{name}"), message)
 }
 
 /// Host ports by (address, protocol, port).

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus, ResourceRequirements};
 use mizzen_client::{ClientError, DeleteOptions, Patch};
 use mizzen_runtime::driver::{ContainerState, DriverError, Sandbox};
 use mizzen_runtime::images::{Ensured, Image, ImageError, PullPolicy};
@@ -17,6 +17,7 @@ use super::uses::Uses;
 use super::{build, env, hooks, last_words, pull, reports, resources};
 use crate::context::Context;
 use crate::network::NetworkError;
+use crate::quantity::amount;
 use crate::volume::{self, Failure, MountedVolumes, VolumeError};
 
 /// How an action, or something else that a worker waits for, went.
@@ -52,8 +53,15 @@ pub enum Outcome {
         /// The result.
         result: Result<(), String>,
     },
-    /// These containers, with these ids, have the limits that they ask for here.
-    Resized(Vec<(Container, String)>),
+    /// Limits were changed.
+    Resized {
+        /// The containers with what they were to have, and their ids at the driver.
+        containers: Vec<(Container, String)>,
+        /// What the pod as a whole was to have.
+        pod: Option<ResourceRequirements>,
+        /// The result.
+        result: Result<(), String>,
+    },
     /// The preStop hook ended.
     PreStopped {
         /// The container.
@@ -313,26 +321,78 @@ pub async fn signal(ctx: Arc<Context>, pod: Arc<Pod>, id: String, signal: Option
     Outcome::Signalled
 }
 
-/// Gives running containers, by their ids, and their pod the limits that the pod now asks for.
-pub async fn resize(ctx: Arc<Context>, pod: Arc<Pod>, containers: Vec<(Container, String)>) -> Outcome {
-    let whole = || ctx.driver.update(uid(&pod), None, resources::pod(&pod, None));
+/// A running container that is to have other limits.
+pub struct Resizing {
+    /// The container, with what it is to have.
+    pub container: Container,
+    /// Its id at the driver.
+    pub id: String,
+    /// What it has.
+    pub given: ResourceRequirements,
+}
+
+/// Gives running containers and their pod the limits that were granted. `given`: what the pod as a whole has, if that
+/// changes.
+pub async fn resize(
+    ctx: Arc<Context>,
+    pod: Arc<Pod>,
+    given: Option<ResourceRequirements>,
+    resizing: Vec<Resizing>,
+) -> Outcome {
+    let wanted = pod.spec.as_ref().and_then(|s| s.resources.clone());
+    let names = resizing.iter().map(|r| (r.container.clone(), r.id.clone())).collect();
+    let result = match memory_suffices(&ctx, &pod, given.as_ref(), &resizing).await {
+        Ok(()) => give_limits(&ctx, &pod, &resizing).await,
+        Err(message) => Err(message),
+    };
+    Outcome::Resized { containers: names, pod: wanted, result }
+}
+
+/// Less memory than is in use would have the kernel kill processes.
+async fn memory_suffices(
+    ctx: &Context,
+    pod: &Pod,
+    given: Option<&ResourceRequirements>,
+    resizing: &[Resizing],
+) -> Result<(), String> {
+    let limit = |r: Option<&ResourceRequirements>| r.and_then(|r| amount(r.limits.as_ref(), "memory"));
+    let shrinks = |to: Option<i64>, from: Option<i64>| to.filter(|to| from.is_none_or(|from| *to < from));
+    let mut errors = Vec::new();
+    let pod_limit = given.and_then(|g| {
+        let wanted = pod.spec.as_ref().and_then(|s| s.resources.as_ref());
+        shrinks(limit(wanted), limit(Some(g)))
+    });
+    let own = resizing
+        .iter()
+        .filter_map(|r| Some((Some(r), shrinks(limit(r.container.resources.as_ref()), limit(Some(&r.given)))?)));
+    for (container, wanted) in pod_limit.map(|l| (None, l)).into_iter().chain(own) {
+        let usage = ctx.driver.usage(uid(pod), container.map(|c| c.id.as_str())).await;
+        let used = usage.map_err(|e| format!("unable to read memory usage: {}", chain(&e)))?.memory_bytes;
+        if used < u64::try_from(wanted).unwrap_or(0) {
+            continue;
+        }
+        let whose = container.map_or_else(|| "pod".to_string(), |c| format!("container {:?}", c.container.name));
+        errors.push(format!("attempting to set {whose} memory limit ({wanted}) below current usage ({used})"));
+    }
+    match errors.as_slice() {
+        [] => Ok(()),
+        [one] => Err(format!("cannot decrease memory limits: {one}")),
+        many => Err(format!("cannot decrease memory limits: [{}]", many.join(", "))),
+    }
+}
+
+async fn give_limits(ctx: &Context, pod: &Pod, resizing: &[Resizing]) -> Result<(), String> {
+    let whole = || ctx.driver.update(uid(pod), None, resources::pod(pod, None));
     // What grows needs a pod that has grown; the kernel may refuse a pod less than a container that has yet to shrink.
     let mut pod_limits = whole().await;
-    let mut resized = Vec::new();
-    for (container, id) in containers {
-        let own = resources::container(&pod, &container, ctx.capacity.memory_bytes);
-        match ctx.driver.update(uid(&pod), Some(&id), own).await {
-            Ok(()) => resized.push((container, id)),
-            Err(error) => tracing::warn!(container = id, %error, "a container's limits could not be changed"),
-        }
+    for Resizing { container, id, .. } in resizing {
+        let own = resources::container(pod, container, ctx.capacity.memory_bytes);
+        ctx.driver.update(uid(pod), Some(id), own).await.map_err(|e| format!("{}: {}", container.name, chain(&e)))?;
     }
     if pod_limits.is_err() {
         pod_limits = whole().await;
     }
-    if let Err(error) = pod_limits {
-        tracing::warn!(pod = uid(&pod), %error, "a pod's limits could not be changed");
-    }
-    Outcome::Resized(resized)
+    pod_limits.map_err(|e| chain(&e))
 }
 
 /// Reads the state of the sandbox.

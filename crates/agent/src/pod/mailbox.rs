@@ -5,13 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::Notify;
 
+use super::grant::Pending;
 use super::observed::Doom;
 
 /// Letters that have come in since the last look.
 #[derive(Debug, Default)]
 pub struct Letters {
-    /// The object changed.
+    /// The object changed; with the resources that the node has granted.
     pub pod: Option<Arc<Pod>>,
+    /// Whether a resize waits to be granted, if that changed.
+    pub pending_resize: Option<Option<Pending>>,
     /// The object is gone.
     pub gone: bool,
     /// A container of it may have ended.

@@ -11,6 +11,7 @@ pub mod execute;
 pub mod expand;
 pub mod fields;
 pub mod files;
+pub mod grant;
 pub mod hooks;
 pub mod last_words;
 pub mod mailbox;

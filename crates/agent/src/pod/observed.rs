@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use mizzen_runtime::driver::{Container, ContainerState};
 
 use super::backoff::{CrashBackoff, Retry};
+use super::grant::Pending;
 use super::plan::Action;
 
 /// Everything known about a pod.
@@ -28,6 +29,12 @@ pub struct Observed {
     pub refreshing: bool,
     /// Its containers by name, of all kinds.
     pub containers: BTreeMap<String, ContainerObserved>,
+    /// Giving what runs the limits that were granted.
+    pub resize: Step,
+    /// What the pod as a whole was given, while it was granted something else.
+    pub given: Option<ResourceRequirements>,
+    /// A resize that the node has not granted.
+    pub pending_resize: Option<Pending>,
     /// It must stop although nobody deleted it.
     pub doom: Option<Doom>,
     /// The object is gone from the API.
@@ -135,6 +142,8 @@ pub struct ContainerObserved {
     pub pull_retry: Option<Retry>,
     /// The last failed creation, until one succeeds.
     pub create_retry: Option<Retry>,
+    /// It was stopped to be started anew: whatever its restart policy, and at once.
+    pub renew: bool,
 }
 
 /// An image on its way.
@@ -239,6 +248,8 @@ pub enum StopReason {
     PostStart,
     /// Its image or another part of its spec changed.
     Changed,
+    /// Its resources changed, and it is to be started anew for them.
+    Resized,
 }
 
 /// The steps of stopping.
@@ -296,6 +307,9 @@ impl Observed {
             refresh_at: None,
             refreshing: false,
             containers: BTreeMap::new(),
+            resize: Step::Done,
+            given: None,
+            pending_resize: None,
             doom: None,
             gone: false,
             reported_terminal: false,
@@ -341,6 +355,7 @@ impl Observed {
                 self.stop(container, *why, *grace_seconds, StopStep::Signalled(now), now);
             }
             Action::Kill { container, why } => self.stop(container, *why, 0, StopStep::Killed(now), now),
+            Action::Resize => self.resize = Step::Doing,
             Action::TearDown => self.teardown = Step::Doing,
             Action::DeletePod => self.deletion = Step::Doing,
         }
@@ -372,6 +387,7 @@ impl Observed {
                 record.probes = ProbeResults::default();
                 record.image = ImageState::Unknown;
                 record.create_retry = None;
+                record.renew = false;
                 let running = ContainerPhase::Running(Running {
                     id: seen.spec.id.clone(),
                     image_id: image_id.to_string(),
@@ -439,9 +455,17 @@ impl Observed {
         }
     }
 
-    /// A running container does not have the limits yet that the pod asks for.
+    /// A running container, or the pod, does not have the limits yet that were granted.
     pub fn is_resizing(&self) -> bool {
-        self.containers.values().any(|c| matches!(&c.state, ContainerPhase::Running(r) if r.given.is_some()))
+        let waits = !matches!(self.resize, Step::Done);
+        waits
+            || self.given.is_some()
+            || self.containers.values().any(|c| matches!(&c.state, ContainerPhase::Running(r) if r.given.is_some()))
+    }
+
+    /// A container that ended is to be started anew, whatever its restart policy.
+    pub fn renews(&self, name: &str) -> bool {
+        self.containers.get(name).is_some_and(|c| c.renew)
     }
 
     /// No container runs or is being started.
@@ -453,7 +477,11 @@ impl Observed {
 impl ContainerObserved {
     /// The container ended.
     pub fn ended(&mut self, ended: Ended) {
-        self.backoff.ended(ended.started_at, ended.finished_at);
+        let stop = if let ContainerPhase::Running(running) = &self.state { running.stop.as_ref() } else { None };
+        self.renew = stop.is_some_and(|s| s.why == StopReason::Resized);
+        if !self.renew {
+            self.backoff.ended(ended.started_at, ended.finished_at);
+        }
         self.probes = ProbeResults::default();
         self.image = ImageState::Unknown;
         if let ContainerPhase::Ended(before) = std::mem::replace(&mut self.state, ContainerPhase::Ended(ended)) {

@@ -10,7 +10,9 @@ use serde_json::{Map, Value, json};
 const MERGED: [(&str, &str); 3] = [("conditions", "type"), ("podIPs", "ip"), ("hostIPs", "ip")];
 
 /// Fields that this node takes away when they no longer apply; others may belong to someone else.
-const OURS: [&str; 7] = [
+const OURS: [&str; 9] = [
+    "resources",
+    "allocatedResources",
     "reason",
     "message",
     "podIP",
@@ -21,7 +23,7 @@ const OURS: [&str; 7] = [
 ];
 
 /// Conditions that this node takes away when they no longer apply.
-const PASSING: [&str; 1] = ["PodResizeInProgress"];
+const PASSING: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
 
 /// The patch that turns `before` into `after`.
 pub fn status(uid: &str, before: &PodStatus, after: &PodStatus) -> Value {

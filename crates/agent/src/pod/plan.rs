@@ -7,8 +7,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
 
 use super::backoff::later;
+use super::grant;
 use super::observed::{
-    ContainerObserved, ContainerPhase, Doom, Hook, ImageState, Observed, Running, SandboxState, StopReason, StopStep,
+    ContainerObserved, ContainerPhase, Doom, Ended, Hook, ImageState, Observed, Running, SandboxState, StopReason,
+    StopStep,
 };
 use super::roles::{self, Member, Role};
 use super::status;
@@ -59,6 +61,8 @@ pub enum Action {
         /// Why it stops.
         why: StopReason,
     },
+    /// Give what runs the limits that were granted.
+    Resize,
     /// Remove sandbox, network and volumes.
     TearDown,
     /// Remove the API object.
@@ -148,7 +152,7 @@ pub enum Verdict {
 /// Whether the pod has run its course.
 pub fn verdict(spec: &PodSpec, observed: &Observed) -> Verdict {
     let ended_for_good = |member: Member<'_>| match observed.phase(&member.container.name) {
-        ContainerPhase::Ended(ended) => !roles::restarts(spec, member, ended),
+        ContainerPhase::Ended(ended) => !restarts(spec, member, observed, ended),
         _ => false,
     };
     let mut mains = roles::members(spec).filter(|m| m.role == Role::Main).peekable();
@@ -159,6 +163,11 @@ pub fn verdict(spec: &PodSpec, observed: &Observed) -> Verdict {
         matches!(observed.phase(&m.container.name), ContainerPhase::Ended(e) if e.code != 0) && ended_for_good(m)
     });
     if init_failed && !mains_begun(spec, observed) { Verdict::Over } else { Verdict::Undecided }
+}
+
+/// Whether a container that ended is started again.
+fn restarts(spec: &PodSpec, member: Member<'_>, observed: &Observed, ended: &Ended) -> bool {
+    observed.renews(&member.container.name) || roles::restarts(spec, member, ended)
 }
 
 fn deadline_base(previous: &PodStatus, observed: &Observed) -> Option<Timestamp> {
@@ -250,6 +259,10 @@ impl Planner<'_> {
             SandboxState::Failed { retry, .. } => self.wake(retry.at),
             SandboxState::Starting | SandboxState::Ready { .. } => {}
         }
+        if self.observed.resize.due(self.now) {
+            self.actions.push(Action::Resize);
+        }
+        self.wake_if(self.observed.resize.wake_at());
         self.containers(spec);
     }
 
@@ -299,6 +312,7 @@ impl Planner<'_> {
                     self.wake(retry.at);
                 }
             }
+            ContainerPhase::Ended(_) if record.renew => self.start(container, record, record.restarts + 1),
             ContainerPhase::Ended(ended) if roles::restarts(spec, member, ended) => {
                 let at = record.backoff.restart_at(ended.finished_at);
                 if at <= self.now {
@@ -345,6 +359,8 @@ impl Planner<'_> {
             Some((StopReason::Liveness, probe_grace(&container.liveness_probe)))
         } else if running.image.is_some() && running.image != container.image {
             Some((StopReason::Changed, pod_grace))
+        } else if running.given.as_ref().is_some_and(|given| grant::needs_restart(container, given)) {
+            Some((StopReason::Resized, pod_grace))
         } else if matches!(running.post_start, Hook::Failed(_)) {
             Some((StopReason::PostStart, pod_grace))
         } else {

@@ -192,6 +192,7 @@ fn word(action: &Action) -> String {
         Action::PreStop { container, grace_seconds, .. } => format!("prestop({container},{grace_seconds})"),
         Action::Signal { container, grace_seconds, .. } => format!("term({container},{grace_seconds})"),
         Action::Kill { container, .. } => format!("kill({container})"),
+        Action::Resize => "resize".into(),
         Action::TearDown => "teardown".into(),
         Action::DeletePod => "delete".into(),
     }
@@ -465,4 +466,26 @@ fn a_resize_shows_until_it_is_done() {
     };
     assert_eq!(shown(Some("1")), (cpu("1"), json!({"cpu": "2"}), true));
     assert_eq!(shown(None), (cpu("2"), json!({"cpu": "2"}), false));
+}
+
+#[test]
+fn a_resize_restarts_what_says_so() {
+    let mut world = World::new(json!({"restartPolicy": "Never", "containers": [
+        {"name": "a", "resources": {"limits": {"memory": "2"}},
+            "resizePolicy": [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]},
+        {"name": "b", "resources": {"limits": {"memory": "2"}}}]}));
+    for event in ["volumes", "sandbox", "image a", "started a", "image b", "started b"] {
+        world.happen(event);
+    }
+    world.plan();
+    for name in ["a", "b"] {
+        let ContainerPhase::Running(running) = &mut world.observed.container_mut(name).state else { panic!() };
+        running.given = Some(serde_json::from_value(json!({"limits": {"memory": "1"}})).unwrap());
+    }
+    world.observed.resize = Step::Todo;
+    assert_eq!(world.plan(), "resize term(a,30); Running ready a:run b:run");
+    world.observed.resize = Step::Done;
+    world.happen("exit a 0");
+    assert!(world.observed.renews("a"));
+    assert_eq!(world.plan(), "pull(a); Running a:Completed(0) b:run");
 }

@@ -1,8 +1,9 @@
 //! Events about a pod, in the words kubectl users know.
 
-use k8s_openapi::api::core::v1::Pod;
-use mizzen_runtime::driver::Container;
+use k8s_openapi::api::core::v1::{Container, Pod};
+use mizzen_runtime::driver;
 use mizzen_runtime::images::{Ensured, ImageError, ImageErrorReason};
+use serde_json::{Value, json};
 
 use super::execute::StartError;
 use super::observed::{ContainerPhase, Observed, StopReason};
@@ -40,6 +41,7 @@ fn killing(ctx: &Context, pod: &Pod, container: &str, why: StopReason) {
         StopReason::Liveness => format!("Container {container} failed liveness probe, will be restarted"),
         StopReason::Startup => format!("Container {container} failed startup probe, will be restarted"),
         StopReason::PostStart => "FailedPostStartHook".to_string(),
+        StopReason::Resized => format!("Container {container} resize requires restart"),
         StopReason::Changed => format!("Container {container} definition changed, will be restarted"),
     };
     say(ctx, pod, container, EventType::Normal, "Killing", message);
@@ -80,7 +82,7 @@ pub fn image(ctx: &Context, pod: &Pod, container: &str, result: &Result<Ensured,
 }
 
 /// A container was started, or not.
-pub fn started(ctx: &Context, pod: &Pod, container: &str, result: &Result<Container, StartError>) {
+pub fn started(ctx: &Context, pod: &Pod, container: &str, result: &Result<driver::Container, StartError>) {
     match result {
         Ok(_) => {
             say(ctx, pod, container, EventType::Normal, "Created", format!("Created container: {container}"));
@@ -130,6 +132,31 @@ pub fn sandbox_changed(ctx: &Context, pod: &Pod) {
 pub fn deadline(ctx: &Context, pod: &Pod) {
     let message = "Pod was active on the node longer than the specified deadline";
     ctx.events.pod(pod, EventType::Normal, "DeadlineExceeded", message);
+}
+
+/// A resize was granted, is done, has to wait, or went wrong; `error` says why.
+pub fn resize(ctx: &Context, pod: &Pod, reason: &str, error: &str) {
+    let (kind, words) = match reason {
+        "ResizeStarted" => (EventType::Normal, "Pod resize started"),
+        "ResizeCompleted" => (EventType::Normal, "Pod resize completed"),
+        "ResizeDeferred" => (EventType::Warning, "Pod resize Deferred"),
+        "ResizeInfeasible" => (EventType::Warning, "Pod resize Infeasible"),
+        _ => (EventType::Warning, "Pod resize error"),
+    };
+    let Some(spec) = pod.spec.as_ref() else { return };
+    let each = |list: &[Container]| -> Vec<Value> {
+        list.iter().map(|c| json!({"name": c.name, "resources": c.resources})).collect()
+    };
+    let mut summary = json!({});
+    if let Some(init) = spec.init_containers.as_deref().filter(|i| !i.is_empty()) {
+        summary["initContainers"] = each(init).into();
+    }
+    summary["containers"] = each(&spec.containers).into();
+    summary["generation"] = pod.metadata.generation.into();
+    if !error.is_empty() {
+        summary["error"] = error.into();
+    }
+    ctx.events.pod(pod, kind, reason, format!("{words}: {summary}"));
 }
 
 /// The pod was turned away.

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::observed::{ContainerObserved, ContainerPhase, Ended, ImageState, Observed, SandboxState};
+use super::observed::{ContainerObserved, ContainerPhase, Ended, ImageState, Observed, SandboxState, Step};
 use super::plan::{NodeFacts, is_started, mains_begun};
 use super::roles::{self, Member, Role};
 
@@ -74,6 +74,10 @@ pub fn status(
     let ephemeral: Vec<_> =
         roles::ephemeral(spec).iter().map(|c| show(c, Role::Ephemeral, "ContainerCreating")).collect();
     status.ephemeral_container_statuses = (!ephemeral.is_empty()).then_some(ephemeral);
+    if let Some(own) = &spec.resources {
+        status.allocated_resources = own.requests.clone();
+        status.resources = observed.given.clone().or(Some(own.clone()));
+    }
     status.conditions = Some(conditions(pod, spec, previous, observed, phase, now));
     status.phase = Some(phase.into());
     status
@@ -176,7 +180,7 @@ fn held_back(
     record: &ContainerObserved,
     ended: &Ended,
 ) -> Option<ContainerStateWaiting> {
-    if !roles::restarts(spec, member, ended) {
+    if record.renew || !roles::restarts(spec, member, ended) {
         return None;
     }
     if let Some((reason, message)) = image_wait(&record.image) {
@@ -284,8 +288,16 @@ fn conditions(
     add("Ready", ready.map(|()| None));
     add("ContainersReady", containers.map(|()| None));
     add("PodScheduled", Ok(None));
+    if let Some(pending) = &observed.pending_resize {
+        let (reason, message) = (Some(pending.reason.to_string()), Some(pending.message.clone()));
+        list.push(condition(pod, previous, "PodResizePending", "True", reason, message, now));
+    }
     if observed.is_resizing() {
-        list.push(condition(pod, previous, "PodResizeInProgress", "True", None, None, now));
+        let (reason, message) = match &observed.resize {
+            Step::Failed { message, .. } => (Some("Error".to_string()), Some(message.clone())),
+            _ => (None, None),
+        };
+        list.push(condition(pod, previous, "PodResizeInProgress", "True", reason, message, now));
     }
     if let Some(doom) = observed.doom.as_ref().filter(|d| d.disruption) {
         list.push(condition(

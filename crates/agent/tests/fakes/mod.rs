@@ -137,7 +137,8 @@ fn merge(target: &mut Value, patch: &Value) {
             (Value::Array(items), "conditions") => {
                 let list = target[field].as_array().cloned().unwrap_or_default();
                 let kept = list.into_iter().filter(|c| !items.iter().any(|i| i["type"] == c["type"]));
-                target[field] = kept.chain(items.iter().cloned()).collect();
+                let new = items.iter().filter(|i| i["$patch"].is_null()).cloned();
+                target[field] = kept.chain(new).collect();
             }
             (Value::Array(items), _) => {
                 target[field] = items.iter().filter(|i| i["$patch"].is_null()).cloned().collect();

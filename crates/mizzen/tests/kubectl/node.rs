@@ -146,6 +146,22 @@ fn limits_are_the_kernels() {
     let limit = if is_v2 { "cat cpu.max memory.max" } else { "cat cpu/cpu.cfs_quota_us memory/memory.limit_in_bytes" };
     let expected = if is_v2 { "50000 100000\n67108864\n" } else { "50000\n67108864\n" };
     cluster.until("the new limits", || read(limit) == expected);
+    let far = r#"{"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "9000"}, "limits": {"cpu": "9000"}}}]}}"#;
+    let refused = cluster.try_kubectl(&["patch", "pod", "limited", "--subresource", "resize", "-p", far]);
+    assert!(text(&refused).contains("node didn't have enough allocatable resources: cpu"), "{}", text(&refused));
+    // Less memory than is in use is not given; the pod says so and goes on.
+    let fill = "dd if=/dev/zero of=/dev/shm/x bs=1M count=24";
+    cluster.kubectl(&["exec", "limited", "--", "sh", "-c", fill]);
+    let shrink = r#"{"spec": {"containers": [{"name": "c", "resources": {"requests": {"memory": "16Mi"}, "limits": {"memory": "16Mi"}}}]}}"#;
+    cluster.kubectl(&["patch", "pod", "limited", "--subresource", "resize", "-p", shrink]);
+    let condition = |field: &str| {
+        let path = format!("jsonpath={{.status.conditions[?(@.type=='PodResizeInProgress')].{field}}}");
+        cluster.kubectl(&["get", "pod", "limited", "-o", &path])
+    };
+    cluster.until("the refusal of the kernel's limit", || condition("reason") == "Error");
+    assert!(condition("message").contains("memory limit (16777216) below current usage"), "{}", condition("message"));
+    cluster.kubectl(&["exec", "limited", "--", "rm", "/dev/shm/x"]);
+    cluster.until("the end of the resize", || condition("status").is_empty());
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod node_restriction;
 pub(crate) mod notes;
 mod options;
 mod plugin;
+mod pod_resize;
 mod pod_security;
 mod pods;
 pub(crate) mod policy;
@@ -58,6 +59,7 @@ const PLUGINS: &[&Plugin] = &[
     &runtime_class::PLUGIN,
     &certificates::PLUGIN,
     &default_class::INGRESS,
+    &pod_resize::PLUGIN,
     &resource_quota::PLUGIN,
 ];
 

@@ -84,7 +84,9 @@ async fn a_pod_is_bound_and_deleted_in_two_steps() {
 #[tokio::test]
 async fn parts_of_a_pod_are_changed_through_their_doors() {
     let world = with_account().await;
-    world.create(PODS, pod("p")).await;
+    let mut small = pod("p");
+    small["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "50m"}});
+    world.create(PODS, small).await;
     let strategic = [("content-type", "application/strategic-merge-patch+json")];
     let debug = json!({"spec": {"ephemeralContainers": [{"name": "d", "image": "busybox"}]}}).to_string();
     let got = world.send("PATCH", &format!("{PODS}/p/ephemeralcontainers"), &strategic, debug.clone()).await;
@@ -107,6 +109,10 @@ async fn parts_of_a_pod_are_changed_through_their_doors() {
     assert_eq!(got.code, 200, "{}", got.text());
     let container = &got.json()["spec"]["containers"][0];
     assert_eq!((&container["image"], &container["resources"]["requests"]["cpu"]), (&json!("i"), &json!("100m")));
+    let limits = resize.to_string().replace("requests", "limits");
+    let got =
+        world.send("PATCH", &format!("{PODS}/p/resize"), &strategic, limits.replace("cpu", "example.com/x")).await;
+    assert!(got.text().contains("only cpu and memory resources are mutable"), "{}", got.text());
     world.stop().await;
 }
 

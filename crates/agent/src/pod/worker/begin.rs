@@ -60,6 +60,9 @@ impl Worker {
                     self.tasks.spawn(execute::signal(ctx, pod, id, None));
                 }
             }
+            Action::Resize => {
+                self.tasks.spawn(execute::resize(ctx, pod, self.observed.given.clone(), self.resizing()));
+            }
             Action::TearDown => {
                 self.tasks.spawn(execute::tear_down(ctx, pod));
             }

@@ -31,7 +31,7 @@ use super::observed::{ContainerPhase, Doom, Observed, SandboxState, Step};
 use super::plan::{self, NodeFacts, Plan};
 use super::roles::{self, Member, Role};
 use super::uses::Uses;
-use super::{reports, seed, status};
+use super::{grant, reports, seed, status};
 use crate::context::Context;
 use crate::probe::{Kind, Verdict};
 use crate::volume::MountedVolumes;
@@ -61,6 +61,10 @@ pub struct Worker {
     hooked: HashSet<String>,
     looking: bool,
     look_again: bool,
+    /// What was granted changed while limits were being changed.
+    resize_again: bool,
+    /// The last failed resize, until one succeeds: its wait is the next one's measure.
+    resize_failed: Step,
     /// The status that the API has.
     written: PodStatus,
     /// The status as last computed.
@@ -103,6 +107,8 @@ impl Worker {
             verdicts: mpsc::channel(VERDICTS),
             looking: false,
             look_again: false,
+            resize_again: false,
+            resize_failed: Step::Todo,
             shown: written.clone(),
             written,
             writing: false,
@@ -186,6 +192,9 @@ impl Worker {
             let before = std::mem::replace(&mut self.pod, pod);
             self.resize(&before);
         }
+        if let Some(pending) = letters.pending_resize {
+            self.observed.pending_resize = pending;
+        }
         self.observed.gone |= letters.gone;
         if let Some(doom) = letters.doom
             && self.observed.doom.is_none()
@@ -201,22 +210,47 @@ impl Worker {
         }
     }
 
-    /// Gives running containers whose resources changed their new limits.
+    /// Running containers whose resources changed are to have new limits.
     fn resize(&mut self, before: &Pod) {
         let pod = Arc::clone(&self.pod);
         let (Some(old), Some(new)) = (&before.spec, &pod.spec) else { return };
-        let mut changed = Vec::new();
+        let mut changed = false;
+        if old.resources != new.resources {
+            self.observed.given.get_or_insert_with(|| old.resources.clone().unwrap_or_default());
+            changed = true;
+        }
         for Member { container, .. } in roles::members(new) {
             let then = roles::members(old).find(|m| m.container.name == container.name);
             let Some(then) = then.filter(|m| m.container.resources != container.resources) else { continue };
+            changed = true;
             if let ContainerPhase::Running(running) = &mut self.observed.container_mut(&container.name).state {
                 running.given.get_or_insert_with(|| then.container.resources.clone().unwrap_or_default());
-                changed.push((container.clone(), running.id.clone()));
             }
         }
-        if !changed.is_empty() {
-            self.tasks.spawn(execute::resize(Arc::clone(&self.ctx), Arc::clone(&pod), changed));
+        if changed {
+            self.resize_again = self.observed.resize == Step::Doing;
+            if !self.resize_again {
+                self.observed.resize = Step::Todo;
+            }
         }
+    }
+
+    /// What runs and is to have other limits without being started anew.
+    fn resizing(&self) -> Vec<execute::Resizing> {
+        let Some(spec) = &self.pod.spec else { return Vec::new() };
+        let of = |member: Member<'_>| match self.observed.phase(&member.container.name) {
+            ContainerPhase::Running(running) => {
+                let given = running.given.clone()?;
+                let in_place = !grant::needs_restart(member.container, &given);
+                in_place.then(|| execute::Resizing {
+                    container: member.container.clone(),
+                    id: running.id.clone(),
+                    given,
+                })
+            }
+            _ => None,
+        };
+        roles::members(spec).filter_map(of).collect()
     }
 
     fn plan(&mut self, now: Timestamp) -> Plan {

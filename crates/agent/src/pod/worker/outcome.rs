@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::api::core::v1::{Container, ResourceRequirements};
 use mizzen_runtime::driver::{self, ContainerState, DriverError};
 use mizzen_runtime::images::{Ensured, ImageError};
 
@@ -37,7 +37,7 @@ impl Worker {
                     running.post_start = result.map_or_else(Hook::Failed, |()| Hook::Done);
                 }
             }
-            Outcome::Resized(resized) => self.take_resized(resized),
+            Outcome::Resized { containers, pod, result } => self.take_resized(containers, pod, result, now),
             Outcome::PreStopped { container, id, result } => {
                 if let Err(message) = &result {
                     reports::hook_failed(&self.ctx, &self.pod, &container, "FailedPreStopHook", message);
@@ -203,7 +203,24 @@ impl Worker {
         }
     }
 
-    fn take_resized(&mut self, resized: Vec<(Container, String)>) {
+    fn take_resized(
+        &mut self,
+        resized: Vec<(Container, String)>,
+        whole: Option<ResourceRequirements>,
+        result: Result<(), String>,
+        now: Timestamp,
+    ) {
+        if let Err(message) = result {
+            if !matches!(&self.resize_failed, Step::Failed { message: same, .. } if *same == message) {
+                reports::resize(&self.ctx, &self.pod, "ResizeError", &message);
+            }
+            let again = std::mem::take(&mut self.resize_again);
+            let failed = execute::failed(&self.resize_failed, message, now, RETRY.0, RETRY.1);
+            self.resize_failed = failed.clone();
+            self.observed.resize = if again { Step::Todo } else { failed };
+            return;
+        }
+        self.resize_failed = Step::Todo;
         for (made, id) in resized {
             let wanted = self.find(&made.name).map(|(container, _)| container.resources);
             if let ContainerPhase::Running(running) = &mut self.observed.container_mut(&made.name).state
@@ -212,6 +229,15 @@ impl Worker {
                 let current = wanted.is_some_and(|wanted| wanted == made.resources);
                 running.given = (!current).then(|| made.resources.unwrap_or_default());
             }
+        }
+        if self.observed.given.is_some() {
+            let wanted = self.pod.spec.as_ref().and_then(|s| s.resources.clone());
+            self.observed.given = (wanted != whole).then(|| whole.unwrap_or_default());
+        }
+        let again = std::mem::take(&mut self.resize_again);
+        self.observed.resize = if again { Step::Todo } else { Step::Done };
+        if !self.observed.is_resizing() {
+            reports::resize(&self.ctx, &self.pod, "ResizeCompleted", "");
         }
     }
 

@@ -4,6 +4,7 @@ mod columns;
 mod container;
 pub mod defaults;
 mod placement;
+pub mod resize;
 mod security;
 pub mod spec;
 mod strategy;

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use mizzen_api::field::FieldError;
-use mizzen_api::rules::pod::validate_whole;
+use mizzen_api::rules::pod::{resize, validate_whole};
 use mizzen_api::rules::signing::validate_approval;
 use mizzen_api::status::ApiError;
 use serde_json::Value;
@@ -23,7 +23,7 @@ pub(super) async fn handle(ctx: &Ctx<'_>, name: &str, body: &Bytes) -> Result<Ou
         "finalize" => finalizers,
         "approval" => approval,
         "ephemeralcontainers" => ephemeral_containers,
-        "resize" => resources,
+        "resize" => resize::take,
         _ => return Err(ApiError::no_resource()),
     };
     let options = write_options(ctx)?;
@@ -107,31 +107,6 @@ fn ephemeral_containers(stored: &mut Value, sent: &Value) -> Vec<FieldError> {
         }
     }
     stored["spec"]["ephemeralContainers"] = new.into();
-    errors.extend(validate_whole(stored));
-    errors
-}
-
-/// `pods/resize` writes the containers' resources.
-fn resources(stored: &mut Value, sent: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    for list in ["containers", "initContainers"] {
-        let containers = stored["spec"].get_mut(list).and_then(Value::as_array_mut);
-        let (Some(containers), Some(wanted)) = (containers, sent["spec"][list].as_array()) else {
-            continue;
-        };
-        if containers.len() != wanted.len() {
-            errors.push(FieldError::forbidden(format!("spec.{list}"), "pod resize may not add or remove containers"));
-            continue;
-        }
-        for container in containers {
-            let Some(same) = wanted.iter().find(|c| c["name"] == container["name"]) else { continue };
-            for field in ["resources", "resizePolicy"] {
-                if let Some(value) = same.get(field) {
-                    container[field] = value.clone();
-                }
-            }
-        }
-    }
     errors.extend(validate_whole(stored));
     errors
 }
