@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
+use crate::config::{Config, PODS};
 use crate::context::Context;
 use crate::events::Events;
 use crate::kubelet::rotate;
@@ -26,6 +26,7 @@ use crate::node::capacity::Capacity;
 use crate::node::{garbage, lease, registration};
 use crate::objects::Objects;
 use crate::pod::grant::{self, Pending};
+use crate::pod::id_ranges::IdRanges;
 use crate::pod::mailbox::Mailbox;
 use crate::pod::observed::Doom;
 use crate::pod::worker::Worker;
@@ -88,6 +89,7 @@ impl Agent {
         tasks.spawn(feed);
         let ctx = Arc::new(Context {
             objects: Objects::new(Arc::clone(&api), tasks.clone(), stop.clone()),
+            id_ranges: IdRanges::new(config.data_dir.join(PODS)),
             capacity: Capacity::read(&config),
             service_env: ServiceEnv::new(services.clone()),
             client,

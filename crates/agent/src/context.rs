@@ -12,6 +12,7 @@ use crate::events::Events;
 use crate::network::Network;
 use crate::node::capacity::Capacity;
 use crate::objects::Objects;
+use crate::pod::id_ranges::IdRanges;
 use crate::services::view::ServiceEnv;
 
 /// Handles shared by workers, servers and loops of one node.
@@ -30,6 +31,8 @@ pub struct Context {
     pub objects: Objects,
     /// Where Events go.
     pub events: Events,
+    /// Users of pods with user namespaces of their own.
+    pub id_ranges: IdRanges,
     /// What this node has.
     pub capacity: Capacity,
     /// This node's object, once registered.

@@ -87,6 +87,7 @@ fn pod(directory: &Path) -> PodSpec {
         host_network: false,
         host_pid: false,
         host_ipc: false,
+        user_namespace: None,
         share_process_namespace: false,
         sysctls: [].into(),
         log_directory: directory.join("logs"),

@@ -302,6 +302,18 @@ pub(crate) fn report_terminal(channel: &OwnedFd, master: &OwnedFd) -> io::Result
     send_with_fds(channel.as_fd(), b"T", &copy).map(drop)
 }
 
+/// A helper: names the process that it forked.
+pub(crate) fn send_process(channel: &OwnedFd, pidfd: OwnedFd) -> io::Result<()> {
+    send_with_fds(channel.as_fd(), b"P", &[pidfd]).map(drop)
+}
+
+/// Shim: waits for the process that a helper forked; `None` if the helper ended without.
+pub(crate) fn receive_process(channel: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+    let mut poll = [rustix::event::PollFd::new(channel, rustix::event::PollFlags::IN)];
+    rustix::io::retry_on_intr(|| rustix::event::poll(&mut poll, None))?;
+    Ok(receive_with_fds(channel.as_fd(), &mut [0])?.1.into_iter().next())
+}
+
 /// Shim: what a child has said. `WouldBlock` when nothing yet.
 pub(crate) fn read_report(channel: &OwnedFd) -> io::Result<Report> {
     let mut buffer = vec![0; 64 << 10];

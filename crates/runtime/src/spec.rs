@@ -26,6 +26,9 @@ pub struct PodSpec {
     pub host_pid: bool,
     /// Uses the host's IPC namespace.
     pub host_ipc: bool,
+    /// Ids of the host that the pod has in a user namespace of its own, counted from 0 inside; `None`: the host's.
+    #[serde(default)]
+    pub user_namespace: Option<IdRange>,
     /// All containers share one PID namespace, with the shim's pause process as PID 1.
     pub share_process_namespace: bool,
     /// Namespaced sysctls to set.
@@ -34,6 +37,15 @@ pub struct PodSpec {
     pub log_directory: PathBuf,
     /// Opaque to the runtime; given back on adoption.
     pub annotations: BTreeMap<String, String>,
+}
+
+/// Users and groups that follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdRange {
+    /// The first, as the host counts.
+    pub first: u32,
+    /// How many.
+    pub length: u32,
 }
 
 /// A container of a pod.

@@ -38,7 +38,24 @@ pub(crate) enum Forked {
 /// The calling process must be single-threaded: the child goes on allocating, and a lock that another thread held at this
 /// moment would stay locked in it for ever.
 pub(crate) unsafe fn fork_with(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
-    let mut args = CloneArgs { flags, exit_signal: libc::SIGCHLD as u64, ..CloneArgs::default() };
+    let exit_signal = libc::SIGCHLD as u64;
+    // SAFETY: as promised by the caller.
+    unsafe { clone3(CloneArgs { flags, exit_signal, ..CloneArgs::default() }, cgroup) }
+}
+
+/// Forks a child of this process' parent, with namespace flags. It ends with the signal that this process ends with.
+///
+/// # Safety
+/// As [`fork_with`].
+pub(crate) unsafe fn fork_sibling(flags: u64) -> io::Result<Forked> {
+    let flags = flags | libc::CLONE_PARENT as u64;
+    // SAFETY: as promised by the caller.
+    unsafe { clone3(CloneArgs { flags, ..CloneArgs::default() }, None) }
+}
+
+/// # Safety
+/// As [`fork_with`].
+unsafe fn clone3(mut args: CloneArgs, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
     if let Some(directory) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = directory.as_raw_fd() as u64;
@@ -68,6 +85,14 @@ struct MountAttr {
     userns_fd: u64,
 }
 
+/// Maps the owners of files of a mount that is not attached yet, and of those below it if `recursive`, by a user namespace:
+/// what root owns on disk is its root's.
+pub(crate) fn map_owners(mount: BorrowedFd<'_>, recursive: bool, user: BorrowedFd<'_>) -> io::Result<()> {
+    const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
+    let userns_fd = user.as_raw_fd() as u64;
+    set_mount(mount, recursive, &MountAttr { attr_set: MOUNT_ATTR_IDMAP, userns_fd, ..MountAttr::default() })
+}
+
 /// `mount_setattr(2)` on the mount that `mount` is the root of.
 pub(crate) fn mount_setattr(
     mount: BorrowedFd<'_>,
@@ -76,7 +101,10 @@ pub(crate) fn mount_setattr(
     clear: u64,
     propagation: u64,
 ) -> io::Result<()> {
-    let attr = MountAttr { attr_set: set, attr_clr: clear, propagation, userns_fd: 0 };
+    set_mount(mount, recursive, &MountAttr { attr_set: set, attr_clr: clear, propagation, userns_fd: 0 })
+}
+
+fn set_mount(mount: BorrowedFd<'_>, recursive: bool, attr: &MountAttr) -> io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is an empty C string, `attr` a valid mount_attr of the size given; both live across the call.
     let result = unsafe {
@@ -85,7 +113,7 @@ pub(crate) fn mount_setattr(
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             size_of::<MountAttr>(),
         )
     };
@@ -98,6 +126,13 @@ pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as i32)?;
     // SAFETY: the kernel just returned this descriptor, nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The process id, in this process' namespace, of a process that a descriptor names.
+pub(crate) fn pid_of(pidfd: &OwnedFd) -> io::Result<i32> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")).and_then(|pid| pid.trim().parse().ok());
+    pid.filter(|pid| *pid > 0).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
 }
 
 /// Moves this process (or, for `CLONE_NEWPID`, its future children) into namespaces of a process or a namespace file.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec, NodeStatus,
-    NodeSystemInfo, Taint,
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures,
+    NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSystemInfo, Taint,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use mizzen_runtime::images::Image;
@@ -100,6 +100,14 @@ pub fn status(
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(config.kubelet_address.port()) }),
         }),
         images: Some(image_list(images)),
+        runtime_handlers: Some(vec![NodeRuntimeHandler {
+            name: Some(String::new()),
+            features: Some(NodeRuntimeHandlerFeatures {
+                recursive_read_only_mounts: Some(true),
+                user_namespaces: Some(true),
+            }),
+        }]),
+        features: Some(NodeFeatures { supplemental_groups_policy: Some(true) }),
         node_info: Some(info.clone()),
         ..NodeStatus::default()
     }

@@ -78,6 +78,7 @@ pub fn sandbox(ctx: &Context, pod: &Pod) -> SandboxSpec {
         host_network: spec.host_network == Some(true),
         host_pid: spec.host_pid == Some(true),
         host_ipc: spec.host_ipc == Some(true),
+        user_namespace: None,
         share_process_namespace: spec.share_process_namespace == Some(true),
         sysctls: sysctls.into_iter().flatten().map(|s| (s.name.replace('/', "."), s.value.clone())).collect(),
         log_directory: ctx.config.log_dir(&namespace, &name, &uid),

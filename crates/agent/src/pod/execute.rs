@@ -105,6 +105,9 @@ pub enum SandboxError {
     /// Its network could not be made.
     #[error("set up network")]
     Network(#[from] NetworkError),
+    /// There are no ids for its user namespace.
+    #[error("give the pod ids for its user namespace")]
+    Ids(#[source] std::io::Error),
     /// The files of the pod could not be written.
     #[error("write the pod's files")]
     Files(#[from] build::BuildError),
@@ -154,7 +157,11 @@ pub async fn sandbox(ctx: Arc<Context>, pod: Arc<Pod>) -> Outcome {
 
 async fn start_sandbox(ctx: &Context, pod: &Pod) -> Result<Vec<IpAddr>, SandboxError> {
     prepare_dirs(ctx, pod)?;
-    let sandbox = ctx.driver.start_sandbox(build::sandbox(ctx, pod)).await?;
+    let mut spec = build::sandbox(ctx, pod);
+    if pod.spec.as_ref().and_then(|s| s.host_users) == Some(false) {
+        spec.user_namespace = Some(ctx.id_ranges.of(uid(pod)).map_err(SandboxError::Ids)?);
+    }
+    let sandbox = ctx.driver.start_sandbox(spec).await?;
     let ips = match sandbox.network_namespace {
         Some(namespace) => ctx.network.attach(uid(pod), namespace).await?,
         None => ctx.config.addresses.clone(),
@@ -424,6 +431,7 @@ pub async fn tear_down_pod(ctx: &Context, uid: &str) -> Result<(), String> {
         Err(error) => return Err(chain(&error)),
     }
     ctx.network.detach(uid).await.map_err(|e| chain(&e))?;
+    ctx.id_ranges.release(uid);
     volume::tear_down(ctx, uid).await.map_err(|e| chain(&e))
 }
 

@@ -13,6 +13,7 @@ pub mod fields;
 pub mod files;
 pub mod grant;
 pub mod hooks;
+pub mod id_ranges;
 pub mod last_words;
 pub mod mailbox;
 pub mod observed;

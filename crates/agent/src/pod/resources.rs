@@ -129,6 +129,17 @@ fn hugepages(limits: Option<&BTreeMap<String, Quantity>>) -> BTreeMap<String, u6
     pages
 }
 
+/// Huge pages of the whole pod: requests and limits are equal, and sum up.
+fn pod_hugepages(spec: &PodSpec) -> BTreeMap<String, u64> {
+    let all = roles::members(spec).map(|m| &m.container.resources).chain([&spec.resources]).flatten();
+    let names = all.filter_map(|r| r.limits.as_ref()).flat_map(|l| l.keys()).filter(|n| n.starts_with("hugepages-"));
+    let sums: BTreeMap<String, Quantity> = names
+        .map(|name| (name.clone(), effective(spec, name, |r| amount(r.limits.as_ref(), name))))
+        .map(|(name, bytes)| (name, Quantity(bytes.to_string())))
+        .collect();
+    hugepages(Some(&sums))
+}
+
 /// What a pod takes of a resource: the sum of what runs together at any time, and its overhead.
 ///
 /// `get` reads the request, or limit, of one container.
@@ -175,7 +186,7 @@ pub fn pod(pod: &Pod, pids_limit: Option<i64>) -> Resources {
         cpu_period_us: cpu.map(|_| PERIOD_US),
         memory_limit_bytes: limit("memory"),
         pids_limit,
-        hugepage_limits: BTreeMap::new(),
+        hugepage_limits: pod_hugepages(spec),
         oom_score_adj: None,
     }
 }

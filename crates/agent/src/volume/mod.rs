@@ -5,6 +5,7 @@
 
 pub mod atomic;
 pub mod host_path;
+mod huge_pages;
 pub mod local;
 pub mod ownership;
 pub mod payload;
@@ -71,6 +72,9 @@ pub enum VolumeError {
     /// The API did not give what the pod refers to.
     #[error("timed out waiting for ConfigMaps and Secrets")]
     Timeout,
+    /// Huge pages of one size must be asked for.
+    #[error(transparent)]
+    HugePages(#[from] huge_pages::HugePagesError),
     /// A kind of volume that this node cannot make.
     #[error("volumes of this type are not supported by this node")]
     Unsupported,
@@ -304,10 +308,17 @@ impl Maker<'_> {
     }
 
     async fn empty_dir(&self, name: &str, source: &EmptyDirVolumeSource) -> Result<PathBuf, VolumeError> {
-        let memory = source.medium.as_deref() == Some("Memory");
+        let medium = source.medium.as_deref().unwrap_or_default();
+        let memory = medium == "Memory";
+        let pages =
+            medium.starts_with("HugePages").then(|| huge_pages::mount_options(medium, self.spec)).transpose()?;
         let dir = self.dir(name, memory);
         let (made, group) = (dir.clone(), self.fs_group());
         let limit = source.size_limit.as_ref().and_then(quantity::units).filter(|l| *l > 0);
+        // No more than the pod may use of memory anyway, or the node has for pods.
+        let whole = crate::pod::resources::pod(self.pod, None).memory_limit_bytes;
+        let most = whole.or_else(|| quantity::amount(Some(&self.ctx.capacity.allocatable), "memory"));
+        let limit = limit.into_iter().chain(most).min();
         blocking(move || {
             let io = |what| {
                 let path = made.clone();
@@ -324,6 +335,11 @@ impl Maker<'_> {
                 if let Err(error) = rustix::mount::mount("tmpfs", &made, "tmpfs", flags, Some(options.as_c_str())) {
                     tracing::warn!(%error, path = %made.display(), "no tmpfs of its own for a memory volume: its limit is not kept");
                 }
+            }
+            if let Some(options) = pages {
+                let flags = rustix::mount::MountFlags::NOSUID | rustix::mount::MountFlags::NODEV;
+                rustix::mount::mount("hugetlbfs", &made, "hugetlbfs", flags, Some(options.as_c_str()))
+                    .map_err(|error| io("mount huge pages at")(error.into()))?;
             }
             fs::set_permissions(&made, fs::Permissions::from_mode(0o777)).map_err(io("chmod"))?;
             match group {

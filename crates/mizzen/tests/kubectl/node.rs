@@ -160,8 +160,35 @@ fn limits_are_the_kernels() {
     };
     cluster.until("the refusal of the kernel's limit", || condition("reason") == "Error");
     assert!(condition("message").contains("memory limit (16777216) below current usage"), "{}", condition("message"));
-    cluster.kubectl(&["exec", "limited", "--", "rm", "/dev/shm/x"]);
+    cluster.kubectl(&["exec", "limited", "--", "sh", "-c", "> /dev/shm/x"]);
     cluster.until("the end of the resize", || condition("status").is_empty());
+}
+
+#[test]
+fn root_in_a_user_namespace_is_nobody_outside() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.apply(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {a: b}\n---\n\
+         apiVersion: v1\nkind: Pod\nmetadata: {name: apart}\nspec:\n  hostUsers: false\n  terminationGracePeriodSeconds: 0\n  \
+         volumes: [{name: disk, emptyDir: {}}, {name: memory, emptyDir: {medium: Memory}}, {name: map, configMap: {name: settings}}]\n  \
+         containers:\n  - {name: c, image: 'busybox:1', command: [sleep, '1000'], securityContext: {procMount: Unmasked},\n     \
+         volumeMounts: [{name: disk, mountPath: /disk}, {name: memory, mountPath: /memory}, {name: map, mountPath: /map}]}\n",
+    );
+    cluster.ready("apart");
+    let run = |script: &str| cluster.kubectl(&["exec", "apart", "--", "sh", "-c", script]);
+    let map = run("cat /proc/self/uid_map /proc/self/gid_map");
+    let words: Vec<&str> = map.split_whitespace().collect();
+    assert_eq!((words[0], words[2], words[3], words[5]), ("0", "65536", "0", "65536"), "{map}");
+    assert_ne!(words[1], "0", "{map}");
+    assert_eq!(
+        run("id -u; cat /map/a; touch /disk/x /memory/x /x; stat -c %u /disk/x /memory/x /x /map/a"),
+        "0\nb0\n0\n0\n0\n"
+    );
+    assert_eq!(run("wget -qO- http://127.0.0.1:1 2>&1 | head -c 4; test -w /proc/sys/net && echo open"), "wgetopen\n");
+    let other = "apiVersion: v1\nkind: Pod\nmetadata: {name: bare}\nspec: {containers: [{name: c, image: 'busybox:1', \
+        securityContext: {procMount: Unmasked}}]}\n";
+    let refused = text(&cluster.kubectl_with(&["apply", "-f", "-"], other));
+    assert!(refused.contains("`hostUsers` must be false to use `Unmasked`"), "{refused}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ const KERNEL: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV).union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
 /// Copies the container's own group of every v1 hierarchy, while the host's mounts are still there.
-pub(super) fn open(launch: &ContainerLaunch) -> Result<Opened, Failure> {
+pub(super) fn open(launch: &ContainerLaunch<'_>) -> Result<Opened, Failure> {
     if launch.cgroups.is_v2() {
         return Ok(Vec::new());
     }
@@ -31,7 +31,7 @@ pub(super) fn open(launch: &ContainerLaunch) -> Result<Opened, Failure> {
 }
 
 /// Attaches them below `/sys`.
-pub(super) fn attach(launch: &ContainerLaunch, opened: Opened, sysfs: &OwnedFd) -> Result<(), Failure> {
+pub(super) fn attach(launch: &ContainerLaunch<'_>, opened: Opened, sysfs: &OwnedFd) -> Result<(), Failure> {
     let step = || "mount /sys/fs/cgroup";
     let target = match path::open_beneath(sysfs, Path::new("fs/cgroup"), OFlags::PATH | OFlags::DIRECTORY) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()), // A kernel without cgroups in /sys.

@@ -67,29 +67,62 @@ pub(crate) fn rules(spec: &ContainerSpec) -> Result<Vec<DeviceRule>, Failure> {
     Ok(rules)
 }
 
-/// Builds `/dev` and attaches it to the root.
-pub(super) fn populate(launch: &ContainerLaunch, root: &OwnedFd) -> Result<Devices, Failure> {
+/// A `/dev` that is not attached yet.
+pub(super) struct Dev {
+    tree: OwnedFd,
+    shm: OwnedFd,
+    /// Devices that can only be shown, not made, in the pod's user namespace: as the container asks for them.
+    shown: Vec<OwnedFd>,
+}
+
+/// Builds `/dev`, and opens what will be mounted in it, as the host's root.
+pub(super) fn make(launch: &ContainerLaunch<'_>) -> Result<Dev, Failure> {
     let step = || "make /dev";
-    let dev =
+    let tree =
         mount::new("tmpfs", &[("mode", "755"), ("size", "65536k")], MountAttrFlags::MOUNT_ATTR_NOSUID).step(step)?;
     for (name, major, minor) in USUAL {
-        node(&dev, Path::new(name), &HostDevice { block: false, major, minor, mode: 0o666, gid: 0 })?;
+        node(&tree, Path::new(name), &HostDevice { block: false, major, minor, mode: 0o666, gid: 0 })?;
     }
     for (name, target) in LINKS {
-        rustix::fs::symlinkat(target, &dev, name).step(|| format!("make /dev/{name}"))?;
+        rustix::fs::symlinkat(target, &tree, name).step(|| format!("make /dev/{name}"))?;
     }
     if launch.spec.security.privileged {
-        host_devices(&dev)?;
+        host_devices(&tree)?;
     }
     let directories = ["pts", "shm", "mqueue"];
     for name in directories {
-        rustix::fs::mkdirat(&dev, name, Mode::from_raw_mode(0o755)).step(|| format!("make /dev/{name}"))?;
+        rustix::fs::mkdirat(&tree, name, Mode::from_raw_mode(0o755)).step(|| format!("make /dev/{name}"))?;
     }
+    let step = || "mount /dev/shm";
+    let shm = mount::copy(rustix::fs::CWD, &launch.shm, false).step(step)?;
+    mount::propagate(&shm, libc::MS_PRIVATE).step(step)?;
+    let mut shown = Vec::new();
+    if let Some(user) = launch.user {
+        mount::map_owners(&tree, false, user).step(|| "map the owners of /dev")?;
+        for device in &launch.spec.devices {
+            let step = || format!("use device {}", device.host_path.display());
+            let tree = mount::copy(rustix::fs::CWD, &device.host_path, false).step(step)?;
+            mount::propagate(&tree, libc::MS_PRIVATE).step(step)?;
+            shown.push(tree);
+        }
+    }
+    Ok(Dev { tree, shm, shown })
+}
+
+/// Attaches `/dev` to the root.
+pub(super) fn attach(launch: &ContainerLaunch<'_>, dev: Dev, root: &OwnedFd) -> Result<Devices, Failure> {
+    let Dev { tree: dev, shm, shown } = dev;
     super::root::attach_real(&dev, root, "/dev")?;
-    let pts = below_dev(launch, &dev)?;
+    let pts = below_dev(&dev, &shm)?;
+    let mut shown = shown.into_iter();
     for device in &launch.spec.devices {
         let inside = Path::new(&device.container_path);
         let step = || format!("make device {}", inside.display());
+        if let Some(tree) = shown.next() {
+            let place = path::make_file(root, inside).step(step)?;
+            mount::attach(&tree, &place).step(step)?;
+            continue;
+        }
         let parent = path::make_directory(root, inside.parent().unwrap_or(Path::new("/"))).step(step)?;
         let name = inside.file_name().ok_or_else(|| Failure::create(step(), "the path has no name"))?;
         node(&parent, Path::new(name), &host_device(&device.host_path)?)?;
@@ -97,7 +130,7 @@ pub(super) fn populate(launch: &ContainerLaunch, root: &OwnedFd) -> Result<Devic
     Ok(Devices { dev, pts })
 }
 
-fn below_dev(launch: &ContainerLaunch, dev: &OwnedFd) -> Result<OwnedFd, Failure> {
+fn below_dev(dev: &OwnedFd, shm: &OwnedFd) -> Result<OwnedFd, Failure> {
     let place = |name: &str| path::open_beneath(dev, Path::new(name), OFlags::PATH | OFlags::DIRECTORY);
     let options = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
     let no_exec = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
@@ -105,9 +138,7 @@ fn below_dev(launch: &ContainerLaunch, dev: &OwnedFd) -> Result<OwnedFd, Failure
     mount::attach(&pts, place("pts").step(|| "open /dev/pts")?).step(|| "mount /dev/pts")?;
 
     let step = || "mount /dev/shm";
-    let shm = mount::copy(rustix::fs::CWD, &launch.shm, false).step(step)?;
-    mount::propagate(&shm, libc::MS_PRIVATE).step(step)?;
-    mount::attach(&shm, place("shm").step(step)?).step(step)?;
+    mount::attach(shm, place("shm").step(step)?).step(step)?;
 
     let step = || "mount /dev/mqueue";
     match mount::new("mqueue", &[], no_exec | MountAttrFlags::MOUNT_ATTR_NODEV) {

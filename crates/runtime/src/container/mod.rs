@@ -14,6 +14,7 @@ mod process;
 mod root;
 mod terminal;
 mod user;
+pub(crate) mod userns;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -29,10 +30,11 @@ use crate::sys::{self, Forked};
 
 pub(crate) use failure::{Failure, Step, plain};
 pub(crate) use process::Stdio;
+pub(crate) use userns::UserNamespace;
 
 /// Everything the first process of a container needs to know.
 #[derive(Debug)]
-pub(crate) struct ContainerLaunch {
+pub(crate) struct ContainerLaunch<'a> {
     pub(crate) spec: ContainerSpec,
     /// Layers of the image, topmost first.
     pub(crate) layers: Vec<PathBuf>,
@@ -49,6 +51,8 @@ pub(crate) struct ContainerLaunch {
     pub(crate) cgroup: String,
     /// Gets a PID namespace of its own, rather than the pod's or the host's.
     pub(crate) own_pid_namespace: bool,
+    /// The pod's user namespace, if it has one.
+    pub(crate) user: Option<&'a UserNamespace>,
 }
 
 /// A process that was forked; whether its program runs is told by `report`.
@@ -60,18 +64,24 @@ pub(crate) struct Started {
 }
 
 /// Forks the first process of a container.
-pub(crate) fn start(launch: &ContainerLaunch, stdio: Stdio) -> Result<Started, Failure> {
+pub(crate) fn start(launch: &ContainerLaunch<'_>, stdio: Stdio) -> Result<Started, Failure> {
     let prepared = Prepared::of(&launch.spec)?;
     launch.cgroups.create(&launch.cgroup, &launch.spec.resources).map_err(|e| create_error("limit resources", &e))?;
     let rules = device::rules(&launch.spec)?;
     launch.cgroups.allow_devices(&launch.cgroup, &rules).map_err(|e| create_error("limit devices", &e))?;
     for name in ["upper", "work"] {
-        std::fs::create_dir_all(launch.directory.join(name)).step(|| format!("make {name} directory"))?;
+        let directory = launch.directory.join(name);
+        std::fs::create_dir_all(&directory).step(|| format!("make {name} directory"))?;
+        if let Some(user) = launch.user {
+            let owner = Some(user.ids.first);
+            std::os::unix::fs::chown(&directory, owner, owner).step(|| format!("give away {name} directory"))?;
+        }
     }
-    let mut flags = libc::CLONE_NEWNS;
-    if launch.own_pid_namespace {
-        flags |= libc::CLONE_NEWPID;
+    let pid_namespace = if launch.own_pid_namespace { libc::CLONE_NEWPID } else { 0 };
+    if let Some(user) = launch.user {
+        return start_mapped(launch, user, &prepared, pid_namespace, stdio);
     }
+    let flags = libc::CLONE_NEWNS | pid_namespace;
     fork(flags, &launch.cgroups, &launch.cgroup, move |report| {
         if let Err(failure) = adjust_oom_score(launch.spec.resources.oom_score_adj) {
             return failure;
@@ -79,7 +89,7 @@ pub(crate) fn start(launch: &ContainerLaunch, stdio: Stdio) -> Result<Started, F
         if let Err(failure) = sys::unshare(libc::CLONE_NEWCGROUP).step(|| "make a cgroup namespace") {
             return failure;
         }
-        let built = match root::build(launch).and_then(|built| {
+        let built = match root::gather(launch).and_then(|parts| root::build(launch, parts)).and_then(|built| {
             let terminal = hand_over(built.terminal, report)?;
             root::enter(built.root, &launch.spec)?;
             Ok(terminal)
@@ -91,6 +101,47 @@ pub(crate) fn start(launch: &ContainerLaunch, stdio: Stdio) -> Result<Started, F
     })
 }
 
+/// As [`start`], in the pod's user namespace.
+fn start_mapped(
+    launch: &ContainerLaunch<'_>,
+    user: &UserNamespace,
+    prepared: &Prepared,
+    kinds: i32,
+    stdio: Stdio,
+) -> Result<Started, Failure> {
+    let step = || "start a process";
+    let (ours, theirs) = protocol::report_channel().step(step)?;
+    let group = group_directory(&launch.cgroups, &launch.cgroup)?;
+    process::hand_streams_over(&stdio, user.ids)?;
+    let outside = || {
+        sys::unblock_signals();
+        detach(&launch.cgroups, &launch.cgroup)?;
+        adjust_oom_score(launch.spec.resources.oom_score_adj)?;
+        root::gather(launch)
+    };
+    let failed = |failure: &Failure| protocol::report(&theirs, failure);
+    let inside = |parts| {
+        let enter = || {
+            rustix::process::setsid().step(|| "start a session")?;
+            sys::prctl(libc::PR_SET_DUMPABLE, 0).step(|| "close the process to debuggers")?;
+            userns::become_root()?;
+            sys::unshare(libc::CLONE_NEWCGROUP).step(|| "make a cgroup namespace")?;
+            let built = root::build(launch, parts)?;
+            let terminal = hand_over(built.terminal, &theirs)?;
+            root::enter(built.root, &launch.spec)?;
+            Ok(terminal)
+        };
+        let failure = match enter() {
+            Ok(terminal) => process::run(&prepared.program(&launch.spec, &launch.spec.args), stdio, terminal, &theirs),
+            Err(failure) => failure,
+        };
+        protocol::report(&theirs, &failure);
+    };
+    let group = group.as_ref().map(AsFd::as_fd);
+    let (pid, _) = userns::fork(user, kinds, group, outside, failed, inside)?;
+    Ok(Started { pid, report: ours })
+}
+
 /// A program to start in a running container.
 #[derive(Debug)]
 pub(crate) struct ExecLaunch<'a> {
@@ -100,6 +151,8 @@ pub(crate) struct ExecLaunch<'a> {
     pub(crate) pidfd: &'a OwnedFd,
     pub(crate) cgroups: &'a Cgroups,
     pub(crate) cgroup: &'a str,
+    /// The pod's user namespace, if it has one.
+    pub(crate) user: Option<&'a UserNamespace>,
 }
 
 /// Forks a process into a running container. The shim has already set the PID namespace of its children.
@@ -109,8 +162,15 @@ pub(crate) fn exec(launch: &ExecLaunch<'_>, stdio: Stdio) -> Result<Started, Fai
     fork(0, launch.cgroups, launch.cgroup, move |report| {
         let enter = || {
             adjust_oom_score(launch.spec.resources.oom_score_adj)?;
-            let namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP;
+            let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP;
+            if let Some(user) = launch.user {
+                process::hand_streams_over(&stdio, user.ids)?;
+                namespaces |= libc::CLONE_NEWUSER;
+            }
             sys::setns(launch.pidfd, namespaces).step(|| "enter the container")?;
+            if launch.user.is_some() {
+                userns::become_root()?;
+            }
             rustix::process::chdir("/").step(|| "enter the container")?;
             let terminal = if is_terminal { Some(terminal::for_exec()?) } else { None };
             hand_over(terminal, report)
@@ -165,13 +225,7 @@ fn fork(
 ) -> Result<Started, Failure> {
     let step = || "start a process";
     let (ours, theirs) = protocol::report_channel().step(step)?;
-    let group = if cgroups.is_v2() {
-        let (_, directory) = cgroups.directories(cgroup).remove(0);
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Some(rustix::fs::open(&directory, flags, Mode::empty()).step(|| format!("open {}", directory.display()))?)
-    } else {
-        None
-    };
+    let group = group_directory(cgroups, cgroup)?;
     // SAFETY: the shim runs this and is single-threaded by construction: it never starts a thread.
     match unsafe { sys::fork_with(flags as u64, group.as_ref().map(AsFd::as_fd)) }.step(step)? {
         Forked::Parent(pid) => Ok(Started { pid, report: ours }),
@@ -189,6 +243,16 @@ fn fork(
             sys::exit_now(127)
         }
     }
+}
+
+/// The directory that a process is forked into, where the kernel can do that.
+fn group_directory(cgroups: &Cgroups, cgroup: &str) -> Result<Option<OwnedFd>, Failure> {
+    if !cgroups.is_v2() {
+        return Ok(None);
+    }
+    let (_, directory) = cgroups.directories(cgroup).remove(0);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(&directory, flags, Mode::empty()).step(|| format!("open {}", directory.display())).map(Some)
 }
 
 /// A session of its own, closed to debuggers, in its cgroup.

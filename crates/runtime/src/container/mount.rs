@@ -53,6 +53,11 @@ pub(super) fn read_only(mount: impl AsFd, recursive: bool) -> io::Result<()> {
     sys::mount_setattr(mount.as_fd(), recursive, READ_ONLY, 0, 0)
 }
 
+/// Maps the owners of files by a user namespace; the mount must not be attached yet.
+pub(super) fn map_owners(mount: impl AsFd, recursive: bool, user: impl AsFd) -> io::Result<()> {
+    sys::map_owners(mount.as_fd(), recursive, user.as_fd())
+}
+
 /// Sets the propagation (`MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`) of a mount and those below.
 pub(super) fn propagate(mount: impl AsFd, kind: u64) -> io::Result<()> {
     sys::mount_setattr(mount.as_fd(), true, 0, 0, kind)

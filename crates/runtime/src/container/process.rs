@@ -53,6 +53,15 @@ const RLIMITS: [(&str, Resource); 16] = [
     ("RLIMIT_STACK", Resource::Stack),
 ];
 
+/// Gives pipes of the machine's root to root of a user namespace: only who has a mapped owner can be given another.
+pub(super) fn hand_streams_over(stdio: &Stdio, ids: crate::spec::IdRange) -> Result<(), Failure> {
+    let Stdio::Pipes { stdin, stdout, stderr } = stdio else { return Ok(()) };
+    for stream in stdin.iter().chain([stdout, stderr]) {
+        super::userns::hand_over(stream, ids).step(|| "connect the standard streams")?;
+    }
+    Ok(())
+}
+
 /// Connects the standard streams. Pipes become the user's, so that `/dev/stdout` can be opened by it.
 pub(super) fn connect(stdio: Stdio, terminal: Option<OwnedFd>, uid: u32) -> Result<(), Failure> {
     let step = || "connect the standard streams";

@@ -50,21 +50,45 @@ pub(super) struct Built {
     pub(super) terminal: Option<super::terminal::Terminal>,
 }
 
-/// Builds the root of a container.
-pub(super) fn build(launch: &ContainerLaunch) -> Result<Built, Failure> {
-    let spec = &launch.spec;
-    let volumes = spec.mounts.iter().map(|m| open_volume(launch, m)).collect::<Result<Vec<_>, _>>()?;
+/// What a root is built of, opened while the host's file systems are there, and by its root.
+pub(super) struct Parts {
+    volumes: Vec<OwnedFd>,
+    null: OwnedFd,
+    cgroups: super::cgroup_mount::Opened,
+    root: OwnedFd,
+    dev: super::device::Dev,
+}
+
+/// Opens everything, and mounts the layers, in a mount namespace of its own.
+pub(super) fn gather(launch: &ContainerLaunch<'_>) -> Result<Parts, Failure> {
+    let volumes = launch.spec.mounts.iter().map(|m| open_volume(launch, m)).collect::<Result<Vec<_>, _>>()?;
     let null = super::device::open_null()?;
     let cgroups = super::cgroup_mount::open(launch)?;
     rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .step(|| "make mounts private to the container")?;
-    let root = overlay(launch)?;
+    let mut root = overlay(launch)?;
+    if launch.user.is_some() {
+        // Only what is attached nowhere can be taken along into another mount namespace.
+        root = mount::copy_of(&root, false).step(|| "copy the mount of the image's layers")?;
+    }
+    let dev = super::device::make(launch)?;
+    Ok(Parts { volumes, null, cgroups, root, dev })
+}
 
+/// Builds the root of a container.
+pub(super) fn build(launch: &ContainerLaunch<'_>, parts: Parts) -> Result<Built, Failure> {
+    let spec = &launch.spec;
+    let Parts { volumes, mut null, cgroups, root, dev } = parts;
     let proc = mount::new("proc", &[], KERNEL).step(|| "make /proc")?;
-    attach_real(&proc, &root, "/proc")?;
-    let devices = super::device::populate(launch, &root)?;
     let sysfs_attributes = if spec.security.privileged { KERNEL } else { KERNEL | MountAttrFlags::MOUNT_ATTR_RDONLY };
     let sysfs = mount::new("sysfs", &[], sysfs_attributes).step(|| "make /sys")?;
+    if launch.user.is_some() {
+        // Anywhere: this mount namespace is the container's own, and every host has a /proc.
+        let place = open_directory(Path::new("/proc"))?;
+        mount::attach(&root, &place).step(|| "mount the image's layers")?;
+    }
+    attach_real(&proc, &root, "/proc")?;
+    let devices = super::device::attach(launch, dev, &root)?;
     attach_real(&sysfs, &root, "/sys")?;
     super::cgroup_mount::attach(launch, cgroups, &sysfs)?;
 
@@ -73,6 +97,10 @@ pub(super) fn build(launch: &ContainerLaunch) -> Result<Built, Failure> {
         attach_volume(volume, spec, &root)?;
     }
     if !spec.security.privileged && !spec.security.unmasked_proc {
+        if launch.user.is_some() {
+            // The host's is in another mount namespace by now; this one was made by the host's root.
+            null = path::open_beneath(&devices.dev, Path::new("null"), OFlags::PATH).step(|| "open /dev/null")?;
+        }
         mask(&proc, &sysfs, &null)?;
     }
     Ok(Built { root, terminal })
@@ -106,11 +134,12 @@ fn make_working_directory(root: &OwnedFd, cwd: &str) -> Result<(), Failure> {
 }
 
 /// The container's root: the layers, and a directory of its own on top. Volatile: what a container wrote does not outlive
-/// it, so its end need not wait until the whole disk is synced.
-fn overlay(launch: &ContainerLaunch) -> Result<OwnedFd, Failure> {
+/// it, so its end need not wait until the whole disk is synced. In a user namespace its files are owned on disk by the
+/// namespace's ids: the kernel makes them as the host's root, whom no mapping knows.
+fn overlay(launch: &ContainerLaunch<'_>) -> Result<OwnedFd, Failure> {
     let directory = |name: &str| launch.directory.join(name);
     let target = &launch.mount_point;
-    let fds = Layers::open(&launch.layers)?;
+    let fds = Layers::open(launch, &launch.layers)?;
     let (upper, work) = (open_directory(&directory("upper"))?, open_directory(&directory("work"))?);
     let options = format!(
         "lowerdir={},upperdir={},workdir={},volatile",
@@ -124,9 +153,9 @@ fn overlay(launch: &ContainerLaunch) -> Result<OwnedFd, Failure> {
 }
 
 /// A read-only view of the layers of an image.
-fn image_volume(launch: &ContainerLaunch, layers: &[PathBuf]) -> Result<OwnedFd, Failure> {
+fn image_volume(launch: &ContainerLaunch<'_>, layers: &[PathBuf]) -> Result<OwnedFd, Failure> {
     let step = || "mount an image volume";
-    let fds = Layers::open(layers)?;
+    let fds = Layers::open(launch, layers)?;
     if let [only] = fds.0.as_slice() {
         let copy = mount::copy_of(only, false).step(step)?;
         mount::read_only(&copy, false).step(step)?;
@@ -149,16 +178,30 @@ fn mount_overlay(target: &Path, options: &str) -> std::io::Result<()> {
 struct Layers(Vec<OwnedFd>);
 
 impl Layers {
-    fn open(paths: &[PathBuf]) -> Result<Self, Failure> {
+    fn open(launch: &ContainerLaunch<'_>, paths: &[PathBuf]) -> Result<Self, Failure> {
         if paths.is_empty() {
             return Err(Failure::create("mount the image's layers", "the image has none"));
         }
-        paths.iter().map(|p| open_directory(p)).collect::<Result<_, _>>().map(Layers)
+        let open = |path: &PathBuf| map_directory(launch, path).and_then(|()| open_directory(path));
+        paths.iter().map(open).collect::<Result<_, _>>().map(Layers)
     }
 
     fn option(&self) -> String {
         self.0.iter().map(mount::fd_path).collect::<Vec<_>>().join(":")
     }
+}
+
+/// Covers a directory with itself, its owners mapped into the pod's user namespace, if it has one.
+fn map_directory(launch: &ContainerLaunch<'_>, directory: &Path) -> Result<(), Failure> {
+    let Some(user) = launch.user else { return Ok(()) };
+    let step = || format!("map the owners of {}", directory.display());
+    let tree = mount::copy(CWD, directory, false).step(step)?;
+    match mount::map_owners(&tree, false, user) {
+        // It lies on one that is mapped: an image can have a layer twice.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => return Ok(()),
+        other => other.step(step)?,
+    }
+    mount::attach(&tree, open_directory(directory)?).step(step)
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd, Failure> {
@@ -183,17 +226,26 @@ pub(super) fn attach_real(tree: &OwnedFd, root: &OwnedFd, at: &str) -> Result<()
 }
 
 /// The source of a mount, ready to attach.
-fn open_volume(launch: &ContainerLaunch, spec: &Mount) -> Result<OwnedFd, Failure> {
+fn open_volume(launch: &ContainerLaunch<'_>, spec: &Mount) -> Result<OwnedFd, Failure> {
     let step = || format!("mount {}", spec.destination);
     let tree = match &spec.source {
         MountSource::Bind(source) => {
-            mount::copy(CWD, source, true).step(|| format!("mount {} at {}", source.display(), spec.destination))?
+            let tree = mount::copy(CWD, source, true)
+                .step(|| format!("mount {} at {}", source.display(), spec.destination))?;
+            if let Some(user) = launch.user {
+                mount::map_owners(&tree, true, user).map_err(|error| unmappable(source, &error))?;
+            }
+            tree
         }
         MountSource::Tmpfs { size_bytes, mode } => {
             let (mode, size) = (format!("{mode:o}"), size_bytes.map(|s| s.to_string()));
             let mut options = vec![("mode", mode.as_str())];
             options.extend(size.as_deref().map(|size| ("size", size)));
-            mount::new("tmpfs", &options, NOSUID_NODEV).step(step)?
+            let tree = mount::new("tmpfs", &options, NOSUID_NODEV).step(step)?;
+            if let Some(user) = launch.user {
+                mount::map_owners(&tree, false, user).step(step)?;
+            }
+            tree
         }
         MountSource::Image { image_id, sub_path } => {
             let missing = || Failure::create(step(), format!("image {image_id} is unknown"));
@@ -221,6 +273,14 @@ fn open_volume(launch: &ContainerLaunch, spec: &Mount) -> Result<OwnedFd, Failur
         mount::read_only(&tree, spec.recursive_read_only).step(|| format!("make {} read-only", spec.destination))?;
     }
     Ok(tree)
+}
+
+fn unmappable(source: &Path, error: &std::io::Error) -> Failure {
+    let step = format!("map the owners of {} into the pod's user namespace", source.display());
+    match error.raw_os_error() {
+        Some(libc::EINVAL | libc::EPERM) => Failure::create(step, "its file system cannot do that (idmapped mounts)"),
+        _ => Failure::create(step, super::plain(error)),
+    }
 }
 
 fn image_layers<'a>(all: &'a BTreeMap<String, Vec<PathBuf>>, image: &str) -> Option<&'a [PathBuf]> {

@@ -88,6 +88,7 @@ impl Shim {
             shm: self.sandbox.shm.clone(),
             cgroups: self.sandbox.cgroups.clone(),
             own_pid_namespace: self.own_pid_namespace(),
+            user: self.sandbox.user.as_ref(),
         };
         let started = container::start(&launch, stdio).and_then(|started| {
             let pidfd = sys::pidfd_open(started.pid).step(|| "name the container's process")?;
@@ -165,6 +166,7 @@ impl Shim {
             pidfd,
             cgroups: &self.sandbox.cgroups,
             cgroup: &record.cgroup,
+            user: self.sandbox.user.as_ref(),
         };
         let own = self.own_pid_namespace();
         if own {

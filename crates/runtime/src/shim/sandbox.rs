@@ -9,7 +9,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::cgroup::Cgroups;
-use crate::container::{Failure, Step, plain};
+use crate::container::{Failure, Step, UserNamespace, plain, userns};
 use crate::spec::PodSpec;
 use crate::sys::{self, Forked, check};
 
@@ -26,6 +26,8 @@ pub(super) struct Sandbox {
     pub(super) mount_point: PathBuf,
     /// PID 1 of a shared PID namespace.
     pub(super) pause: Option<Pause>,
+    /// The pod's own user namespace.
+    pub(super) user: Option<UserNamespace>,
     /// The PID namespace of the shim itself, to return to after an exec.
     pub(super) own_pid_namespace: OwnedFd,
 }
@@ -49,7 +51,13 @@ pub(super) fn enter(pod: &PodSpec, cgroup_root: &str, directory: &Path) -> Resul
     if !pod.host_ipc {
         flags |= libc::CLONE_NEWIPC;
     }
-    sys::unshare(flags).step(|| "make the pod's namespaces")?;
+    let user = match pod.user_namespace {
+        None => {
+            sys::unshare(flags).step(|| "make the pod's namespaces")?;
+            None
+        }
+        Some(ids) => Some(userns::make(ids, flags)?),
+    };
     if !pod.host_network {
         rustix::system::sethostname(pod.hostname.as_bytes())
             .step(|| format!("set the host name {:?}", pod.hostname))?;
@@ -63,8 +71,8 @@ pub(super) fn enter(pod: &PodSpec, cgroup_root: &str, directory: &Path) -> Resul
         .step(|| "open the PID namespace")?;
     let mount_point = directory.join("root");
     std::fs::create_dir_all(&mount_point).step(|| format!("make {}", mount_point.display()))?;
-    let pause = if pod.share_process_namespace && !pod.host_pid { Some(start_pause()?) } else { None };
-    Ok(Sandbox { cgroups, shm, mount_point, pause, own_pid_namespace })
+    let pause = if pod.share_process_namespace && !pod.host_pid { Some(start_pause(user.as_ref())?) } else { None };
+    Ok(Sandbox { cgroups, shm, mount_point, pause, own_pid_namespace, user })
 }
 
 fn mount_shm(directory: &Path) -> Result<PathBuf, Failure> {
@@ -107,29 +115,41 @@ fn raise_loopback() -> io::Result<()> {
 }
 
 /// Forks PID 1 of a new PID namespace and makes it the one that the shim's next children are born into.
-fn start_pause() -> Result<Pause, Failure> {
+fn start_pause(user: Option<&UserNamespace>) -> Result<Pause, Failure> {
     let step = || "start the pause process";
     let flags = SocketFlags::CLOEXEC;
     let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).step(step)?;
-    // SAFETY: the shim is single-threaded.
-    match unsafe { sys::fork_with((libc::CLONE_NEWPID | libc::CLONE_NEWNS) as u64, None) }.step(step)? {
-        Forked::Child => {
-            drop(ours);
-            pause(theirs)
-        }
-        Forked::Parent(pid) => {
-            drop(theirs);
-            // It says one byte once it has left the host's file systems: containers may look at it from then on.
-            let mut byte = [0];
-            let ready = rustix::io::retry_on_intr(|| rustix::io::read(&ours, &mut byte)).step(step)?;
-            if ready == 0 {
-                return Err(Failure::create(step(), "it ended at once"));
+    let pid = match user {
+        None => {
+            // SAFETY: the shim is single-threaded.
+            match unsafe { sys::fork_with((libc::CLONE_NEWPID | libc::CLONE_NEWNS) as u64, None) }.step(step)? {
+                Forked::Child => {
+                    drop(ours);
+                    pause(theirs)
+                }
+                Forked::Parent(pid) => {
+                    drop(theirs);
+                    pid
+                }
             }
-            let pidfd = sys::pidfd_open(pid).step(step)?;
-            sys::setns(&pidfd, libc::CLONE_NEWPID).step(step)?;
-            Ok(Pause { pid, _lifeline: ours })
         }
+        Some(user) => {
+            let say = |failure: &Failure| eprintln!("pause process: {failure:?}");
+            let copy = theirs.try_clone().step(step)?;
+            let (pid, _) = userns::fork(user, libc::CLONE_NEWPID, None, || Ok(copy), say, |lifeline| pause(lifeline))?;
+            drop(theirs);
+            pid
+        }
+    };
+    // It says one byte once it has left the host's file systems: containers may look at it from then on.
+    let mut byte = [0];
+    let ready = rustix::io::retry_on_intr(|| rustix::io::read(&ours, &mut byte)).step(step)?;
+    if ready == 0 {
+        return Err(Failure::create(step(), "it ended at once"));
     }
+    let pidfd = sys::pidfd_open(pid).step(step)?;
+    sys::setns(&pidfd, libc::CLONE_NEWPID).step(step)?;
+    Ok(Pause { pid, _lifeline: ours })
 }
 
 /// Waits for the shim's end, in an empty root. Children that end are reaped by the kernel (SIGCHLD ignored).

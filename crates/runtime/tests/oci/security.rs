@@ -1,11 +1,11 @@
 //! What a container can do, seen from inside.
 
-use mizzen_runtime::driver::{Driver, DriverError};
+use mizzen_runtime::driver::{ContainerState, Driver, DriverError, ExecSpec};
 use mizzen_runtime::spec::{Seccomp, User, UserName};
 
 use mizzen_runtime::oci::Oci;
 
-use crate::world::{Directories, World, inside, world};
+use crate::world::{Directories, World, eventually, finish, inside, world};
 
 crate::tests![
     capabilities,
@@ -20,6 +20,7 @@ crate::tests![
     devices_are_refused,
     the_shim_binary_cannot_be_written,
     rlimits_and_oom_score,
+    user_namespaces,
 ];
 
 async fn caps(
@@ -272,4 +273,51 @@ async fn rlimits_and_oom_score() {
     let mut wrong = world.container("a3", "true");
     wrong.rlimits = vec![("RLIMIT_NOPE".to_owned(), 1, 1)];
     assert!(matches!(world.start(wrong).await, Err(DriverError::Create { .. })));
+}
+
+/// Root inside is nobody outside, files keep their owners on disk, and the pod's network is its own.
+async fn user_namespaces() {
+    let world = world();
+    let directory = world.directory.path().join("volume");
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::write(directory.join("theirs"), "").unwrap();
+    std::os::unix::fs::chown(directory.join("theirs"), Some(33), Some(34)).unwrap();
+    for (pod_name, share) in [("p", false), ("q", true)] {
+        let mut pod = world.pod(pod_name);
+        pod.user_namespace = Some(mizzen_runtime::spec::IdRange { first: 1_000_000, length: 65_536 });
+        pod.share_process_namespace = share;
+        world.driver.start_sandbox(pod).await.unwrap();
+        let script = "cat /proc/self/uid_map; touch /volume/mine /etc/mine; stat -c '%u:%g' /volume/mine /volume/theirs /etc/passwd; \
+            mount -t tmpfs none /tmp 2>&1; ip link set lo down && echo net; echo x > /dev/null && echo null; \
+            cat /proc/sysrq-trigger 2>&1; sleep 1000";
+        let id = if share { "b1" } else { "a1" };
+        let mut spec = world.container(id, script);
+        spec.security.capabilities_add = vec!["NET_ADMIN".to_owned()];
+        spec.mounts.push(mizzen_runtime::spec::Mount {
+            source: mizzen_runtime::spec::MountSource::Bind(directory.clone()),
+            destination: "/volume".to_owned(),
+            read_only: false,
+            recursive_read_only: false,
+            propagation: mizzen_runtime::spec::Propagation::Private,
+        });
+        let container = world.driver.start_container(pod_name, spec).await.unwrap();
+        let ContainerState::Running { pid, .. } = container.state else { panic!() };
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        assert!(status.contains("Uid:\t1000000\t1000000"), "{status}");
+        use std::os::unix::fs::MetadataExt;
+        let mine = directory.join("mine");
+        eventually("the container's log", || async { world.log(pod_name, id).contains("null").then_some(()) }).await;
+        let log = world.log(pod_name, id);
+        assert!(log.contains("0:0\n33:34\n0:0\n") && log.contains("net\nnull\n"), "{log}");
+        assert!(log.contains("permission denied") || log.contains("Operation not permitted"), "no mounts: {log}");
+        assert_eq!(std::fs::metadata(&mine).unwrap().uid(), 0, "on disk it is root's");
+        let args = ["sh", "-c", "id -u; stat -c %u /proc/1 /volume/theirs; cat /proc/self/uid_map"];
+        let exec = ExecSpec { args: args.map(str::to_owned).to_vec(), tty: false, stdin: false };
+        let (code, text) = finish(world.driver.exec(pod_name, id, exec).await.unwrap()).await;
+        assert_eq!(code, 0, "{text}");
+        let words: Vec<&str> = text.split_whitespace().collect();
+        assert_eq!(words, ["0", "0", "33", "0", "1000000", "65536"], "{text}");
+        std::fs::remove_file(&mine).unwrap();
+        world.driver.remove_sandbox(pod_name).await.unwrap();
+    }
 }

@@ -161,6 +161,7 @@ impl World {
             host_network: false,
             host_pid: false,
             host_ipc: false,
+            user_namespace: None,
             share_process_namespace: false,
             sysctls: [].into(),
             log_directory: self.directory.path().join("logs").join(uid),
