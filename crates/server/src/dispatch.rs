@@ -22,6 +22,7 @@ use crate::flow;
 use crate::negotiate::{self, Format, Offer};
 use crate::node_metrics;
 use crate::nonresource;
+use crate::peers;
 use crate::query::Query;
 use crate::registry::{self, Resource};
 use crate::render;
@@ -190,6 +191,9 @@ pub(crate) async fn answer(
     let agent = head.header(http::header::USER_AGENT);
     format.pretty = negotiate::wants_pretty(head.query.get("pretty"), agent, format.pretty);
     let ctx = Ctx { core, identity, head, info, resource, subresource, format, now: Timestamp::now() };
+    if wants_newest(&ctx) {
+        peers::newest(core).await?;
+    }
     let mut answer = route(&ctx, body).await?;
     if let Some(deprecated) = deprecations::of(ctx.kind()) {
         core.metrics.deprecated(info, deprecated.removed);
@@ -222,6 +226,12 @@ async fn route(ctx: &Ctx<'_>, body: impl Future<Output = Result<Bytes, ApiError>
         return render::answer(ctx, output);
     }
     render::answer(ctx, output)
+}
+
+/// Whether a request must see what was written just before at any server: all but reads that say how old they may be.
+fn wants_newest(ctx: &Ctx<'_>) -> bool {
+    let given = |parameter| ctx.head.query.get(parameter).is_some_and(|value| !value.is_empty());
+    !matches!(ctx.info.verb, "get" | "list" | "watch") || !given("resourceVersion") && !given("continue")
 }
 
 /// 404 for paths that have a namespace where none belongs, or lack one.

@@ -6,6 +6,7 @@
 //! * [`admission`]: what is changed and refused between authorization and validation.
 //! * [`at_rest`]: how Secrets are encrypted in the store's files.
 //! * [`audit`]: who did what.
+//! * [`peers`]: how the stores of several servers speak.
 //! * [`pki`]: the cluster's CA, certificates and token keys; [`bootstrap`]: the objects every cluster starts with.
 //! * [`Server`]: serves over HTTP ([`Server::serve`]) and in process ([`Server::api_as`]).
 #![forbid(unsafe_code)]
@@ -19,6 +20,7 @@ pub mod bootstrap;
 pub mod config;
 pub mod health;
 pub mod metrics;
+pub mod peers;
 pub mod pki;
 
 mod answer;

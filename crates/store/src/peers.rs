@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-/// Carries a request to another voter and brings its answer: [`crate::Embedded::answer`] is the other side.
+/// Carries a request to another voter and brings its answer: [`crate::Store::answer`] is the other side.
 ///
 /// A request may be lost, late or answered twice; the store copes. It is at most [`REQUEST_BYTES_MAX`] long. The store
 /// sets the time limits, by dropping the future.

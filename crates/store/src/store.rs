@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::{Entry, Expect, Revision, Snapshot, Txn, Watch};
@@ -62,8 +63,21 @@ pub struct Compacted {
 
 /// A store engine.
 pub trait Store: Send + Sync + 'static {
-    /// The newest committed state. Linearizable with respect to commits acknowledged by this engine.
+    /// The newest committed state that this engine has. Linearizable with respect to commits acknowledged by this engine;
+    /// with respect to those that others acknowledged, after [`Store::newest`].
     fn snapshot(&self) -> Snapshot;
+
+    /// Waits until this engine has all that was acknowledged anywhere before this call. `None` if nobody else acknowledges
+    /// anything: then it has.
+    fn newest(&self) -> Option<BoxFuture<'_, Result<(), CommitError>>> {
+        None
+    }
+
+    /// Answers what another server's [`crate::Peers::call`] brought. The caller has made sure that it is one of the
+    /// cluster, and that the request is not longer than [`crate::REQUEST_BYTES_MAX`]. `None` if this engine has no peers.
+    fn answer(&self, _request: Bytes) -> Option<BoxFuture<'_, Bytes>> {
+        None
+    }
 
     /// The state at a past revision that is still held; a revision ahead of the newest is answered with the newest.
     fn snapshot_at(&self, revision: Revision) -> Result<Snapshot, Compacted>;

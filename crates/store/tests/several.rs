@@ -11,7 +11,7 @@ use mizzen_store::{
     Change, CommitError, Committed, Compacted, Embedded, Expect, MemberError, Options, Revision, Snapshot, Store, Txn,
     Watch, testing,
 };
-use switchboard::{Cluster, PATIENCE};
+use switchboard::{Cluster, PATIENCE, newest};
 
 fn small() -> Options {
     Options {
@@ -40,7 +40,7 @@ async fn write(cluster: &Cluster, from: usize, count: usize) -> BTreeMap<String,
 async fn all_have(cluster: &Cluster, written: &BTreeMap<String, Revision>) {
     for id in cluster.running() {
         let store = cluster.store(id);
-        store.newest().await.expect("a leader answers");
+        newest(&store).await.expect("a leader answers");
         let snapshot = store.snapshot();
         for (key, revision) in written {
             let entry = snapshot.get(key).unwrap_or_else(|| panic!("{key} is missing on server {id}"));
@@ -173,14 +173,14 @@ async fn without_a_majority_nothing_is_acknowledged_and_nothing_new_is_read() {
         let committed = cluster.store(id).commit(put).await.expect("a majority commits");
         written.insert(key, committed.revision);
     }
-    assert!(alone.newest().await.is_err(), "a server that is cut off does not say that what it has is the newest");
+    assert!(newest(&alone).await.is_err(), "a server that is cut off does not say that what it has is the newest");
     let refused = attempt.await.expect("no panic");
     assert!(matches!(refused, Err(CommitError::Unavailable { .. })), "{refused:?}");
     cluster.mend(cut);
     tokio::time::timeout(PATIENCE, alone.reached(Revision(written.values().max().expect("some").0)))
         .await
         .expect("it catches up");
-    cluster.store(cut).newest().await.expect("a leader answers");
+    newest(&cluster.store(cut)).await.expect("a leader answers");
     for (key, revision) in &written {
         assert_eq!(alone.snapshot().get(key).map(|entry| entry.revision), Some(*revision), "{key}");
     }
@@ -196,7 +196,7 @@ async fn what_is_acknowledged_is_read_everywhere_at_once() {
         let put = Txn::put("k/one", None, testing::object(&i.to_string()));
         let committed = cluster.store(writer).commit(put).await.expect("a commit");
         let reader = cluster.store(reader);
-        reader.newest().await.expect("a leader answers");
+        newest(&reader).await.expect("a leader answers");
         assert!(reader.snapshot().revision() >= committed.revision, "round {i}");
     }
 }
@@ -226,7 +226,7 @@ async fn a_counter_loses_no_step_while_links_break() {
         unknown += lost;
     }
     let store = cluster.leader().await;
-    store.newest().await.expect("a leader answers");
+    newest(&store).await.expect("a leader answers");
     let value = number(&store);
     assert!(
         value >= known && value <= known + unknown,

@@ -10,6 +10,7 @@ use super::plugin::Plugin;
 use super::pods::{items, text};
 use super::{Admitted, Operation, Request};
 use crate::auth::{Attributes, MASTERS};
+use crate::peers;
 
 pub const PLUGIN: Plugin =
     Plugin { resources: &[(GROUP, "certificatesigningrequests")], mutate: Some(sign_in), validate: Some(check) };
@@ -94,15 +95,22 @@ fn may(request: &Request<'_>, verb: &str, signer: &str) -> bool {
 
 /// Nobody gets into the group that may do everything by asking for a certificate.
 fn subject(request: &Request<'_>, object: &Value) -> Result<(), ApiError> {
-    if text(&object["spec"], "signerName") != CLIENT_SIGNER {
-        return Ok(());
-    }
+    let signer = text(&object["spec"], "signerName");
+    // Who has the second group speaks to the store, past everything that is asked of clients: no signer of this cluster's
+    // authority gives it.
+    let kept: &[&str] = match signer {
+        CLIENT_SIGNER => &[MASTERS, peers::GROUP],
+        signer if signer.starts_with("kubernetes.io/") => &[peers::GROUP],
+        _ => return Ok(()),
+    };
     // What cannot be read is no request for a certificate: validation says so.
-    if groups(text(&object["spec"], "request")).is_some_and(|groups| groups.iter().any(|group| group == MASTERS)) {
-        let why = format!("use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed");
-        return Err(request.forbidden(object, &why));
+    let asked = groups(text(&object["spec"], "request")).unwrap_or_default();
+    match kept.iter().find(|group| asked.iter().any(|asked| asked == *group)) {
+        Some(group) => {
+            Err(request.forbidden(object, &format!("use of {signer} signer with {group} group is not allowed")))
+        }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// The organizations in a certificate request (base64 of PEM).
@@ -184,9 +192,16 @@ mod tests {
             base64::engine::general_purpose::STANDARD.encode(pem)
         };
         let refused = "certificatesigningrequests.certificates.k8s.io \"x\" is forbidden: use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed";
+        let of_servers = &refused.replace("system:masters", "system:mizzen:servers");
         for (signer, group, refused) in [
             ("kubernetes.io/kube-apiserver-client", "dev", None),
             ("kubernetes.io/kube-apiserver-client", "system:masters", Some(refused)),
+            ("kubernetes.io/kube-apiserver-client", "system:mizzen:servers", Some(of_servers)),
+            (
+                "kubernetes.io/legacy-unknown",
+                "system:mizzen:servers",
+                Some(&*of_servers.replace("kube-apiserver-client", "legacy-unknown")),
+            ),
             ("example.org/x", "system:masters", None),
         ] {
             let csr = json!({"metadata": {"name": "x"}, "spec": {"signerName": signer, "request": request(group)}});

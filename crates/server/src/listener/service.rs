@@ -25,6 +25,7 @@ use crate::auth::{Authenticator, Identity};
 use crate::deadline;
 use crate::dispatch::{self, Head};
 use crate::flow;
+use crate::peers;
 use crate::proxy::{self, Passed};
 use crate::query::Query;
 use crate::registry::names;
@@ -47,6 +48,10 @@ pub(super) struct Connection {
 impl Connection {
     /// Answers a request, whatever it is.
     pub async fn respond(&self, mut request: Request<Incoming>) -> Response<Payload> {
+        if request.uri().path() == peers::PATH {
+            let answer = peers::answer(&self.core, self.peer.as_deref(), request.into_body()).await;
+            return finish(answer.unwrap_or_else(|error| Answer::error(&error)), false, "");
+        }
         let started = Instant::now();
         let upgrade = request.headers().contains_key(UPGRADE).then(|| hyper::upgrade::on(&mut request));
         let (parts, body) = request.into_parts();

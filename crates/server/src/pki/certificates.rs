@@ -16,6 +16,7 @@ use x509_parser::extensions::GeneralName;
 use super::authority::{Authority, Request, due, renewal_time};
 use super::{Options, PkiError, files};
 use crate::aggregation::FRONT_PROXY;
+use crate::peers::GROUP;
 
 /// A certificate in use; swapped when it is renewed.
 #[derive(Debug)]
@@ -53,6 +54,8 @@ pub struct Certificates {
     pub node: Arc<Slot>,
     /// The API server towards kubelets.
     pub to_kubelet: Arc<Slot>,
+    /// A server towards the others.
+    pub server: Arc<Slot>,
     /// The API server towards aggregated ones, of an authority of its own: whoever has such a certificate is believed
     /// about users.
     pub front_proxy: Arc<Slot>,
@@ -77,6 +80,7 @@ impl Certificates {
             admin: open("admin", "kubernetes-admin", Some("system:masters"), none())?,
             node: open("node", &node_user, Some("system:nodes"), none())?,
             to_kubelet: open("api-server-to-kubelet", KUBELET_CLIENT, Some("system:masters"), none())?,
+            server: open("server", &format!("system:mizzen:server:{}", options.node_name), Some(GROUP), none())?,
             front_proxy: Slot::open(&options.dir, front_proxy, now, "front-proxy-client", FRONT_PROXY, None, none())
                 .map(Arc::new)?,
         })
@@ -90,7 +94,7 @@ impl Certificates {
         now: Timestamp,
     ) -> Result<Timestamp, PkiError> {
         let mut next = i64::MAX;
-        let own = [&self.api_server, &self.kubelet, &self.admin, &self.node, &self.to_kubelet];
+        let own = [&self.api_server, &self.kubelet, &self.admin, &self.node, &self.to_kubelet, &self.server];
         let all = own.into_iter().map(|slot| (slot, authority)).chain([(&self.front_proxy, front_proxy)]);
         for (slot, authority) in all {
             if now.as_second() >= slot.current.load().renew_at {

@@ -56,6 +56,8 @@ pub enum Client {
     Node,
     /// The API server towards kubelets: [`KUBELET_CLIENT`] in `system:masters`.
     ApiServerToKubelet,
+    /// A server towards the others: `system:mizzen:server:<name>` in [`crate::peers::GROUP`].
+    Server,
 }
 
 /// The CA, its certificates and the token keys, held in memory and in `<data>/pki`.
@@ -67,7 +69,7 @@ pub struct Pki {
     api_server: Arc<rustls::ServerConfig>,
     kubelet: Arc<rustls::ServerConfig>,
     /// In the order of [`Client`].
-    clients: [Arc<rustls::ClientConfig>; 3],
+    clients: [Arc<rustls::ClientConfig>; 4],
 }
 
 impl Pki {
@@ -87,6 +89,7 @@ impl Pki {
                 tls::client(ca, &certificates.admin)?,
                 tls::client(ca, &certificates.node)?,
                 tls::client(ca, &certificates.to_kubelet)?,
+                tls::client(ca, &certificates.server)?,
             ],
             authority,
             front_proxy,
@@ -121,11 +124,12 @@ impl Pki {
     /// TLS of a client that trusts this CA and presents `client`'s certificate, renewed ones without being rebuilt.
     /// It offers no ALPN: set `alpn_protocols` on a clone.
     pub fn client_config(&self, client: Client) -> Arc<rustls::ClientConfig> {
-        let [admin, node, to_kubelet] = &self.clients;
+        let [admin, node, to_kubelet, server] = &self.clients;
         Arc::clone(match client {
             Client::Admin => admin,
             Client::Node => node,
             Client::ApiServerToKubelet => to_kubelet,
+            Client::Server => server,
         })
     }
 

@@ -44,7 +44,7 @@ fn a_second_start_finds_everything_and_changes_nothing() {
     let second = Pki::open(&options(dir.path()), start() + DAY).unwrap();
     assert_eq!(files(dir.path()), before);
     assert_eq!(first.ca_pem(), second.ca_pem());
-    assert_eq!(before.len(), 9);
+    assert_eq!(before.len(), 10);
     for (name, _) in before {
         let mode = fs::metadata(dir.path().join("pki").join(&name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
@@ -60,11 +60,11 @@ fn what_is_due_or_does_not_fit_is_issued_anew() {
             "after two thirds of a year",
             |_| (),
             250,
-            &["admin", "api-server", "api-server-to-kubelet", "front-proxy-client", "kubelet", "node"],
+            &["admin", "api-server", "api-server-to-kubelet", "front-proxy-client", "kubelet", "node", "server"],
         ),
         ("another address", |o| o.addresses.push("192.0.2.8".parse().unwrap()), 1, &["api-server", "kubelet"]),
         ("another name", |o| o.names.clear(), 1, &["api-server"]),
-        ("another node name", |o| o.node_name = "n2".into(), 1, &["api-server", "kubelet", "node"]),
+        ("another node name", |o| o.node_name = "n2".into(), 1, &["api-server", "kubelet", "node", "server"]),
         (
             "after two thirds of the CA's life",
             |_| (),
@@ -78,6 +78,7 @@ fn what_is_due_or_does_not_fit_is_issued_anew() {
                 "front-proxy-client",
                 "kubelet",
                 "node",
+                "server",
             ],
         ),
     ];
@@ -215,7 +216,7 @@ fn a_renewed_certificate_is_served_by_the_same_configuration() {
     let after = pki.renew_due(next).unwrap();
     assert!(after > next + DAY);
     let renewed = files(dir.path()).into_iter().zip(before).filter(|(new, old)| new != old).count();
-    assert_eq!(renewed, 6);
+    assert_eq!(renewed, 7);
     let seen = handshake(pki.server_config(), pki.client_config(Client::Admin), "localhost");
     assert_eq!(seen.as_deref(), Some("kubernetes-admin"));
 }

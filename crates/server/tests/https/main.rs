@@ -17,6 +17,7 @@ mod openapi;
 mod policies;
 mod protobuf;
 mod security;
+mod servers;
 mod subresources;
 mod watching;
 mod webhooks;

@@ -1,9 +1,8 @@
 //! The batcher: everything that waits is proposed as one log entry and so costs one sync (openraft syncs once an entry).
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::route::Route;
@@ -46,7 +45,7 @@ pub(crate) struct Requests {
     /// What else is wanted.
     pub(crate) asks: mpsc::Receiver<Ask>,
     /// The end.
-    pub(crate) stop: Arc<Notify>,
+    pub(crate) stop: watch::Receiver<bool>,
 }
 
 /// What the store's thread is asked for beside commits. The answer is whether it succeeded.
@@ -60,7 +59,7 @@ pub(crate) enum Ask {
 
 /// Proposes one batch at a time until told to stop; then what already waits, and no more.
 pub(crate) async fn run(mut route: Route, requests: Requests, mut upkeep: Upkeep) {
-    let Requests { waiting: mut queue, mut asks, stop } = requests;
+    let Requests { waiting: mut queue, mut asks, mut stop } = requests;
     let raft = route.raft().clone();
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -69,7 +68,8 @@ pub(crate) async fn run(mut route: Route, requests: Requests, mut upkeep: Upkeep
     loop {
         tokio::select! {
             biased;
-            () = stop.notified(), if !stopping => {
+            // The sender is only gone with the store.
+            _ = stop.wait_for(|stop| *stop), if !stopping => {
                 stopping = true;
                 queue.close();
             }

@@ -116,10 +116,8 @@ impl Embedded {
         self.raft.runtime_config().tick(true);
     }
 
-    /// Answers what another server's [`crate::Peers::call`] brought. The caller has made sure that it is one of the
-    /// cluster, and that the request is not longer than [`crate::REQUEST_BYTES_MAX`].
-    pub async fn answer(&self, request: &[u8]) -> Bytes {
-        let answer = match wire::read_request(request) {
+    pub(super) async fn respond(&self, request: Bytes) -> Bytes {
+        let answer = match wire::read_request(&request) {
             Ok(request) => self.carry_out(request).await,
             Err(reason) => {
                 tracing::warn!(reason, "a request of another server cannot be understood");
@@ -139,12 +137,13 @@ impl Embedded {
         }
     }
 
-    /// Waits until this server has everything that was acknowledged anywhere before this call: what is read then is the
-    /// newest. Costs nothing in a cluster of one server, else a round between the servers.
-    pub async fn newest(&self) -> Result<(), CommitError> {
-        if self.log.lock().others() == Others::None {
-            return Ok(());
-        }
+    /// Whether anybody else acknowledges commits.
+    pub(super) fn has_others(&self) -> bool {
+        self.log.lock().others() != Others::None
+    }
+
+    /// A round between the servers: the leader says how far it had committed, and this server waits until it has that.
+    pub(super) async fn confirm(&self) -> Result<(), CommitError> {
         let mut last = String::new();
         let confirmed = tokio::time::timeout(READ, async {
             loop {

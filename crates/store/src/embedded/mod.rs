@@ -19,9 +19,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 use openraft::{BasicNode, Config, SnapshotPolicy};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::dump;
 use crate::raft::log::{Log, Others};
@@ -71,7 +72,7 @@ pub struct Embedded {
     raft: Raft,
     log: Log,
     identity: Identity,
-    stop: Arc<Notify>,
+    stop: watch::Sender<bool>,
     thread: Mutex<Option<JoinHandle<()>>>,
     txn_bytes: usize,
     seal: MaybeSeal,
@@ -128,9 +129,9 @@ impl Embedded {
 
         let (queue, waiting) = mpsc::channel(QUEUE);
         let (asks, asked) = mpsc::channel(1);
-        let stop = Arc::new(Notify::new());
+        let stop = watch::Sender::new(false);
         let (ready, started) = std::sync::mpsc::sync_channel(1);
-        let requests = Requests { waiting, asks: asked, stop: Arc::clone(&stop) };
+        let requests = Requests { waiting, asks: asked, stop: stop.subscribe() };
         let (kept, dir_of) = (log.clone(), dir.clone());
         let voter = Voter { options, log, machine, requests, dir: dir_of, identity: identity.clone() };
         let closing = Closing { shared: Arc::clone(&shared), _lock: lock };
@@ -150,7 +151,7 @@ impl Embedded {
 
     /// Commits what is waiting, ends all watches, and closes the files. Further commits are refused.
     pub async fn shutdown(&self) {
-        self.stop.notify_one();
+        self.stop.send_replace(true);
         if let Some(thread) = self.take_thread() {
             // A panic of the thread has been printed; there is nothing more to close.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
@@ -192,7 +193,7 @@ fn sealed_puts(seal: &dyn Seal, txn: &Txn) -> usize {
 
 impl Drop for Embedded {
     fn drop(&mut self) {
-        self.stop.notify_one();
+        self.stop.send_replace(true);
         if let Some(thread) = self.take_thread() {
             // As in `shutdown`.
             let _ = thread.join();
@@ -207,6 +208,14 @@ impl Store for Embedded {
 
     fn snapshot_at(&self, revision: Revision) -> Result<Snapshot, Compacted> {
         self.shared.snapshot_at(revision)
+    }
+
+    fn newest(&self) -> Option<BoxFuture<'_, Result<(), CommitError>>> {
+        self.has_others().then(|| self.confirm().boxed())
+    }
+
+    fn answer(&self, request: Bytes) -> Option<BoxFuture<'_, Bytes>> {
+        Some(self.respond(request).boxed())
     }
 
     /// A commit whose future is dropped after it was first polled may still happen.
@@ -279,7 +288,8 @@ impl Voter {
         // As above.
         let _ = ready.send(Ok(raft.clone()));
         let (log, machine, peers) = (self.log.clone(), self.machine.clone(), Arc::clone(&self.identity.peers));
-        let route = Route::new(self.identity.id, raft.clone(), log, machine, peers);
+        let stop = self.requests.stop.clone();
+        let route = Route::new(self.identity.id, raft.clone(), log, machine, peers, stop);
         let upkeep = Upkeep::new(self.options, self.log, self.machine);
         batcher::run(route, self.requests, upkeep).await;
         if let Err(error) = raft.shutdown().await {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::BasicNode;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::raft::log::{Log, Others};
@@ -15,6 +16,8 @@ use crate::{CommitError, Peers, Txn};
 
 /// A batch that is not committed within this time is given up; longer than the election of a leader takes.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A store that is closed waits no longer than this for others.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Between two attempts.
 const RETRY: Duration = Duration::from_millis(20);
 /// A leader that takes longer than this may be gone: it is asked again, or its successor.
@@ -27,6 +30,8 @@ pub(crate) struct Route {
     log: Log,
     machine: Machine,
     peers: Arc<dyn Peers>,
+    /// The store is being closed.
+    stop: watch::Receiver<bool>,
     /// The newest batch that may be proposed more than once.
     newest: Origin,
 }
@@ -56,9 +61,16 @@ pub(crate) fn leader(raft: &Raft, me: u64) -> Leader {
 }
 
 impl Route {
-    pub(crate) fn new(me: u64, raft: Raft, log: Log, machine: Machine, peers: Arc<dyn Peers>) -> Self {
+    pub(crate) fn new(
+        me: u64,
+        raft: Raft,
+        log: Log,
+        machine: Machine,
+        peers: Arc<dyn Peers>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
         let newest = Origin { run: rand::random(), number: 0 };
-        Self { me, raft, log, machine, peers, newest }
+        Self { me, raft, log, machine, peers, stop, newest }
     }
 
     pub(crate) fn raft(&self) -> &Raft {
@@ -72,7 +84,16 @@ impl Route {
             return self.alone(Batch { txns, origin: None }).await;
         }
         self.newest.number += 1;
-        self.with_others(Batch { txns, origin: Some(self.newest) }, self.newest).await
+        let (batch, mut stop) = (Batch { txns, origin: Some(self.newest) }, self.stop.clone());
+        let closing = async {
+            // The sender is only gone with the store.
+            let _ = stop.wait_for(|stop| *stop).await;
+            sleep(LAST_WORDS).await;
+        };
+        tokio::select! {
+            outcomes = self.with_others(batch, self.newest) => outcomes,
+            () = closing => Err(unknown("the store was closed, and the other servers did not answer")),
+        }
     }
 
     async fn alone(&self, batch: Batch) -> Result<Outcomes, CommitError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use mizzen_store::{Embedded, Identity, Options, PeerError, Peers};
+use mizzen_store::{CommitError, Embedded, Identity, Options, PeerError, Peers, Store};
 
 /// A wait that takes longer has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -41,10 +41,18 @@ impl Peers for Line {
         let (line, again) = (Self { from: self.from, board: Arc::clone(&self.board) }, error.clone());
         Box::pin(async move {
             let store = line.reach(to).ok_or(error)?;
-            let answer = store.answer(&request).await;
+            let answer = store.answer(request).expect("it has peers").await;
             // The answer may be lost as well.
             line.reach(to).map(|_| answer).ok_or(again)
         })
+    }
+}
+
+/// Waits until a server has what was acknowledged anywhere.
+pub async fn newest(store: &Embedded) -> Result<(), CommitError> {
+    match store.newest() {
+        Some(newest) => newest.await,
+        None => Ok(()),
     }
 }
 
@@ -129,7 +137,7 @@ impl Cluster {
                 let leads = |store: &&Arc<Embedded>| store.leader() == Some(store.id());
                 if let Some(leader) = self.stores.values().find(leads) {
                     // It may have been replaced without knowing.
-                    if leader.newest().await.is_ok() && leader.leader() == Some(leader.id()) {
+                    if newest(leader).await.is_ok() && leader.leader() == Some(leader.id()) {
                         return Arc::clone(leader);
                     }
                 }

@@ -43,6 +43,27 @@ pub struct World {
     dir: tempfile::TempDir,
 }
 
+async fn connect(tls: &TlsConnector, address: &str) -> Sender {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = rustls_pki_types::ServerName::from(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let stream = tls.connect(name, stream).await.unwrap();
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection.with_upgrades());
+    sender
+}
+
+/// Sends one request with a JSON body on a connection of its own.
+pub async fn send(tls: &TlsConnector, address: &str, method: Method, path: &str, body: &Value) -> Got {
+    let mut sender = connect(tls, address).await;
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let request = Request::builder().method(method).uri(path).header("host", "localhost");
+    let request = request.header("content-type", "application/json").body(Full::new(body.into())).unwrap();
+    let answer = tokio::time::timeout(PATIENCE, sender.send_request(request)).await;
+    let (parts, body) = answer.expect("no answer in time").unwrap().into_parts();
+    let body = tokio::time::timeout(PATIENCE, body.collect()).await.expect("body not in time").unwrap().to_bytes();
+    Got { code: parts.status.as_u16(), headers: parts.headers, body }
+}
+
 /// An answer, read to its end.
 pub struct Got {
     pub code: u16,
@@ -141,12 +162,7 @@ impl World {
 
     /// A connection of the admin.
     async fn connect(&self) -> Sender {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.unwrap();
-        let name = rustls_pki_types::ServerName::from(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let stream = self.admin.connect(name, stream).await.unwrap();
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection.with_upgrades());
-        sender
+        connect(&self.admin, &format!("127.0.0.1:{}", self.port)).await
     }
 
     /// Sends a request as the admin and returns the answer with its body still to be read.
