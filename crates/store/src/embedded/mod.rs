@@ -48,8 +48,9 @@ const QUEUE: usize = 1024;
 /// The only voter elects itself within two syncs; a disk that hangs this long is broken.
 const ELECTION: Duration = Duration::from_secs(30);
 
-/// Between two heartbeats of a leader; one that is silent for five to ten of them is replaced.
-const HEARTBEAT_MS: u64 = 150;
+/// Between two heartbeats of a leader. One that is silent for ten of them loses its lease, and is replaced after five to ten
+/// more: longer than a sync of a slow disk holds heartbeats up (0.5 s), and short for those who wait for a leader.
+const HEARTBEAT_MS: u64 = 75;
 /// A piece of a snapshot that takes longer is sent again.
 const SNAPSHOT_PIECE_MS: u64 = 5000;
 
