@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, PODS};
 use crate::context::Context;
+use crate::devices::{self, Devices};
 use crate::events::Events;
 use crate::kubelet::rotate;
 use crate::network::{Network, NetworkError};
@@ -90,6 +91,7 @@ impl Agent {
         let ctx = Arc::new(Context {
             objects: Objects::new(Arc::clone(&api), tasks.clone(), stop.clone()),
             id_ranges: IdRanges::new(config.data_dir.join(PODS)),
+            devices: Arc::new(Devices::new(devices::directory(&config.data_dir))),
             capacity: Capacity::read(&config),
             service_env: ServiceEnv::new(services.clone()),
             client,
@@ -127,6 +129,9 @@ impl Agent {
         let (ctx, stop) = (&self.ctx, &self.stop);
         let data_dir = &ctx.config.data_dir;
         volume::prepare_volatile(data_dir).map_err(|source| AgentError::DataDir { path: data_dir.clone(), source })?;
+        ctx.devices
+            .serve(&self.tasks, stop)
+            .map_err(|source| AgentError::DataDir { path: devices::directory(data_dir), source })?;
         let events = ctx.driver.events();
         let adopted = adopt(ctx).await?;
         let selection = Selection { fields: format!("spec.nodeName={}", ctx.config.node_name), ..Selection::default() };

@@ -8,6 +8,7 @@ use mizzen_runtime::driver::Driver;
 use mizzen_runtime::images::ImageService;
 
 use crate::config::Config;
+use crate::devices::Devices;
 use crate::events::Events;
 use crate::network::Network;
 use crate::node::capacity::Capacity;
@@ -33,6 +34,8 @@ pub struct Context {
     pub events: Events,
     /// Users of pods with user namespaces of their own.
     pub id_ranges: IdRanges,
+    /// Devices of plugins.
+    pub devices: Arc<Devices>,
     /// What this node has.
     pub capacity: Capacity,
     /// This node's object, once registered.

@@ -9,11 +9,13 @@
 //! * [`node`]: the Node object and its Lease.
 //! * [`services`]: what Services mean for this node.
 //! * [`kubelet`]: the endpoint for logs, stats and streams.
+//! * [`devices`]: devices of plugins, over [`rpc`].
 //! * [`streaming`]: exec, attach and port-forward.
 
 mod agent;
 pub mod config;
 pub mod context;
+pub mod devices;
 pub mod events;
 pub mod kubelet;
 pub mod network;
@@ -22,6 +24,7 @@ pub mod objects;
 pub mod pod;
 pub mod probe;
 pub mod quantity;
+pub mod rpc;
 pub mod services;
 pub mod streaming;
 pub mod usage;

@@ -1,6 +1,7 @@
 //! The whole agent against a world in memory.
 
 mod fakes;
+mod plugin;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -283,5 +284,59 @@ async fn a_resize_waits_for_room() {
     let resized = world.api.wait(&small, "resized", |p| done(p) && pending(p).is_null()).await;
     assert_eq!(resized["status"]["containerStatuses"][0]["allocatedResources"]["cpu"], "900m");
     assert_eq!(resized["status"]["containerStatuses"][0]["restartCount"], 0);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn devices_of_plugins_are_given_once() {
+    let world = World::start().await;
+    let node = |device: &str| {
+        let (api, device) = (Arc::clone(&world.api), device.to_string());
+        async move {
+            let shows = |n: &Value| n["status"]["allocatable"]["example.com/light"] == device.as_str();
+            api.wait("/api/v1/nodes/n1", "showing devices", shows).await
+        }
+    };
+    world.api.wait("/api/v1/nodes/n1", "registered", Value::is_object).await;
+    let directory = world.dir.as_ref().unwrap().path().join("kubelet/device-plugins");
+    let plugin = plugin::Plugin::start(&directory, &[("a", true), ("b", true), ("c", false)]).await;
+    let shown = node("2").await;
+    assert_eq!(shown["status"]["capacity"]["example.com/light"], "3");
+
+    let asking = |name: &str, count: &str| json!({"containers": [{"name": name, "image": "web:1", "resources": {"limits": {"example.com/light": count}}}]});
+    let first = world.pod("first", asking("one", "1"));
+    world.ready(&first).await;
+    let running = world.driver.running();
+    assert!(running[0].env.contains(&"LIGHT=b".to_string()), "the plugin prefers b: {:?}", running[0].env);
+    assert_eq!(
+        (running[0].devices[0].container_path.as_str(), running[0].devices[0].permissions.as_str()),
+        ("/dev/light", "rw")
+    );
+    assert!(running[0].mounts.iter().any(|m| m.destination == "/light" && m.read_only));
+    let second = world.pod("second", asking("two", "2"));
+    let why =
+        |p: &Value| p["status"]["containerStatuses"][0]["state"]["waiting"]["message"].as_str().map(str::to_string);
+    let waiting = world.api.wait(&second, "told", |p| why(p).is_some_and(|w| w.contains("Available: 1"))).await;
+    assert!(why(&waiting).unwrap().contains("example.com/light. Requested: 2"), "{waiting}");
+
+    // A container that starts again keeps its device; an unhealthy one is no longer offered.
+    world.driver.exit("one", 1);
+    world.api.wait(&first, "healed", |p| is_ready(p) && p["status"]["containerStatuses"][0]["restartCount"] == 1).await;
+    assert!(world.driver.running().iter().all(|c| c.name != "one" || c.env.contains(&"LIGHT=b".to_string())));
+    plugin.say(&[("a", false), ("b", true), ("c", false)]);
+    node("1").await;
+
+    // The agent starts anew: it finds the plugin again, and knows who has what.
+    let (api, driver, dir) = world.stop().await;
+    let world = World::over(api, FakeDriver::succeeding(&driver), dir).await;
+    plugin.say(&[("a", true), ("b", true), ("c", true)]);
+    let full = |n: &Value| n["status"]["allocatable"]["example.com/light"] == "3";
+    world.api.wait("/api/v1/nodes/n1", "offering all", full).await;
+    world.api.wait(&second, "given its devices", is_ready).await;
+    let two = world.driver.running().into_iter().find(|c| c.name == "two").unwrap();
+    assert!(two.env.contains(&"LIGHT=a,c".to_string()), "{:?}", two.env);
+    drop(plugin);
+    let none = |n: &Value| n["status"]["allocatable"]["example.com/light"] == "0";
+    world.api.wait("/api/v1/nodes/n1", "without a plugin", none).await;
     world.stop().await;
 }

@@ -54,6 +54,18 @@ impl Capacity {
     }
 }
 
+impl Capacity {
+    /// With devices: (resource, how many, how many of them healthy).
+    pub fn with_devices(&self, devices: &[(String, usize, usize)]) -> Self {
+        let mut all = self.clone();
+        for (resource, count, healthy) in devices {
+            all.capacity.insert(resource.clone(), Quantity(count.to_string()));
+            all.allocatable.insert(resource.clone(), Quantity(healthy.to_string()));
+        }
+        all
+    }
+}
+
 fn cpu(millis: i64) -> Quantity {
     if millis % 1000 == 0 { Quantity((millis / 1000).to_string()) } else { Quantity(format!("{millis}m")) }
 }

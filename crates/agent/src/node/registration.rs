@@ -65,7 +65,8 @@ async fn current(ctx: &Context, info: &NodeSystemInfo, previous: Option<&NodeSta
         }
     };
     let pressure = machine::pressure(&ctx.config.data_dir);
-    object::status(&ctx.config, &ctx.capacity, info, &images, pressure, previous, Timestamp::now())
+    let capacity = ctx.capacity.with_devices(&ctx.devices.counts());
+    object::status(&ctx.config, &capacity, info, &images, pressure, previous, Timestamp::now())
 }
 
 async fn write(ctx: &Context, status: &NodeStatus, previous: Option<&NodeStatus>) -> Result<(), ClientError> {
@@ -87,6 +88,7 @@ pub async fn run(ctx: Arc<Context>, shutdown: CancellationToken) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(CHECK) => {}
+            () = ctx.devices.changed.notified() => {}
             () = shutdown.cancelled() => return,
         }
         let known = ctx.node.get("", &ctx.config.node_name);

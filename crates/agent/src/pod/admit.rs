@@ -62,6 +62,10 @@ pub fn check<'a>(pod: &Pod, others: impl Iterator<Item = &'a Pod> + Clone, offer
     {
         return reject("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS");
     }
+    if spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
+        let message = "this node does not prepare resource claims (dynamic resource allocation)";
+        return reject("UnexpectedAdmissionError", message);
+    }
     for sysctl in spec.security_context.iter().flat_map(|s| s.sysctls.iter().flatten()) {
         let name = sysctl.name.replace('/', ".");
         if !SAFE_SYSCTLS.contains(&name.as_str()) {

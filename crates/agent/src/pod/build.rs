@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, VolumeMount};
 use mizzen_runtime::images::Image;
-use mizzen_runtime::spec::{ContainerSpec, Mount, MountSource, PodSpec as SandboxSpec, Propagation};
+use mizzen_runtime::spec::{ContainerSpec, Device, Mount, MountSource, PodSpec as SandboxSpec, Propagation};
 
 use super::env::{EnvError, Environment};
 use super::files;
 use super::resources;
 use super::security::{self, SecurityError};
 use crate::context::Context;
+use crate::devices::plugin::Allotment;
 use crate::volume::sub_path::{self, SubPathError};
 use crate::volume::{Mounted, MountedVolumes};
 
@@ -101,6 +102,8 @@ pub struct Ingredients<'a> {
     pub image: &'a Image,
     /// Its environment from the pod.
     pub env: Environment,
+    /// What it has for its devices.
+    pub devices: Allotment,
     /// The pod's volumes.
     pub volumes: &'a MountedVolumes,
     /// How often it was started before.
@@ -111,7 +114,7 @@ pub struct Ingredients<'a> {
 
 /// A container as the runtime is to run it. Creates mount points of sub-paths and the file for its last words.
 pub fn container(from: Ingredients<'_>) -> Result<ContainerSpec, BuildError> {
-    let Ingredients { ctx, pod, container, image, env, volumes, attempt, id } = from;
+    let Ingredients { ctx, pod, container, image, env, devices, volumes, attempt, id } = from;
     let empty = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&empty);
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
@@ -120,6 +123,15 @@ pub fn container(from: Ingredients<'_>) -> Result<ContainerSpec, BuildError> {
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
         let target = dir.join("subpaths").join(&container.name).join(index.to_string());
         mounts.push(volume_mount(mount, volumes, &env, &target)?);
+    }
+    for (destination, source, read_only) in &devices.mounts {
+        mounts.push(Mount {
+            source: MountSource::Bind(PathBuf::from(source)),
+            destination: destination.clone(),
+            read_only: *read_only,
+            recursive_read_only: false,
+            propagation: Propagation::Private,
+        });
     }
     let taken: Vec<String> = mounts.iter().map(|m: &Mount| m.destination.clone()).collect();
     own_files(spec, container, &dir, &mut mounts, &taken)?;
@@ -138,7 +150,8 @@ pub fn container(from: Ingredients<'_>) -> Result<ContainerSpec, BuildError> {
     let mut full = Environment::default();
     full.set("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
     full.set("HOSTNAME", files::names(pod, spec, &ctx.config.cluster_domain).hostname);
-    for line in image.config.env.iter().chain(&env.lines()) {
+    let of_devices: Vec<String> = devices.envs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    for line in image.config.env.iter().chain(&of_devices).chain(&env.lines()) {
         let (name, value) = line.split_once('=').unwrap_or((line, ""));
         full.set(name, value.to_string());
     }
@@ -156,7 +169,7 @@ pub fn container(from: Ingredients<'_>) -> Result<ContainerSpec, BuildError> {
         cwd: cwd.unwrap_or_else(|| "/".into()),
         user: security::user(spec, container, &image.config)?,
         mounts,
-        devices: Vec::new(),
+        devices: devices.devices.into_iter().map(device).collect(),
         resources: resources::container(pod, container, ctx.capacity.memory_bytes),
         security,
         tty: container.tty == Some(true),
@@ -165,6 +178,10 @@ pub fn container(from: Ingredients<'_>) -> Result<ContainerSpec, BuildError> {
         stop_signal: signal.as_deref().and_then(signal_number).unwrap_or(libc::SIGTERM),
         rlimits: Vec::new(),
     })
+}
+
+fn device((container_path, host_path, permissions): (String, String, String)) -> Device {
+    Device { host_path: host_path.into(), container_path, permissions }
 }
 
 fn volume_mount(

@@ -248,12 +248,14 @@ async fn start_container(
         Ok(env) => env.map_err(|e| config_error(&e))?,
         Err(_) => return Err(config_error(&VolumeError::Timeout)),
     };
+    let devices = ctx.devices.allot(pod, &start.container).await.map_err(|e| config_error(&e))?;
     let spec = build::container(build::Ingredients {
         ctx,
         pod,
         container: &start.container,
         image: &start.image,
         env,
+        devices,
         volumes: &start.volumes,
         attempt: start.attempt,
         id: new_id(),
@@ -432,6 +434,7 @@ pub async fn tear_down_pod(ctx: &Context, uid: &str) -> Result<(), String> {
     }
     ctx.network.detach(uid).await.map_err(|e| chain(&e))?;
     ctx.id_ranges.release(uid);
+    ctx.devices.release(uid);
     volume::tear_down(ctx, uid).await.map_err(|e| chain(&e))
 }
 

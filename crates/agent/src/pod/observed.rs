@@ -142,6 +142,8 @@ pub struct ContainerObserved {
     pub pull_retry: Option<Retry>,
     /// The last failed creation, until one succeeds.
     pub create_retry: Option<Retry>,
+    /// It waits as if it had never run: all containers of the pod start anew.
+    pub fresh: bool,
     /// It was stopped to be started anew: whatever its restart policy, and at once.
     pub renew: bool,
 }
@@ -355,6 +357,7 @@ impl Observed {
                 self.stop(container, *why, *grace_seconds, StopStep::Signalled(now), now);
             }
             Action::Kill { container, why } => self.stop(container, *why, 0, StopStep::Killed(now), now),
+            Action::RestartAll => self.containers.values_mut().for_each(ContainerObserved::start_over),
             Action::Resize => self.resize = Step::Doing,
             Action::TearDown => self.teardown = Step::Doing,
             Action::DeletePod => self.deletion = Step::Doing,
@@ -387,7 +390,7 @@ impl Observed {
                 record.probes = ProbeResults::default();
                 record.image = ImageState::Unknown;
                 record.create_retry = None;
-                record.renew = false;
+                (record.renew, record.fresh) = (false, false);
                 let running = ContainerPhase::Running(Running {
                     id: seen.spec.id.clone(),
                     image_id: image_id.to_string(),
@@ -407,7 +410,7 @@ impl Observed {
                     ContainerPhase::Ended(ended) if ended.id == seen.spec.id => return false,
                     // An older attempt, or one whose successor is on its way.
                     ContainerPhase::Running(running) if running.id != seen.spec.id => return false,
-                    ContainerPhase::Starting | ContainerPhase::CreateFailed { .. }
+                    ContainerPhase::Starting | ContainerPhase::CreateFailed { .. } | ContainerPhase::Waiting
                         if record.last.as_ref().is_some_and(|l| l.id == seen.spec.id) =>
                     {
                         return false;
@@ -468,6 +471,12 @@ impl Observed {
         self.containers.get(name).is_some_and(|c| c.renew)
     }
 
+    /// The driver's id of the last run of a container that waits as if it had never run.
+    pub fn started_over(&self, name: &str) -> Option<String> {
+        let record = self.containers.get(name).filter(|c| c.fresh)?;
+        record.last.as_ref().map(|l| l.id.clone()).filter(|id| !id.is_empty())
+    }
+
     /// No container runs or is being started.
     pub fn quiet(&self) -> bool {
         self.containers.values().all(|c| !matches!(c.state, ContainerPhase::Running(_) | ContainerPhase::Starting))
@@ -475,6 +484,16 @@ impl Observed {
 }
 
 impl ContainerObserved {
+    /// What ended waits as if it had never run.
+    fn start_over(&mut self) {
+        if let ContainerPhase::Ended(ended) = std::mem::take(&mut self.state) {
+            self.last = Some(ended);
+            self.restarts += 1;
+            self.fresh = true;
+        }
+        (self.probes, self.image, self.renew) = (ProbeResults::default(), ImageState::Unknown, false);
+    }
+
     /// The container ended.
     pub fn ended(&mut self, ended: Ended) {
         let stop = if let ContainerPhase::Running(running) = &self.state { running.stop.as_ref() } else { None };

@@ -23,7 +23,7 @@ const OURS: [&str; 9] = [
 ];
 
 /// Conditions that this node takes away when they no longer apply.
-const PASSING: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
+const PASSING: [&str; 3] = ["PodResizePending", "PodResizeInProgress", "AllContainersRestarting"];
 
 /// The patch that turns `before` into `after`.
 pub fn status(uid: &str, before: &PodStatus, after: &PodStatus) -> Value {

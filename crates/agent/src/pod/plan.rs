@@ -61,6 +61,8 @@ pub enum Action {
         /// Why it stops.
         why: StopReason,
     },
+    /// Have all containers, which have ended, start anew, from the first init container on.
+    RestartAll,
     /// Give what runs the limits that were granted.
     Resize,
     /// Remove sandbox, network and volumes.
@@ -202,9 +204,23 @@ pub fn deadline_exceeded(pod: &Pod, previous: &PodStatus, observed: &Observed, n
     }
 }
 
+/// A container whose end means that all start anew: when it ended, and when they may.
+pub fn restarts_all(spec: &PodSpec, observed: &Observed) -> Option<(Timestamp, Timestamp)> {
+    roles::members(spec).find_map(|member| {
+        let record = observed.containers.get(&member.container.name)?;
+        match &record.state {
+            ContainerPhase::Ended(ended) if roles::restarts_all(member.container, ended) => {
+                Some((ended.finished_at, record.backoff.restart_at(ended.finished_at)))
+            }
+            _ => None,
+        }
+    })
+}
+
 /// A regular container has been started: the init containers are behind.
 pub fn mains_begun(spec: &PodSpec, observed: &Observed) -> bool {
-    spec.containers.iter().any(|c| {
+    let counts = |name: &str| observed.containers.get(name).is_none_or(|r| !r.fresh);
+    spec.containers.iter().filter(|c| counts(&c.name)).any(|c| {
         matches!(observed.phase(&c.name), ContainerPhase::Running(_) | ContainerPhase::Ended(_))
             || observed.containers.get(&c.name).is_some_and(|r| r.last.is_some())
     })
@@ -263,7 +279,21 @@ impl Planner<'_> {
             self.actions.push(Action::Resize);
         }
         self.wake_if(self.observed.resize.wake_at());
-        self.containers(spec);
+        match restarts_all(spec, self.observed) {
+            Some((ended, at)) => self.restart_all(spec, ended, at),
+            None => self.containers(spec),
+        }
+    }
+
+    /// Stops what runs because of a container that ended at `ended`; once nothing does, and from `at` on, all start anew.
+    fn restart_all(&mut self, spec: &PodSpec, ended: Timestamp, at: Timestamp) {
+        if !self.observed.quiet() {
+            self.stop(spec, ended, spec.termination_grace_period_seconds.unwrap_or(30));
+        } else if at <= self.now {
+            self.actions.push(Action::RestartAll);
+        } else {
+            self.wake(at);
+        }
     }
 
     /// Starts what may start, in order, and stops what must be started anew.

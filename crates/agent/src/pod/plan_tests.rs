@@ -192,6 +192,7 @@ fn word(action: &Action) -> String {
         Action::PreStop { container, grace_seconds, .. } => format!("prestop({container},{grace_seconds})"),
         Action::Signal { container, grace_seconds, .. } => format!("term({container},{grace_seconds})"),
         Action::Kill { container, .. } => format!("kill({container})"),
+        Action::RestartAll => "all".into(),
         Action::Resize => "resize".into(),
         Action::TearDown => "teardown".into(),
         Action::DeletePod => "delete".into(),
@@ -488,4 +489,23 @@ fn a_resize_restarts_what_says_so() {
     world.happen("exit a 0");
     assert!(world.observed.renews("a"));
     assert_eq!(world.plan(), "pull(a); Running a:Completed(0) b:run");
+}
+
+#[test]
+fn one_end_restarts_all() {
+    let spec = json!({"restartPolicy": "Never", "initContainers": [{"name": "i"}], "containers": [
+        {"name": "a", "restartPolicy": "Never", "restartPolicyRules": [
+            {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}]},
+        {"name": "b"}]});
+    check(
+        spec,
+        "-> volumes sandbox pull(i); Pending i:PodInitializing a:PodInitializing b:PodInitializing
+        volumes, sandbox, image i -> start(i,0); Pending i:PodInitializing a:PodInitializing b:PodInitializing
+        started i, exit i 0 -> pull(a) pull(b); Pending i:Completed(0) a:PodInitializing b:PodInitializing
+        image a, image b, started a, started b -> ; Running ready i:Completed(0) a:run b:run
+        exit a 42 -> term(b,30); Running i:Completed(0) a:Error(42) b:run
+        exit b 143 -> all; Running i:Completed(0) a:Error(42) b:Error(143)
+        -> pull(i); Running i#1:PodInitializing a#1:PodInitializing b#1:PodInitializing
+        image i -> start(i,1); Running i#1:PodInitializing a#1:PodInitializing b#1:PodInitializing",
+    );
 }

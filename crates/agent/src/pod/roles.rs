@@ -1,6 +1,6 @@
 //! The containers of a pod by the part they play, and when one that ended starts again.
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, Pod, PodSpec};
 
 use super::observed::Ended;
 
@@ -79,17 +79,8 @@ pub fn restarts(spec: &PodSpec, member: Member<'_>, ended: &Ended) -> bool {
         Role::Sidecar => return true,
         Role::Init | Role::Main => {}
     }
-    for rule in member.container.restart_policy_rules.iter().flatten() {
-        let Some(codes) = &rule.exit_codes else { continue };
-        let listed = codes.values.iter().flatten().any(|v| *v == ended.code);
-        let matches = match codes.operator.as_str() {
-            "In" => listed,
-            "NotIn" => !listed,
-            _ => false,
-        };
-        if matches && rule.action.starts_with("Restart") {
-            return true;
-        }
+    if rule(member.container, ended).is_some_and(|action| action.starts_with("Restart")) {
+        return true;
     }
     let own = member.container.restart_policy.as_deref();
     match own.or(spec.restart_policy.as_deref()).unwrap_or("Always") {
@@ -98,6 +89,25 @@ pub fn restarts(spec: &PodSpec, member: Member<'_>, ended: &Ended) -> bool {
         // For an init container Always means: until it succeeds.
         _ => member.role == Role::Main || failed,
     }
+}
+
+/// What the first rule that fits says about a container that ended (`restartPolicyRules`).
+fn rule<'a>(container: &'a Container, ended: &Ended) -> Option<&'a str> {
+    let fits = |rule: &&ContainerRestartRule| {
+        let Some(codes) = &rule.exit_codes else { return false };
+        let listed = codes.values.iter().flatten().any(|v| *v == ended.code);
+        match codes.operator.as_str() {
+            "In" => listed,
+            "NotIn" => !listed,
+            _ => false,
+        }
+    };
+    container.restart_policy_rules.iter().flatten().find(fits).map(|rule| rule.action.as_str())
+}
+
+/// Whether the end of a container means that all of its pod start anew.
+pub fn restarts_all(container: &Container, ended: &Ended) -> bool {
+    rule(container, ended) == Some("RestartAllContainers")
 }
 
 /// Seconds that the containers of a pod have to stop in.

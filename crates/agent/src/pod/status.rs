@@ -288,6 +288,9 @@ fn conditions(
     add("Ready", ready.map(|()| None));
     add("ContainersReady", containers.map(|()| None));
     add("PodScheduled", Ok(None));
+    if super::plan::restarts_all(spec, observed).is_some() {
+        list.push(condition(pod, previous, "AllContainersRestarting", "True", None, None, now));
+    }
     if let Some(pending) = &observed.pending_resize {
         let (reason, message) = (Some(pending.reason.to_string()), Some(pending.message.clone()));
         list.push(condition(pod, previous, "PodResizePending", "True", reason, message, now));

@@ -281,7 +281,8 @@ impl Maker<'_> {
             return Ok((at(self.empty_dir(name, source).await?, false), None));
         }
         if let Some(source) = &volume.host_path {
-            let (path, kind) = (PathBuf::from(&source.path), source.type_.clone().unwrap_or_default());
+            let path = crate::devices::host_path(&self.ctx.config.data_dir, &source.path);
+            let kind = source.type_.clone().unwrap_or_default();
             let checked = path.clone();
             blocking(move || Ok(host_path::prepare(&checked, &kind)?)).await?;
             return Ok((at(path, false), None));

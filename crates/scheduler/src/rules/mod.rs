@@ -106,6 +106,11 @@ pub struct Prepared {
 /// # Errors
 /// What makes every node impossible.
 pub fn prepare(cluster: &Cluster, pod: &PodInfo) -> Result<Prepared, Impossible> {
+    let spec = pod.pod.spec.as_ref();
+    if spec.and_then(|s| s.resource_claims.as_ref()).is_some_and(|claims| !claims.is_empty()) {
+        // Better not at all than without the devices that it counts on.
+        return Err(Impossible("cannot allocate all claims: dynamic resource allocation is not available".into()));
+    }
     Ok(Prepared {
         volumes: volumes::prepare(cluster, pod)?,
         affinity: pod_affinity::prepare(cluster, pod),

@@ -30,7 +30,7 @@ impl Worker {
             Action::Start { container, attempt } => {
                 let previous = match self.observed.phase(container) {
                     ContainerPhase::Ended(ended) if !ended.id.is_empty() => Some(ended.id.clone()),
-                    _ => None,
+                    _ => self.observed.started_over(container),
                 };
                 let image = self.images.get(container).cloned();
                 if let (Some((container, _)), Some(image)) = (self.find(container), image) {
@@ -60,6 +60,7 @@ impl Worker {
                     self.tasks.spawn(execute::signal(ctx, pod, id, None));
                 }
             }
+            Action::RestartAll => {}
             Action::Resize => {
                 self.tasks.spawn(execute::resize(ctx, pod, self.observed.given.clone(), self.resizing()));
             }
