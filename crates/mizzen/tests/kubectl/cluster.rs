@@ -40,7 +40,7 @@ impl Cluster {
         assert_eq!(line, "ready\n");
         let mut cluster = Self { directory, namespace, server: None };
         cluster.start_server();
-        cluster.load_image();
+        cluster.load("busybox:1", super::image::busybox);
         Some(cluster)
     }
 
@@ -69,9 +69,10 @@ impl Cluster {
         began.elapsed()
     }
 
-    fn load_image(&self) {
-        let layout = self.path("layout");
-        super::image::busybox(&layout, "busybox:1");
+    /// Makes an image and loads it.
+    pub fn load(&self, name: &str, make: impl FnOnce(&Path, &str)) {
+        let layout = self.path(&format!("layout-{}", name.replace([':', '/'], "-")));
+        make(&layout, name);
         let output = self.mizzen(&[
             "image",
             "load",

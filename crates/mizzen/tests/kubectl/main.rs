@@ -11,6 +11,7 @@ mod image;
 mod lifecycle;
 mod node;
 mod objects;
+mod operator;
 mod policies;
 mod python;
 mod registry;
