@@ -30,6 +30,7 @@ mod crd;
 mod deadline;
 mod deprecations;
 mod derived;
+mod device_selectors;
 mod dispatch;
 mod documents;
 mod expiry;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -152,8 +153,15 @@ impl Sampler {
         let objects = self.pods.objects();
         let running =
             objects.values().filter(|p| p.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running")).count();
+        let ids = &self.ctx.id_ranges;
+        let (apart, failed) = (ids.started.load(Ordering::Relaxed), ids.failed.load(Ordering::Relaxed));
         format!(
-            "# HELP kubelet_running_pods Pods that run on this node.\n# TYPE kubelet_running_pods gauge\n\
+            "# HELP kubelet_started_user_namespaced_pods_total Starts of pods with user namespaces of their own.\n\
+             # TYPE kubelet_started_user_namespaced_pods_total counter\nkubelet_started_user_namespaced_pods_total {apart}\n\
+             # HELP kubelet_started_user_namespaced_pods_errors_total Such starts that failed.\n\
+             # TYPE kubelet_started_user_namespaced_pods_errors_total counter\n\
+             kubelet_started_user_namespaced_pods_errors_total {failed}\n\
+             # HELP kubelet_running_pods Pods that run on this node.\n# TYPE kubelet_running_pods gauge\n\
              kubelet_running_pods {running}\n# HELP kubelet_desired_pods Pods bound to this node.\n\
              # TYPE kubelet_desired_pods gauge\nkubelet_desired_pods {}\n",
             objects.len()

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -152,13 +153,22 @@ pub async fn volumes(ctx: Arc<Context>, pod: Arc<Pod>, uses: Arc<Uses>) -> Outco
 
 /// Starts sandbox and network, and writes the files that need the pod's addresses.
 pub async fn sandbox(ctx: Arc<Context>, pod: Arc<Pod>) -> Outcome {
-    Outcome::Sandbox(start_sandbox(&ctx, &pod).await)
+    let result = start_sandbox(&ctx, &pod).await;
+    if has_own_users(&pod) {
+        ctx.id_ranges.started.fetch_add(1, Ordering::Relaxed);
+        ctx.id_ranges.failed.fetch_add(u64::from(result.is_err()), Ordering::Relaxed);
+    }
+    Outcome::Sandbox(result)
+}
+
+fn has_own_users(pod: &Pod) -> bool {
+    pod.spec.as_ref().and_then(|s| s.host_users) == Some(false)
 }
 
 async fn start_sandbox(ctx: &Context, pod: &Pod) -> Result<Vec<IpAddr>, SandboxError> {
     prepare_dirs(ctx, pod)?;
     let mut spec = build::sandbox(ctx, pod);
-    if pod.spec.as_ref().and_then(|s| s.host_users) == Some(false) {
+    if has_own_users(pod) {
         spec.user_namespace = Some(ctx.id_ranges.of(uid(pod)).map_err(SandboxError::Ids)?);
     }
     let sandbox = ctx.driver.start_sandbox(spec).await?;
@@ -222,6 +232,9 @@ pub async fn start(ctx: Arc<Context>, pod: Arc<Pod>, uses: Arc<Uses>, start: Sta
     let (container, attempt) = (start.container.name.clone(), start.attempt);
     let image = start.container.image.clone().unwrap_or_default();
     let result = Box::new(start_container(&ctx, &pod, &uses, start).await);
+    if result.is_err() && has_own_users(&pod) {
+        ctx.id_ranges.failed.fetch_add(1, Ordering::Relaxed);
+    }
     Outcome::Started { container, attempt, image, result }
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 
 use mizzen_runtime::spec::IdRange;
@@ -26,12 +27,16 @@ pub struct IdRanges {
     pods: PathBuf,
     /// By pod uid, in units of [`LENGTH`]; read from disk when it is first asked for.
     taken: Mutex<Option<BTreeMap<String, u32>>>,
+    /// How often a pod with a range was started.
+    pub started: AtomicU64,
+    /// How often that failed, or a container of such a pod could not be started.
+    pub failed: AtomicU64,
 }
 
 impl IdRanges {
     /// Those of the pods whose directories lie below `pods`.
     pub fn new(pods: PathBuf) -> Self {
-        Self { pods, taken: Mutex::new(None) }
+        Self { pods, taken: Mutex::new(None), started: AtomicU64::new(0), failed: AtomicU64::new(0) }
     }
 
     /// The range of a pod, whose directory exists; the same whenever it is asked for.

@@ -103,14 +103,17 @@ pub fn oom_score(pod: &Pod, container: &Container, node_memory: i64) -> i32 {
 pub fn container(pod: &Pod, container: &Container, node_memory: i64) -> Resources {
     let requirements = container.resources.clone().unwrap_or_default();
     let (requests, limits) = (requirements.requests.as_ref(), requirements.limits.as_ref());
-    let cpu_limit = amount(limits, "cpu");
+    // Without a limit of its own, a container has what the pod as a whole may have.
+    let whole = pod.spec.as_ref().and_then(|s| s.resources.as_ref()).and_then(|r| r.limits.as_ref());
+    let limit = |name: &str| amount(limits, name).filter(|l| *l > 0).or_else(|| amount(whole, name));
+    let cpu_limit = limit("cpu");
     // A limit without a request is the request, as the API defaults it.
-    let request = amount(requests, "cpu").or(cpu_limit).unwrap_or(0);
+    let request = amount(requests, "cpu").or(amount(limits, "cpu")).unwrap_or(0);
     Resources {
         cpu_shares: Some(shares(request)),
         cpu_quota_us: cpu_limit.filter(|c| *c > 0).map(quota),
         cpu_period_us: cpu_limit.filter(|c| *c > 0).map(|_| PERIOD_US),
-        memory_limit_bytes: amount(limits, "memory").filter(|m| *m > 0),
+        memory_limit_bytes: limit("memory").filter(|m| *m > 0),
         pids_limit: None,
         hugepage_limits: hugepages(limits),
         oom_score_adj: Some(oom_score(pod, container, node_memory)),
@@ -248,6 +251,19 @@ mod tests {
         assert_eq!(got.memory_limit_bytes, Some(64 << 20));
         assert_eq!(got.hugepage_limits["2MB"], 4 << 20);
         assert_eq!((shares(0), quota(1)), (2, 1000));
+    }
+
+    #[test]
+    fn a_container_without_limits_has_the_pod_s() {
+        let mut pod = make(json!([{"name": "a"}, {"name": "b", "resources": {"limits": {"cpu": "1"}}}]), json!([]));
+        let spec = pod.spec.as_mut().unwrap();
+        spec.resources = Some(serde_json::from_value(json!({"limits": {"cpu": "2", "memory": "64Mi"}})).unwrap());
+        let of = |index: usize| {
+            let got = container(&pod, &pod.spec.as_ref().unwrap().containers[index], 1 << 30);
+            (got.cpu_shares, got.cpu_quota_us, got.memory_limit_bytes)
+        };
+        assert_eq!(of(0), (Some(2), Some(200_000), Some(64 << 20)));
+        assert_eq!(of(1), (Some(1024), Some(100_000), Some(64 << 20)));
     }
 
     #[test]

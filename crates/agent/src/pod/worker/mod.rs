@@ -214,14 +214,16 @@ impl Worker {
     fn resize(&mut self, before: &Pod) {
         let pod = Arc::clone(&self.pod);
         let (Some(old), Some(new)) = (&before.spec, &pod.spec) else { return };
-        let mut changed = false;
-        if old.resources != new.resources {
+        let whole = old.resources != new.resources;
+        let mut changed = whole;
+        if whole {
             self.observed.given.get_or_insert_with(|| old.resources.clone().unwrap_or_default());
-            changed = true;
         }
         for Member { container, .. } in roles::members(new) {
             let then = roles::members(old).find(|m| m.container.name == container.name);
-            let Some(then) = then.filter(|m| m.container.resources != container.resources) else { continue };
+            // What has no limits of its own has those of the pod.
+            let changes = |m: &Member<'_>| whole || m.container.resources != container.resources;
+            let Some(then) = then.filter(changes) else { continue };
             changed = true;
             if let ContainerPhase::Running(running) = &mut self.observed.container_mut(&container.name).state {
                 running.given.get_or_insert_with(|| then.container.resources.clone().unwrap_or_default());
