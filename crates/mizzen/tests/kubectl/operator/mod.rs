@@ -187,10 +187,31 @@ fn an_operator_with_webhooks_runs_in_the_cluster() {
     assert_eq!(cluster.get(&["configmap", "farewell"])["data"]["last"], "two");
     cluster.until("what it owned goes with it", || !cluster.try_kubectl(&["get", "configmap", "two"]).status.success());
 
-    // Without it nothing of its kind can be written, and everything else can.
+    without_it(&cluster);
+}
+
+/// With no pod of it: its kind is read as stored and no other way, written as the failure policy says, and everything else
+/// goes on.
+fn without_it(cluster: &Cluster) {
     cluster.kubectl(&["scale", "deployment/operator", "--replicas=0"]);
     cluster.until("it is gone", || cluster.pods("app=operator").is_empty());
-    let refused = cluster.kubectl_with(&["apply", "-f", "-"], &old("four", "d"));
-    assert!(!refused.status.success() && text(&refused).contains("failed"), "{}", text(&refused));
     cluster.kubectl(&["create", "configmap", "other"]);
+    cluster.kubectl(&["get", "sites.v2.example.com", "one"]);
+    let refused = cluster.refused(&["get", "sites.v1.example.com", "one"]);
+    assert!(refused.contains("conversion webhook for example.com/v2, Kind=Site failed"), "{refused}");
+    let site = "apiVersion: example.com/v2\nkind: Site\nmetadata: {name: four}\nspec: {address: 'd:80'}\n";
+    let refused = text(&cluster.kubectl_with(&["apply", "-f", "-"], site));
+    assert!(refused.contains("failed calling webhook \"mutate.example.com\""), "{refused}");
+    let ignore = r#"[{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}]"#;
+    for kind in ["mutatingwebhookconfiguration", "validatingwebhookconfiguration"] {
+        cluster.kubectl(&["patch", kind, "operator", "--type=json", "-p", ignore]);
+    }
+    cluster.apply(site);
+
+    // Back again, it takes up what came while it was away.
+    cluster.kubectl(&["scale", "deployment/operator", "--replicas=1"]);
+    cluster.until("what came meanwhile is followed", || {
+        let found = cluster.try_kubectl(&["get", "configmap", "four", "-o", "jsonpath={.data.address}"]);
+        found.status.success() && text(&found) == "d:80"
+    });
 }
