@@ -96,7 +96,7 @@ pub fn claim_spec(spec: &Value, at: &At<'_>, errors: &mut Errors) {
     if storage.is_null() {
         errors.required(&resources_at.key("storage"), "");
     } else if resources::quantity(storage).is_none_or(|size| size.is_negative() || size.is_zero()) {
-        errors.invalid(&resources_at.field("requests").key("storage"), storage, "must be greater than zero");
+        errors.invalid(&resources_at.key("storage"), storage, "must be greater than zero");
     }
     errors.form(&at.field("storageClassName"), &spec["storageClassName"], names::dns1123_subdomain);
     errors.one_of(&at.field("volumeMode"), &spec["volumeMode"], &["Block", "Filesystem"]);
@@ -107,7 +107,7 @@ pub fn claim_spec(spec: &Value, at: &At<'_>, errors: &mut Errors) {
 fn modes(modes: &Value, at: &At<'_>, errors: &mut Errors) {
     let modes = list(modes);
     if modes.is_empty() {
-        errors.required(at, "at least 1 access mode is required");
+        errors.required(at, "");
     }
     for mode in modes {
         errors.one_of(at, mode, &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"]);
@@ -319,13 +319,12 @@ mod tests {
     #[test]
     fn claims_grow_once_bound() {
         check("good", &validate_claim(&claim("1Gi")), &[]);
+        let none = ["spec.resources[storage]: Invalid value: \"0\": must be greater than zero"];
+        check("none", &validate_claim(&claim("0")), &none);
         check(
             "nothing",
             &validate_claim(&json!({"spec": {}})),
-            &[
-                "spec.accessModes: Required value: at least 1 access mode is required",
-                "spec.resources[storage]: Required value",
-            ],
+            &["spec.accessModes: Required value", "spec.resources[storage]: Required value"],
         );
         check(
             "unbound",

@@ -107,9 +107,9 @@ fn job_spec(spec: &Value, at: &At<'_>, errors: &mut Errors) {
 
 fn restart_policy(spec: &Value, at: &At<'_>, errors: &mut Errors) {
     match &spec["template"]["spec"]["restartPolicy"] {
-        Value::Null => errors.required(at, "valid values: [\"OnFailure\" \"Never\"]"),
+        Value::Null => errors.required(at, "valid values: \"OnFailure\", \"Never\""),
         policy => match text(policy) {
-            "Always" | "" => errors.required(at, "valid values: [\"OnFailure\" \"Never\"]"),
+            "Always" | "" => errors.required(at, "valid values: \"OnFailure\", \"Never\""),
             "Never" => {}
             "OnFailure" if spec["podFailurePolicy"].is_null() => {}
             "OnFailure" => errors.invalid(at, policy, "only \"Never\" is supported when podFailurePolicy is specified"),
@@ -433,7 +433,7 @@ mod tests {
             (
                 "restarts for ever",
                 |s| s["template"]["spec"]["restartPolicy"] = json!("Always"),
-                &["spec.template.spec.restartPolicy: Required value: valid values: [\"OnFailure\" \"Never\"]"],
+                &["spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\""],
             ),
             (
                 "own selector",

@@ -120,7 +120,7 @@ pub fn spread(constraints: &Value, at: &At<'_>, errors: &mut Errors) {
     for (i, constraint) in constraints.iter().enumerate() {
         let at = at.index(i);
         if number(&constraint["maxSkew"]) <= 0 {
-            errors.invalid(&at.field("maxSkew"), number(&constraint["maxSkew"]), "must be greater than 0");
+            errors.invalid(&at.field("maxSkew"), number(&constraint["maxSkew"]), "must be greater than zero");
         }
         errors.required_text(&at.field("topologyKey"), &constraint["topologyKey"], "can not be empty");
         let action = &constraint["whenUnsatisfiable"];
