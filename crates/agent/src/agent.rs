@@ -12,7 +12,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use mizzen_client::{Api, Client, Reflector, Selection};
 use mizzen_runtime::driver::{Driver, DriverError, DriverEvent, Sandbox};
 use mizzen_runtime::images::ImageService;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +21,7 @@ use crate::config::{Config, PODS};
 use crate::context::Context;
 use crate::devices::{self, Devices};
 use crate::events::Events;
+use crate::eviction::{self, Eviction};
 use crate::kubelet::rotate;
 use crate::network::{Network, NetworkError};
 use crate::node::capacity::Capacity;
@@ -34,6 +35,9 @@ use crate::pod::worker::Worker;
 use crate::pod::{admit, execute, reports, status};
 use crate::services::view::{self, ServiceEnv};
 use crate::volume;
+
+/// Evictions on their way to their pods; who evicts waits for room.
+const EVICTIONS: usize = 16;
 
 /// Why an agent could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +97,7 @@ impl Agent {
             id_ranges: IdRanges::new(config.data_dir.join(PODS)),
             devices: Arc::new(Devices::new(devices::directory(&config.data_dir))),
             capacity: Capacity::read(&config),
+            pressure: watch::Sender::default(),
             service_env: ServiceEnv::new(services.clone()),
             client,
             driver,
@@ -163,6 +168,8 @@ impl Agent {
             logged.objects().iter().map(of).collect()
         };
         self.tasks.spawn(rotate::run(Arc::clone(ctx), log_dirs, stop.clone()));
+        let (evict, evictions) = mpsc::channel(EVICTIONS);
+        self.tasks.spawn(eviction::watch::run(Arc::clone(ctx), pods.clone(), evict, stop.clone()));
         let inputs = view::Inputs { services: self.services.clone(), slices, pods: pods.clone() };
         self.tasks.spawn(view::run(Arc::clone(ctx), inputs, stop.clone()));
         // Services must be known before a container's environment is made.
@@ -177,7 +184,7 @@ impl Agent {
             tasks: self.tasks.clone(),
             stop: stop.clone(),
         };
-        manager.run(pods, adopted, events).await;
+        manager.run(pods, adopted, events, evictions).await;
         Ok(())
     }
 }
@@ -296,6 +303,7 @@ impl Manager {
         pods: Reflector<Pod>,
         mut adopted: BTreeMap<String, (Sandbox, Vec<IpAddr>)>,
         mut events: mpsc::Receiver<DriverEvent>,
+        mut evictions: mpsc::Receiver<Eviction>,
     ) {
         let mut changes = pods.changes();
         self.sync(&pods, &mut adopted);
@@ -310,6 +318,9 @@ impl Manager {
                 event = events.recv(), if driver_alive => match event {
                     Some(event) => self.deliver(&event),
                     None => driver_alive = false,
+                },
+                Some(Eviction { uid, doom }) = evictions.recv() => if let Some(handle) = self.workers.get(&uid) {
+                    handle.mailbox.put(|letters| letters.doom = Some(doom));
                 },
                 Some(ended) = self.running.join_next(), if !self.running.is_empty() => match ended {
                     Ok(End { uid, crashed: false }) => {
@@ -460,6 +471,7 @@ impl Manager {
         let offer = admit::Offer {
             allocatable: &self.ctx.capacity.allocatable,
             labels: node.as_ref().and_then(|n| n.metadata.labels.as_ref()),
+            pressure: *self.ctx.pressure.borrow(),
         };
         let beside = |counts: fn(&Handle) -> bool| {
             let others: Vec<&Pod> = self.workers.values().filter(|h| counts(h)).map(|h| &*h.granted).collect();

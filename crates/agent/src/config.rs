@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::eviction::settings::Eviction;
+
 /// Directory of pods below the data directory.
 pub(crate) const PODS: &str = "pods";
 
@@ -41,6 +43,16 @@ pub struct Config {
     pub reserved_cpu_millis: i64,
     /// Memory that pods may not request, bytes.
     pub reserved_memory_bytes: i64,
+    /// Disk that pods may not request, beside what eviction keeps free, bytes.
+    pub reserved_disk_bytes: i64,
+    /// Most processes of a pod; `None`: as many as the machine has.
+    pub pod_pids_limit: Option<i64>,
+    /// A log file of this size is rotated.
+    pub log_max_size: u64,
+    /// Files kept for one container, the one being written included.
+    pub log_max_files: usize,
+    /// When pods end because the node runs short.
+    pub eviction: Eviction,
     /// How often the node's Lease is renewed.
     pub lease_interval: Duration,
     /// The `kubeletVersion` to report: `v1.36.0`.
@@ -65,6 +77,11 @@ impl Config {
             max_pods: 110,
             reserved_cpu_millis: 0,
             reserved_memory_bytes: 100 << 20,
+            reserved_disk_bytes: 0,
+            pod_pids_limit: None,
+            log_max_size: 10 << 20,
+            log_max_files: 5,
+            eviction: Eviction::default(),
             lease_interval: Duration::from_secs(10),
             version: "v1.36.0".into(),
         }

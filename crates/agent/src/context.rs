@@ -6,12 +6,14 @@ use k8s_openapi::api::core::v1::Node;
 use mizzen_client::{Client, Reflector};
 use mizzen_runtime::driver::Driver;
 use mizzen_runtime::images::ImageService;
+use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::devices::Devices;
 use crate::events::Events;
 use crate::network::Network;
 use crate::node::capacity::Capacity;
+use crate::node::object::Pressure;
 use crate::objects::Objects;
 use crate::pod::id_ranges::IdRanges;
 use crate::services::view::ServiceEnv;
@@ -38,6 +40,8 @@ pub struct Context {
     pub devices: Arc<Devices>,
     /// What this node has.
     pub capacity: Capacity,
+    /// What the node is short of.
+    pub pressure: watch::Sender<Pressure>,
     /// This node's object, once registered.
     pub node: Reflector<Node>,
     /// Environment that Services add to containers.

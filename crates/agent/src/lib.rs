@@ -7,6 +7,7 @@
 //! * [`pod`]: pod workers around a pure state machine.
 //! * [`volume`], [`probe`]: what workers use.
 //! * [`node`]: the Node object and its Lease.
+//! * [`eviction`]: what happens when memory or disk run out.
 //! * [`services`]: what Services mean for this node.
 //! * [`kubelet`]: the endpoint for logs, stats and streams.
 //! * [`devices`]: devices of plugins, over [`rpc`].
@@ -17,6 +18,7 @@ pub mod config;
 pub mod context;
 pub mod devices;
 pub mod events;
+pub mod eviction;
 pub mod kubelet;
 pub mod network;
 pub mod node;
@@ -26,6 +28,7 @@ pub mod probe;
 pub mod quantity;
 pub mod rpc;
 pub mod services;
+pub mod settings;
 pub mod streaming;
 pub mod usage;
 pub mod volume;

@@ -11,6 +11,22 @@ use crate::quantity::Quantity;
 /// Resources by name, in thousandths of a unit (API defaulting rounds every amount in a pod up to those).
 pub type Amounts = BTreeMap<String, i64>;
 
+/// Sysctls that are namespaced and cannot harm others: any pod may set them (Pod Security "baseline", kubelet's safe set).
+pub const SAFE_SYSCTLS: [&str; 12] = [
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+];
+
 /// The quality of service a pod gets when a node runs short (core/v1 PodQOSClass).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum QosClass {

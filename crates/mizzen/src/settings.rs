@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use mizzen_agent::settings::KubeletSettings;
 use mizzen_controllers::node_ipam::PodRange;
 use mizzen_runtime::image::RegistryConfig;
 use mizzen_server::config::Cidr;
@@ -53,6 +54,7 @@ struct File {
     authentication: Authentication,
     authorization: Authorization,
     audit: Auditing,
+    kubelet: KubeletSettings,
 }
 
 /// Settings as they are used.
@@ -86,6 +88,8 @@ pub struct Settings {
     pub authorization: Authorization,
     /// What is told of requests.
     pub audit: Auditing,
+    /// Of the node.
+    pub kubelet: KubeletSettings,
 }
 
 impl Settings {
@@ -136,6 +140,7 @@ impl Settings {
             authentication: file.authentication,
             authorization: file.authorization,
             audit: file.audit,
+            kubelet: file.kubelet,
         })
     }
 

@@ -197,6 +197,8 @@ pub trait Driver: Send + Sync + 'static {
     fn attach<'a>(&'a self, pod_uid: &'a str, id: &'a str, stdin: bool) -> Answer<'a, Streams>;
     /// Asks a container to write its log to a new file (after the agent renamed the old one).
     fn reopen_log<'a>(&'a self, pod_uid: &'a str, id: &'a str) -> Answer<'a, ()>;
+    /// The directory that holds what a container wrote over its image, if the driver keeps one on this machine.
+    fn writable_layer(&self, pod_uid: &str, id: &str) -> Option<PathBuf>;
     /// Usage of a container, or of the whole pod if `id` is `None`.
     fn usage<'a>(&'a self, pod_uid: &'a str, id: Option<&'a str>) -> Answer<'a, Usage>;
 }

@@ -1,4 +1,4 @@
-//! Keeps log files small: at 10 MiB a new one is begun, and five are kept, older ones compressed.
+//! Keeps log files small: at `containerLogMaxSize` a new one is begun; `containerLogMaxFiles` are kept, older ones compressed.
 
 use std::fs;
 use std::io;
@@ -13,10 +13,6 @@ use tokio_util::sync::CancellationToken;
 use super::files;
 use crate::context::Context;
 
-/// Size at which a log is rotated (kubelet's `containerLogMaxSize`).
-const MAX_SIZE: u64 = 10 << 20;
-/// Files kept for one container, the one being written included (`containerLogMaxFiles`).
-const MAX_FILES: usize = 5;
 /// How often sizes are looked at (`containerLogMonitorInterval`).
 const CHECK: Duration = Duration::from_secs(10);
 
@@ -29,7 +25,7 @@ pub async fn run(ctx: Arc<Context>, pods: impl Fn() -> Vec<(String, PathBuf)>, s
         }
         for (uid, directory) in pods() {
             // Only where a file is large is the runtime asked.
-            if !has_large_file(&directory) {
+            if !has_large_file(&directory, ctx.config.log_max_size) {
                 continue;
             }
             match ctx.driver.sandbox(&uid).await {
@@ -44,11 +40,11 @@ pub async fn run(ctx: Arc<Context>, pods: impl Fn() -> Vec<(String, PathBuf)>, s
     }
 }
 
-fn has_large_file(directory: &Path) -> bool {
+fn has_large_file(directory: &Path, max_size: u64) -> bool {
     let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
     entries(directory).any(|container| {
         entries(&container.path()).any(|file| {
-            file.path().extension().is_some_and(|e| e == "log") && file.metadata().is_ok_and(|m| m.len() >= MAX_SIZE)
+            file.path().extension().is_some_and(|e| e == "log") && file.metadata().is_ok_and(|m| m.len() >= max_size)
         })
     })
 }
@@ -56,7 +52,7 @@ fn has_large_file(directory: &Path) -> bool {
 async fn rotate(ctx: &Context, uid: &str, directory: &Path, container: &Container) {
     let path = directory.join(&container.spec.log_path);
     let running = matches!(container.state, ContainerState::Running { .. });
-    if !running || !fs::metadata(&path).is_ok_and(|m| m.len() >= MAX_SIZE) {
+    if !running || !fs::metadata(&path).is_ok_and(|m| m.len() >= ctx.config.log_max_size) {
         return;
     }
     let failed = |what: &str, error: &dyn std::fmt::Display| {
@@ -75,8 +71,9 @@ async fn rotate(ctx: &Context, uid: &str, directory: &Path, container: &Containe
         }
         return;
     }
+    let max_files = ctx.config.log_max_files;
     let folder = path.parent().unwrap_or(directory).to_path_buf();
-    match tokio::task::spawn_blocking(move || tidy(&folder)).await {
+    match tokio::task::spawn_blocking(move || tidy(&folder, max_files)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => failed("compress", &error),
         Err(error) => failed("compress", &error),
@@ -84,9 +81,9 @@ async fn rotate(ctx: &Context, uid: &str, directory: &Path, container: &Containe
 }
 
 /// Removes the oldest files and compresses all but the newest rotated one, which the runtime may still be closing.
-fn tidy(folder: &Path) -> io::Result<()> {
+fn tidy(folder: &Path, max_files: usize) -> io::Result<()> {
     let Some(files) = files::find(folder, false)? else { return Ok(()) };
-    let surplus = (files.rotated.len() + 1).saturating_sub(MAX_FILES);
+    let surplus = (files.rotated.len() + 1).saturating_sub(max_files);
     let (old, kept) = files.rotated.split_at(surplus);
     for path in old {
         fs::remove_file(path)?;
@@ -125,7 +122,7 @@ mod tests {
         for n in 1..=6 {
             fs::write(dir.path().join(format!("0.log.20260101-00000{n}")), format!("part {n}")).unwrap();
         }
-        tidy(dir.path()).unwrap();
+        tidy(dir.path(), 5).unwrap();
         let mut names: Vec<_> =
             fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();

@@ -44,7 +44,8 @@ impl Capacity {
         let mut allocatable = capacity.clone();
         allocatable.insert("cpu".into(), cpu((cpu_millis - config.reserved_cpu_millis).max(0)));
         allocatable.insert("memory".into(), Quantity(format!("{}Ki", free_memory / 1024)));
-        let usable = disk / 100 * (100 - DISK_RESERVED_PERCENT);
+        let reserved = u64::try_from(config.reserved_disk_bytes).unwrap_or(0);
+        let usable = (disk / 100 * (100 - DISK_RESERVED_PERCENT)).saturating_sub(reserved);
         allocatable.insert("ephemeral-storage".into(), Quantity(usable.to_string()));
         for (name, bytes) in huge {
             capacity.insert(name.clone(), quantity(*bytes));

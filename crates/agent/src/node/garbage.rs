@@ -45,6 +45,17 @@ async fn collect(ctx: &Context, pods: &Reflector<Pod>) -> Result<(), ImageError>
     Ok(())
 }
 
+/// Removes all images that no pod uses; how many.
+pub async fn remove_unused(ctx: &Context, pods: &Reflector<Pod>) -> Result<usize, ImageError> {
+    let used = used(ctx, pods).await?;
+    let unused = choose(ctx.images.list().await?, &used, u64::MAX);
+    for image in &unused {
+        tracing::info!(image = image.id, names = ?image.tags, "removing an unused image: the disk is full");
+        ctx.images.remove(&image.id).await?;
+    }
+    Ok(unused.len())
+}
+
 /// Bytes to free.
 fn excess(usage: &ImageUsage) -> u64 {
     let in_use = usage.capacity_bytes.saturating_sub(usage.available_bytes);
@@ -92,7 +103,7 @@ fn choose(mut images: Vec<Image>, used: &HashSet<String>, excess: u64) -> Vec<Im
         .into_iter()
         .take_while(|i| {
             let more = freed < excess;
-            freed += i.size_bytes;
+            freed = u64::saturating_add(freed, i.size_bytes);
             more
         })
         .collect()

@@ -11,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::object;
 use crate::context::Context;
-use crate::usage::machine;
 
 /// How often the status is looked at.
 const CHECK: Duration = Duration::from_secs(10);
@@ -64,7 +63,7 @@ async fn current(ctx: &Context, info: &NodeSystemInfo, previous: Option<&NodeSta
             Vec::new()
         }
     };
-    let pressure = machine::pressure(&ctx.config.data_dir);
+    let pressure = *ctx.pressure.borrow();
     let capacity = ctx.capacity.with_devices(&ctx.devices.counts());
     object::status(&ctx.config, &capacity, info, &images, pressure, previous, Timestamp::now())
 }
@@ -85,10 +84,13 @@ async fn write(ctx: &Context, status: &NodeStatus, previous: Option<&NodeStatus>
 pub async fn run(ctx: Arc<Context>, shutdown: CancellationToken) {
     let info = object::system_info(&ctx.config);
     let mut written: Option<(NodeStatus, Timestamp)> = None;
+    let mut pressure = ctx.pressure.subscribe();
     loop {
         tokio::select! {
             () = tokio::time::sleep(CHECK) => {}
             () = ctx.devices.changed.notified() => {}
+            // The context holds the sender, so it cannot fail.
+            _ = pressure.changed() => {}
             () = shutdown.cancelled() => return,
         }
         let known = ctx.node.get("", &ctx.config.node_name);

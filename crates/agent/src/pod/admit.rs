@@ -4,25 +4,12 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use mizzen_api::pod::SAFE_SYSCTLS;
 
-use super::resources;
+use super::resources::{self, Qos};
+use crate::eviction::is_critical;
+use crate::node::object::Pressure;
 use crate::quantity::amount;
-
-/// Sysctls that are namespaced and cannot harm others.
-const SAFE_SYSCTLS: [&str; 12] = [
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_wmem",
-];
 
 /// Why a pod cannot run here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,12 +30,15 @@ pub struct Offer<'a> {
     pub allocatable: &'a BTreeMap<String, Quantity>,
     /// The node's labels, if known.
     pub labels: Option<&'a BTreeMap<String, String>>,
+    /// What it is short of.
+    pub pressure: Pressure,
 }
 
 /// Checks a pod against the node and the pods that run on it already.
 pub fn check<'a>(pod: &Pod, others: impl Iterator<Item = &'a Pod> + Clone, offer: &Offer<'_>) -> Result<(), Rejection> {
     let empty = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&empty);
+    pressed(pod, spec, offer.pressure)?;
     if let (Some(labels), Some(selector)) = (offer.labels, &spec.node_selector)
         && !selector.iter().all(|(key, value)| labels.get(key) == Some(value))
     {
@@ -95,6 +85,26 @@ pub fn check<'a>(pod: &Pod, others: impl Iterator<Item = &'a Pod> + Clone, offer
         room(spec, name, others.clone(), offer.allocatable)?;
     }
     Ok(())
+}
+
+/// A node that runs short takes only pods it cannot do without, or, short of memory alone, those that asked for some.
+fn pressed(pod: &Pod, spec: &PodSpec, pressure: Pressure) -> Result<(), Rejection> {
+    let named = [(pressure.memory, "MemoryPressure"), (pressure.disk, "DiskPressure"), (pressure.pid, "PIDPressure")];
+    let names: Vec<&str> = named.into_iter().filter(|(on, _)| *on).map(|(_, name)| name).collect();
+    if names.is_empty() || is_critical(pod) {
+        return Ok(());
+    }
+    let tolerated = || {
+        spec.tolerations.iter().flatten().any(|t| {
+            let key = t.key.as_deref().unwrap_or_default();
+            (key == "node.kubernetes.io/memory-pressure" || (key.is_empty() && t.operator.as_deref() == Some("Exists")))
+                && matches!(t.effect.as_deref(), None | Some("" | "NoSchedule"))
+        })
+    };
+    if names == ["MemoryPressure"] && (resources::qos(pod) != Qos::BestEffort || tolerated()) {
+        return Ok(());
+    }
+    reject("Evicted", format!("The node had condition: [{}]. ", names.join(" ")))
 }
 
 /// Whether a resource suffices for a pod beside `others`.
@@ -161,6 +171,29 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_runs_short_takes_few() {
+        let memory = Pressure { memory: true, ..Pressure::default() };
+        let disk = Pressure { disk: true, memory: true, ..Pressure::default() };
+        let asks = json!([{"name": "c", "resources": {"requests": {"cpu": "1"}}}]);
+        for (case, spec, pressure, want) in [
+            (
+                "best effort",
+                json!({"containers": [{"name": "c"}]}),
+                memory,
+                "The node had condition: [MemoryPressure]. ",
+            ),
+            ("best effort tolerates", json!({"containers": [], "tolerations": [{"operator": "Exists"}]}), memory, ""),
+            ("burstable", json!({"containers": asks}), memory, ""),
+            ("disk", json!({"containers": asks}), disk, "The node had condition: [MemoryPressure DiskPressure]. "),
+            ("critical", json!({"containers": [], "priority": 2_000_000_000}), disk, ""),
+        ] {
+            let pod = pod(spec);
+            let got = pressed(&pod, pod.spec.as_ref().unwrap(), pressure).err().map(|r| r.message).unwrap_or_default();
+            assert_eq!(got, want, "{case}");
+        }
+    }
+
+    #[test]
     fn what_fits_and_what_does_not() {
         let with = |more: Value| {
             let mut container = json!({"name": "c"});
@@ -171,7 +204,7 @@ mod tests {
         let port = |ip: &str| with(json!({"ports": [{"containerPort": 80, "hostPort": 80, "hostIP": ip}]}));
         let allocatable = BTreeMap::from([("cpu".into(), Quantity("2".into())), ("pods".into(), Quantity("2".into()))]);
         let labels = BTreeMap::from([("disk".to_string(), "ssd".to_string())]);
-        let offer = Offer { allocatable: &allocatable, labels: Some(&labels) };
+        let offer = Offer { allocatable: &allocatable, labels: Some(&labels), pressure: Pressure::default() };
         for (case, new, others, want) in [
             ("fits", cpu("1"), vec![cpu("1")], ""),
             ("no cpu", cpu("1500m"), vec![cpu("1")], "OutOfcpu"),

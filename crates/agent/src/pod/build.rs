@@ -75,7 +75,7 @@ pub fn sandbox(ctx: &Context, pod: &Pod) -> SandboxSpec {
     SandboxSpec {
         hostname: files::names(pod, spec, &ctx.config.cluster_domain).hostname,
         cgroup: resources::cgroup(pod),
-        resources: resources::pod(pod, None),
+        resources: resources::pod(pod, ctx.config.pod_pids_limit),
         host_network: spec.host_network == Some(true),
         host_pid: spec.host_pid == Some(true),
         host_ipc: spec.host_ipc == Some(true),

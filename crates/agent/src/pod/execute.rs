@@ -404,7 +404,7 @@ async fn memory_suffices(
 }
 
 async fn give_limits(ctx: &Context, pod: &Pod, resizing: &[Resizing]) -> Result<(), String> {
-    let whole = || ctx.driver.update(uid(pod), None, resources::pod(pod, None));
+    let whole = || ctx.driver.update(uid(pod), None, resources::pod(pod, ctx.config.pod_pids_limit));
     // What grows needs a pod that has grown; the kernel may refuse a pod less than a container that has yet to shrink.
     let mut pod_limits = whole().await;
     for Resizing { container, id, .. } in resizing {

@@ -333,6 +333,9 @@ impl Driver for FakeDriver {
     fn reopen_log<'a>(&'a self, _: &'a str, _: &'a str) -> Driven<'a, ()> {
         ok(())
     }
+    fn writable_layer(&self, _: &str, _: &str) -> Option<PathBuf> {
+        None
+    }
     fn usage<'a>(&'a self, _: &'a str, _: Option<&'a str>) -> Driven<'a, Usage> {
         ok(Usage::default())
     }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node;
+use mizzen_agent::eviction::settings::BadSetting;
 use mizzen_agent::{Agent, Config};
 use mizzen_client::{Reflector, Selection};
 use mizzen_runtime::image::ImageStore;
@@ -76,7 +77,7 @@ pub fn start(
     });
     let (network, set_up) = NodeNetwork::new(plan(settings, instance)?, nodes, shutdown.clone());
     parts.spawn(set_up);
-    let agent = Agent::new(config(settings, pki, addresses), api, driver, images, Arc::new(network));
+    let agent = Agent::new(config(settings, pki, addresses)?, api, driver, images, Arc::new(network));
     let stop = shutdown.clone();
     parts.spawn(async move {
         agent.run(stop).await?;
@@ -85,14 +86,19 @@ pub fn start(
     Ok(())
 }
 
-fn config(settings: &Settings, pki: &Pki, addresses: Vec<IpAddr>) -> Config {
+fn config(settings: &Settings, pki: &Pki, addresses: Vec<IpAddr>) -> Result<Config> {
     let mut config = Config::new(settings.node_name.clone(), addresses, &settings.data_dir);
     config.cluster_dns = vec![settings.cluster_dns().into()];
     config.kubelet_address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, settings.kubelet_port));
     config.version = format!("{KUBERNETES_VERSION}.0+mizzen.{}", env!("CARGO_PKG_VERSION"));
     config.kubelet_tls = Some(pki.kubelet_server_config());
     config.kubelet_clients = vec![KUBELET_CLIENT.into()];
-    config
+    let wrong = |error: BadSetting| CommandError::Setting {
+        setting: format!("kubelet.{}", error.setting),
+        message: error.message,
+    };
+    settings.kubelet.apply(&mut config).map_err(wrong)?;
+    Ok(config)
 }
 
 fn plan(settings: &Settings, instance: &Instance) -> Result<Plan> {

@@ -21,11 +21,18 @@ pub struct Cluster {
     directory: tempfile::TempDir,
     namespace: Child,
     server: Option<Child>,
+    /// Its directory is a file system of its own.
+    disk: bool,
 }
 
 impl Cluster {
     /// Starts one, or says what is missing and answers `None`: then the test is skipped.
     pub fn start() -> Option<Self> {
+        Self::start_with("", None)
+    }
+
+    /// Starts one with a settings file, and if `disk_mib` is given with a disk of that size.
+    pub fn start_with(settings: &str, disk_mib: Option<u32>) -> Option<Self> {
         if let Some(missing) = missing() {
             println!("skipped: {missing}");
             return None;
@@ -38,7 +45,14 @@ impl Cluster {
         let mut line = String::new();
         BufReader::new(namespace.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n");
-        let mut cluster = Self { directory, namespace, server: None };
+        let mut cluster = Self { directory, namespace, server: None, disk: disk_mib.is_some() };
+        if let Some(mib) = disk_mib {
+            let size = format!("size={mib}m");
+            run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(cluster.directory.path()));
+        }
+        if !settings.is_empty() {
+            std::fs::write(cluster.path("config.yaml"), settings).unwrap();
+        }
         cluster.start_server();
         cluster.load("busybox:1", super::image::busybox);
         Some(cluster)
@@ -207,6 +221,9 @@ impl Drop for Cluster {
         }
         let data = self.path("data");
         let down = self.mizzen(&["down", "--purge", "--data-dir", data.to_str().unwrap()]);
+        if self.disk {
+            run(Command::new("umount").arg("--lazy").arg(self.directory.path()));
+        }
         // The namespace's only process is ours; that it has ended already is fine.
         let _ = self.namespace.kill();
         let _ = self.namespace.wait();

@@ -13,6 +13,7 @@ mod node;
 mod objects;
 mod operator;
 mod policies;
+mod pressure;
 mod python;
 mod registry;
 mod storage;

@@ -294,6 +294,11 @@ impl Driver for Oci {
         self.inner.tell(pod_uid, Call::ReopenLog { container: id.to_owned() }).boxed()
     }
 
+    fn writable_layer(&self, pod_uid: &str, id: &str) -> Option<PathBuf> {
+        let directory = self.inner.directory(pod_uid).ok()?;
+        crate::shim::calls::is_id(id).then(|| crate::shim::calls::container_directory(&directory, id).join("upper"))
+    }
+
     fn usage<'a>(&'a self, pod_uid: &'a str, id: Option<&'a str>) -> Outcome<'a, Usage> {
         self.inner.usage(pod_uid, id).boxed()
     }

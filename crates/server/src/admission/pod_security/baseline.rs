@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use mizzen_api::pod::SAFE_SYSCTLS;
 use serde_json::Value;
 
 use super::super::pods::{items, text};
@@ -36,20 +37,6 @@ const CAPABILITIES: [&str; 13] = [
     "SETPCAP",
     "SETUID",
     "SYS_CHROOT",
-];
-const SYSCTLS: [&str; 12] = [
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_wmem",
 ];
 const SELINUX_TYPES: [&str; 5] = ["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
 
@@ -215,7 +202,7 @@ pub fn unconfined(spec: &Value) -> Option<Broken> {
 
 fn sysctls(_: &Value, spec: &Value) -> Option<Broken> {
     let names = items(&spec["securityContext"], "sysctls").iter().map(|sysctl| text(sysctl, "name"));
-    let bad: Vec<&str> = names.filter(|name| !SYSCTLS.contains(name)).collect();
+    let bad: Vec<&str> = names.filter(|name| !SAFE_SYSCTLS.contains(name)).collect();
     if bad.is_empty() { None } else { Broken::new("forbidden sysctls", bad.join(", ")) }
 }
 
