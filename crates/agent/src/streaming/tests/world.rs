@@ -146,6 +146,9 @@ impl Driver for Shared {
     fn reopen_log<'a>(&'a self, _: &'a str, _: &'a str) -> Answer<'a, ()> {
         none()
     }
+    fn writable_layer(&self, _: &str, _: &str) -> Option<std::path::PathBuf> {
+        None
+    }
     fn usage<'a>(&'a self, _: &'a str, _: Option<&'a str>) -> Answer<'a, Usage> {
         none()
     }
