@@ -83,9 +83,14 @@ impl Cluster {
         began.elapsed()
     }
 
+    /// Where the layout of a loaded image is.
+    pub fn layout(&self, name: &str) -> PathBuf {
+        self.path(&format!("layout-{}", name.replace([':', '/'], "-")))
+    }
+
     /// Makes an image and loads it.
     pub fn load(&self, name: &str, make: impl FnOnce(&Path, &str)) {
-        let layout = self.path(&format!("layout-{}", name.replace([':', '/'], "-")));
+        let layout = self.layout(name);
         make(&layout, name);
         let output = self.mizzen(&[
             "image",

@@ -47,7 +47,7 @@ fn a_deployment_pulls_with_its_secret() {
     let _registry = registry(&cluster);
     let mut push = cluster.command(Path::new("skopeo"));
     push.args(["copy", "--quiet", "--dest-tls-verify=false", "--dest-creds=user:secret"]);
-    push.arg(format!("oci:{}", cluster.path("layout").display())).arg(format!("docker://{HOST}/team/busybox:2"));
+    push.arg(format!("oci:{}", cluster.layout("busybox:1").display())).arg(format!("docker://{HOST}/team/busybox:2"));
     let pushed = push.output().unwrap();
     assert!(pushed.status.success(), "{}", text(&pushed));
     // Restarted with the registry declared, as a user would.
