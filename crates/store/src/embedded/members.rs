@@ -139,7 +139,7 @@ impl Embedded {
 
     /// Whether anybody else acknowledges commits.
     pub(super) fn has_others(&self) -> bool {
-        self.log.lock().others() != Others::None
+        self.log.others() != Others::None
     }
 
     /// A round between the servers: the leader says how far it had committed, and this server waits until it has that.

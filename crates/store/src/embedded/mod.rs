@@ -303,10 +303,10 @@ impl Voter {
 /// Starts openraft. Alone, this voter leads at once, and there is no ticking: it needs neither heartbeats nor election
 /// time-outs, so an idle store does nothing at all. With others, time decides who leads.
 async fn start(identity: &Identity, log: Log, machine: Machine) -> Result<Raft, String> {
-    let alone = log.lock().others() != Others::Voters;
+    let alone = log.others() != Others::Voters;
     let config = Config {
         cluster_name: "mizzen".to_owned(),
-        enable_tick: log.lock().others() != Others::None,
+        enable_tick: log.others() != Others::None,
         heartbeat_interval: HEARTBEAT_MS,
         election_timeout_min: HEARTBEAT_MS * 5,
         election_timeout_max: HEARTBEAT_MS * 10,

@@ -80,7 +80,7 @@ impl Route {
     /// Commits a batch. The outer error holds for all of it.
     pub(crate) async fn commit(&mut self, txns: Vec<Txn>) -> Result<Outcomes, CommitError> {
         let txns = Arc::new(txns);
-        if self.log.lock().others() == Others::None {
+        if self.log.others() == Others::None {
             return self.alone(Batch { txns, origin: None }).await;
         }
         self.newest.number += 1;

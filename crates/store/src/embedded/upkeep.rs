@@ -78,7 +78,7 @@ impl Upkeep {
 
     /// Whether others write here, or read the log.
     pub(crate) fn with_others(&self) -> bool {
-        self.log.lock().others() != Others::None
+        self.log.others() != Others::None
     }
 
     /// Starts in the background what has become due. Takes microseconds.
@@ -107,17 +107,17 @@ impl Upkeep {
     /// From now on the log is kept for others to read, and what was not kept before is given up: whoever needs it is sent
     /// the snapshot that is written here. False if that failed.
     pub(crate) async fn keep(&mut self, raft: &Raft) -> bool {
-        if self.log.lock().others() != Others::None {
+        if self.log.others() != Others::None {
             return true;
         }
-        self.log.lock().set_others(Others::Learners);
+        self.log.set_others(Others::Learners);
         self.saving.finished().await;
         let at = self.log.lock().wal.appended();
         let applied = self.machine.applied();
         let saved = save(self.machine.clone(), raft.clone(), at, Arc::clone(&self.saved_at)).await;
         let given_up = raft.wait(Some(PURGE)).purged(applied, "what was not kept is given up").await;
         if !saved || given_up.is_err() {
-            self.log.lock().set_others(Others::None);
+            self.log.set_others(Others::None);
         }
         saved && given_up.is_ok()
     }

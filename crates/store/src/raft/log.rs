@@ -9,6 +9,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
@@ -22,12 +23,15 @@ use crate::wal::{Sizes, Wal, WalError, recover};
 
 /// The log, shared by openraft and the batcher. Locked for the length of one write; all of it runs on one thread.
 #[derive(Debug, Clone)]
-pub(crate) struct Log(Arc<Mutex<Inner>>);
+pub(crate) struct Log {
+    inner: Arc<Mutex<Inner>>,
+    /// Beside the lock, which is held while a write is synced: every request asks for it.
+    others: Arc<AtomicU8>,
+}
 
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) wal: Wal,
-    others: Others,
     vote: Option<Vote>,
     entries: VecDeque<Entry>,
     purged: Option<LogId>,
@@ -45,11 +49,11 @@ pub(crate) struct Inner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Others {
     /// Nobody: what is in this log is committed, and nobody else reads it.
-    None,
+    None = 0,
     /// Members without a vote: what is in this log is committed, and they read it.
-    Learners,
+    Learners = 1,
     /// Voters, who tell what is committed.
-    Voters,
+    Voters = 2,
 }
 
 impl Others {
@@ -90,9 +94,8 @@ impl Log {
             EntryPayload::Blank | EntryPayload::Normal(_) => None,
         });
         let others = others(membership);
-        Ok(Self(Arc::new(Mutex::new(Inner {
+        let inner = Inner {
             wal: recovered.wal,
-            others,
             vote: read.vote,
             entries: read.entries,
             purged: held,
@@ -101,11 +104,26 @@ impl Log {
             live_bytes: 0,
             seal,
             removing: None,
-        }))))
+        };
+        Ok(Self { inner: Arc::new(Mutex::new(inner)), others: Arc::new(AtomicU8::new(others as u8)) })
+    }
+
+    /// Who else is in the cluster now. Never waits.
+    pub(crate) fn others(&self) -> Others {
+        match self.others.load(Ordering::Acquire) {
+            0 => Others::None,
+            1 => Others::Learners,
+            _ => Others::Voters,
+        }
+    }
+
+    /// The members have changed. What was dropped before is not there for those who come.
+    pub(crate) fn set_others(&self, others: Others) {
+        self.others.store(others as u8, Ordering::Release);
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// openraft has started: from now on entries are dropped when they are applied.
@@ -139,23 +157,13 @@ impl Log {
     /// Everything up to `id` is in the state machine.
     pub(crate) fn applied(&self, id: Option<LogId>) {
         let mut inner = self.lock();
-        if let (true, Others::None, Some(id)) = (inner.started, inner.others, id) {
+        if let (true, Others::None, Some(id)) = (inner.started, self.others(), id) {
             while inner.entries.pop_front_if(|entry| entry.log_id.index <= id.index).is_some() {}
         }
     }
 }
 
 impl Inner {
-    /// Who else is in the cluster now.
-    pub(crate) fn others(&self) -> Others {
-        self.others
-    }
-
-    /// The members have changed. What was dropped before is not there for those who come.
-    pub(crate) fn set_others(&mut self, others: Others) {
-        self.others = others;
-    }
-
     /// Begins a new file of the log, so that no more is added to the one that holds what is being written anew.
     pub(crate) fn roll(&mut self) -> io::Result<()> {
         let mut payload = Vec::new();
@@ -390,7 +398,7 @@ impl RaftLogStorage<TypeConfig> for Log {
     /// have decided otherwise. So a restart applies the log at once, without an election.
     async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
         let inner = self.lock();
-        Ok(inner.last.filter(|_| inner.others != Others::Voters))
+        Ok(inner.last.filter(|_| self.others() != Others::Voters))
     }
 
     async fn append<I>(&mut self, entries: I, callback: LogFlushed<TypeConfig>) -> Result<(), StorageError>

@@ -199,7 +199,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 EntryPayload::Blank => Applied::default(),
                 EntryPayload::Normal(batch) => inner.apply(&batch, &mut events),
                 EntryPayload::Membership(membership) => {
-                    self.log.lock().set_others(Others::of(&membership, self.me));
+                    self.log.set_others(Others::of(&membership, self.me));
                     inner.membership = StoredMembership::new(Some(entry.log_id), membership);
                     Applied::default()
                 }
@@ -243,7 +243,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let mut inner = self.lock();
         inner.applied = meta.last_log_id;
         inner.membership = meta.last_membership.clone();
-        self.log.lock().set_others(Others::of(inner.membership.membership(), self.me));
+        self.log.set_others(Others::of(inner.membership.membership(), self.me));
         // What it answered is not in a snapshot: who waits is told that the outcome is unknown.
         inner.waiting.take_if(|(origin, _)| runs.holds(*origin));
         inner.runs = runs;
