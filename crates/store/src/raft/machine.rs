@@ -43,8 +43,6 @@ struct Inner {
     runs: Runs,
     /// The batch of this voter that is under way, and who waits for it.
     waiting: Option<(Origin, oneshot::Sender<Outcomes>)>,
-    /// What it did.
-    done: Option<Outcomes>,
     applied: Option<LogId>,
     membership: StoredMembership,
     /// The newest snapshot file.
@@ -69,7 +67,7 @@ impl Machine {
             (meta.last_log_id, meta.last_membership.clone(), State::from_snapshot(state));
         log.lock().live_bytes = state.live_bytes();
         let saved = path.map(|path| (meta, path));
-        let inner = Inner { state, runs, waiting: None, done: None, applied, membership, saved, fresh: false };
+        let inner = Inner { state, runs, waiting: None, applied, membership, saved, fresh: false };
         Self { me, inner: Arc::new(Mutex::new(inner)), shared, log, dir, seal }
     }
 
@@ -129,30 +127,20 @@ impl Machine {
     }
 }
 
+/// A batch of this voter was applied: what is said of it, and to whom.
+type Told = (oneshot::Sender<Outcomes>, Outcomes);
+
 impl Inner {
-    fn apply(&mut self, batch: &Batch, events: &mut Vec<Arc<Event>>) -> Applied {
+    fn apply(&mut self, batch: &Batch, events: &mut Vec<Arc<Event>>, told: &mut Option<Told>) -> Applied {
         if batch.origin.is_some_and(|origin| !self.runs.is_new(origin)) {
             return Applied::default();
         }
         let outcomes = batch.txns.iter().map(|txn| self.state.apply(txn, events)).collect();
-        match &batch.origin {
-            Some(origin) if self.waiting.as_ref().is_some_and(|(waiting, _)| waiting == origin) => {
-                self.done = Some(outcomes);
-                Applied::default()
-            }
-            Some(_) => Applied::default(),
-            None => Applied { outcomes },
+        let Some(origin) = batch.origin else { return Applied { outcomes } };
+        if let Some((_, answer)) = self.waiting.take_if(|(waiting, _)| *waiting == origin) {
+            *told = Some((answer, outcomes));
         }
-    }
-
-    /// Answers the one that waits, after readers were shown what it did.
-    fn tell(&mut self) {
-        if let Some(outcomes) = self.done.take()
-            && let Some((_, answer)) = self.waiting.take()
-        {
-            // Who no longer waits has been told that the outcome is unknown.
-            let _ = answer.send(outcomes);
-        }
+        Applied::default()
     }
 }
 
@@ -193,11 +181,12 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let mut inner = self.lock();
         let mut events = Vec::new();
         let mut answers = Vec::new();
+        let mut told = None;
         for entry in entries {
             inner.applied = Some(entry.log_id);
             answers.push(match entry.payload {
                 EntryPayload::Blank => Applied::default(),
-                EntryPayload::Normal(batch) => inner.apply(&batch, &mut events),
+                EntryPayload::Normal(batch) => inner.apply(&batch, &mut events, &mut told),
                 EntryPayload::Membership(membership) => {
                     self.log.set_others(Others::of(&membership, self.me));
                     inner.membership = StoredMembership::new(Some(entry.log_id), membership);
@@ -206,7 +195,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
             });
         }
         self.shared.publish(events, inner.state.current(), Instant::now());
-        inner.tell();
+        // After readers were shown what it did. Who no longer waits has been told that the outcome is unknown.
+        if let Some((answer, outcomes)) = told {
+            let _ = answer.send(outcomes);
+        }
         self.log.lock().live_bytes = inner.state.live_bytes();
         self.log.applied(inner.applied);
         Ok(answers)
@@ -247,7 +239,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
         // What it answered is not in a snapshot: who waits is told that the outcome is unknown.
         inner.waiting.take_if(|(origin, _)| runs.holds(*origin));
         inner.runs = runs;
-        inner.saved = Some((meta, path));
+        let old = inner.saved.replace((meta, path.clone())).map(|(_, old)| old).filter(|old| *old != path);
+        // As above.
+        old.map(std::fs::remove_file);
         self.shared.replace(&state);
         inner.state = State::from_snapshot(state);
         Ok(())
