@@ -114,8 +114,16 @@ impl State {
 impl Devices {
     /// Those of the plugins whose sockets lie in `directory`.
     pub fn new(directory: PathBuf) -> Self {
-        let read = std::fs::read(directory.join(FILE)).ok();
-        let mut state: State = read.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let read = match std::fs::read(directory.join(FILE)) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(State::default()),
+            Err(error) => Err(error),
+        };
+        let mut state = read.unwrap_or_else(|error| {
+            let directory = directory.display();
+            tracing::warn!(%error, %directory, "which devices were given cannot be read: running containers may lose theirs to others");
+            State::default()
+        });
         // None is healthy until its plugin says so.
         state.plugins.values_mut().flat_map(|p| p.devices.values_mut()).for_each(|healthy| *healthy = false);
         Self { directory, state: Mutex::new(state), changed: Notify::new() }

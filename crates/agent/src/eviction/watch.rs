@@ -26,6 +26,8 @@ const MEASURE: Duration = Duration::from_secs(10);
 const SETTLE: Duration = Duration::from_secs(30);
 /// Seconds that a pod gets to stop when there is no time.
 const AT_ONCE: i64 = 1;
+/// Wait after no pod could be evicted: looking for one means measuring them all.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// Least time between two attempts to free images.
 const RECLAIM_AGAIN: Duration = Duration::from_secs(30);
 
@@ -39,6 +41,7 @@ pub async fn run(ctx: Arc<Context>, pods: Reflector<Pod>, evict: mpsc::Sender<Ev
         measured: None,
         evicted: None,
         reclaimed: None,
+        helpless: None,
         acting: false,
     };
     loop {
@@ -64,6 +67,8 @@ struct Watch {
     evicted: Option<(String, tokio::time::Instant)>,
     /// When images were last removed.
     reclaimed: Option<tokio::time::Instant>,
+    /// When it was found last that no pod can be evicted.
+    helpless: Option<tokio::time::Instant>,
     /// It has been said that something is being reclaimed.
     acting: bool,
 }
@@ -133,6 +138,9 @@ impl Watch {
                 Err(error) => tracing::warn!(%error, "unused images not removed"),
             }
         }
+        if self.helpless.is_some_and(|at| at.elapsed() < LOOK_AGAIN) {
+            return;
+        }
         let mut ranked = Vec::new();
         for pod in self.active() {
             let used = measure::pod(&self.ctx, &pod, threshold.signal.is_disk()).await;
@@ -147,6 +155,7 @@ impl Watch {
                 return;
             }
         }
+        self.helpless = Some(tokio::time::Instant::now());
         tracing::warn!(
             signal = threshold.signal.name(),
             available = reading.available,

@@ -34,7 +34,8 @@ impl Connection {
     /// Nobody listens, or does not speak HTTP/2.
     pub async fn open(path: &Path) -> Result<Self, RpcError> {
         let connect = |source| RpcError::Connect { path: path.to_path_buf(), source };
-        let stream = UnixStream::connect(path).await.map_err(connect)?;
+        let (_directory, short) = super::short(path).map_err(connect)?;
+        let stream = UnixStream::connect(short).await.map_err(connect)?;
         let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
         let driver = tokio::spawn(async move {
             if let Err(error) = connection.await {

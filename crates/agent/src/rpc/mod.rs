@@ -4,6 +4,11 @@ pub mod client;
 pub mod server;
 pub mod wire;
 
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Most bytes of one message.
@@ -49,6 +54,17 @@ pub enum RpcError {
     Timeout,
 }
 
+/// A socket's path by way of its open directory: the kernel takes no more than 107 bytes, and data directories lie deep. It
+/// holds as long as the file does.
+fn short(path: &Path) -> io::Result<(File, PathBuf)> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    };
+    let directory = File::open(directory)?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name);
+    Ok((directory, path))
+}
+
 /// A message with its prefix.
 fn frame(message: &[u8]) -> Bytes {
     let mut framed = BytesMut::with_capacity(message.len() + 5);
@@ -72,4 +88,34 @@ fn unframe(buffer: &mut BytesMut) -> Result<Option<Bytes>, RpcError> {
     }
     buffer.advance(5);
     Ok(Some(buffer.split_to(length).freeze()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::client::Connection;
+    use super::server;
+    use super::wire::Message;
+
+    #[tokio::test]
+    async fn a_socket_may_lie_deep() {
+        let root = tempfile::tempdir().unwrap();
+        let deep = root.path().join("x".repeat(120));
+        std::fs::create_dir(&deep).unwrap();
+        let path = deep.join("a.sock");
+        let listener = server::listen(&path).unwrap();
+        let handler = |_, _| -> futures_util::future::BoxFuture<'static, _> {
+            Box::pin(std::future::ready(Ok(Message::default())))
+        };
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(server::run(listener, Arc::new(handler), stop.clone()));
+        let connection = Connection::open(&path).await.unwrap();
+        connection.call("a.B/C", &Message::default(), Duration::from_secs(60)).await.unwrap();
+        stop.cancel();
+        serving.await.unwrap();
+    }
 }
